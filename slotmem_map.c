@@ -1,0 +1,295 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * slotmem_map.c: the in-use map of a segment. What it promises, what a crash
+ * leaves and who may call it stands in slotmem_map.h.
+ *
+ * Order. A claim that fills a word sets its hint and looks at the word again;
+ * a release clears its bit and looks at the hint again. All four operations
+ * are sequentially consistent, so at least one of the two sees the other and
+ * takes the hint back: with nobody killed, no hint says "full" of a word with
+ * a free slot once all calls have returned. The release also clears the hint
+ * before it clears the bit: a kill between its two steps alone then leaves
+ * a hint that says too little, which is harmless.
+ *
+ * The claim is an acquire and the release is a release on the same word, so
+ * who grabs a slot sees all that its last owner wrote before releasing it.
+ */
+
+#include "slotmem_map.h"
+
+#define NO_BIT UINT32_MAX       /* num is at most UINT32_MAX: never a slot */
+
+/* The bits of a word that belong to the level; the last word may have fewer
+ * than 64. */
+static inline uint64_t valid_bits(uint32_t bits, uint32_t word)
+{
+    uint32_t left = bits - word * SLOTMEM_MAP_WORD_BITS;
+
+    return left >= SLOTMEM_MAP_WORD_BITS ? UINT64_MAX
+                                         : (UINT64_C(1) << left) - 1;
+}
+
+static inline uint64_t bit_of(uint32_t id)
+{
+    return UINT64_C(1) << (id % SLOTMEM_MAP_WORD_BITS);
+}
+
+static inline uint32_t lowest_bit(uint64_t word)
+{
+    return (uint32_t)__builtin_ctzll(word);
+}
+
+size_t slotmem_map_size(uint32_t num)
+{
+    slotmem_map_t map;
+    size_t words = 0;
+    uint32_t k;
+
+    slotmem_map_view(&map, NULL, num);
+    for (k = 0; k < map.levels; k++) {
+        words += slotmem_map_words(map.bits[k]);
+    }
+    return words * sizeof(uint64_t);
+}
+
+void slotmem_map_view(slotmem_map_t *map, void *memory, uint32_t num)
+{
+    _Atomic uint64_t *next = memory;
+    uint32_t bits = num;
+
+    *map = (slotmem_map_t){ .num = num };
+    for (;;) {
+        uint32_t words = slotmem_map_words(bits);
+
+        map->bits[map->levels] = bits;
+        map->level[map->levels++] = next;
+        if (words <= SLOTMEM_MAP_PLAIN_WORDS) {
+            return;
+        }
+        next = next ? next + words : NULL;
+        bits = words;
+    }
+}
+
+/* The lowest 0 bit of a level in the words first <= word < end, or NO_BIT.
+ * Relaxed: a guess, which the claim itself decides. */
+static uint32_t first_zero(const slotmem_map_t *map, uint32_t level,
+                           uint32_t first, uint32_t end)
+{
+    uint32_t word;
+
+    for (word = first; word < end; word++) {
+        uint64_t zeros = ~atomic_load_explicit(&map->level[level][word],
+                                               memory_order_relaxed)
+                         & valid_bits(map->bits[level], word);
+
+        if (zeros) {
+            return word * SLOTMEM_MAP_WORD_BITS + lowest_bit(zeros);
+        }
+    }
+    return NO_BIT;
+}
+
+/* A word of a level has, or is about to have, a free slot below it: take back
+ * every hint above it that says otherwise. Pairs with mark_full(). */
+static void mark_free(slotmem_map_t *map, uint32_t level, uint32_t word)
+{
+    for (; level + 1 < map->levels; level++) {
+        _Atomic uint64_t *hints =
+            &map->level[level + 1][word / SLOTMEM_MAP_WORD_BITS];
+
+        if (atomic_load(hints) & bit_of(word)) {
+            atomic_fetch_and(hints, ~bit_of(word));
+        }
+        word /= SLOTMEM_MAP_WORD_BITS;
+    }
+}
+
+/* A word of a level was seen full: say so above it, as far up as that fills
+ * words in turn. Pairs with mark_free(): the second look at the word comes
+ * after the hint, the second look at the hint after the word. */
+static void mark_full(slotmem_map_t *map, uint32_t level, uint32_t word)
+{
+    for (; level + 1 < map->levels; level++) {
+        uint32_t up = word / SLOTMEM_MAP_WORD_BITS;
+        uint64_t valid = valid_bits(map->bits[level], word);
+        uint64_t hints = atomic_fetch_or(&map->level[level + 1][up],
+                                         bit_of(word)) | bit_of(word);
+
+        if ((atomic_load(&map->level[level][word]) & valid) != valid) {
+            mark_free(map, level, word);
+            return;
+        }
+        valid = valid_bits(map->bits[level + 1], up);
+        if ((hints & valid) != valid) {
+            return;
+        }
+        word = up;
+    }
+}
+
+int slotmem_map_set(slotmem_map_t *map, uint32_t id)
+{
+    uint32_t word = id / SLOTMEM_MAP_WORD_BITS;
+    uint64_t valid = valid_bits(map->num, word);
+    uint64_t before;
+
+    if (slotmem_map_test(map, id)) {
+        return 0;
+    }
+    /* Pairs with the release in slotmem_map_clear(). */
+    before = atomic_fetch_or(&map->level[0][word], bit_of(id));
+    if (before & bit_of(id)) {
+        return 0;
+    }
+    if (map->levels > 1 && ((before | bit_of(id)) & valid) == valid) {
+        mark_full(map, 0, word);
+    }
+    return 1;
+}
+
+int slotmem_map_clear(slotmem_map_t *map, uint32_t id)
+{
+    uint32_t word = id / SLOTMEM_MAP_WORD_BITS;
+    uint64_t before;
+
+    if (!slotmem_map_test(map, id)) {
+        return 0;
+    }
+    mark_free(map, 0, word);
+    /* Pairs with the claim in slotmem_map_set(). */
+    before = atomic_fetch_and(&map->level[0][word], ~bit_of(id));
+    mark_free(map, 0, word);
+    return (before & bit_of(id)) != 0;
+}
+
+/* The lowest free slot as the hints show it, or NO_BIT. A hint that leads to
+ * a full word is set right, and the way starts again at the top. */
+static uint32_t lowest_by_hints(slotmem_map_t *map)
+{
+    uint32_t top = map->levels - 1;
+
+    for (;;) {
+        uint32_t level = top;
+        uint32_t bit = first_zero(map, top, 0,
+                                  slotmem_map_words(map->bits[top]));
+
+        while (bit != NO_BIT && level > 0) {
+            uint32_t word = bit;
+
+            level--;
+            bit = first_zero(map, level, word, word + 1);
+            if (bit == NO_BIT) {
+                mark_full(map, level, word);
+                break;
+            }
+        }
+        if (level == 0 && bit != NO_BIT) {
+            return bit;
+        }
+        if (level == top) {
+            return NO_BIT;
+        }
+    }
+}
+
+uint32_t slotmem_map_grab(slotmem_map_t *map)
+{
+    for (;;) {
+        uint32_t id = map->levels > 1 ? lowest_by_hints(map) : NO_BIT;
+
+        if (id == NO_BIT) {
+            id = first_zero(map, 0, 0, slotmem_map_words(map->num));
+            if (id == NO_BIT) {
+                return map->num;
+            }
+            mark_free(map, 0, id / SLOTMEM_MAP_WORD_BITS);
+        }
+        if (slotmem_map_set(map, id)) {
+            return id;
+        }
+    }
+}
+
+/* One body for both ways to count bits; always_inline, so that each caller
+ * compiles it for its own target. */
+__attribute__((always_inline))
+static inline uint32_t count_used(const slotmem_map_t *map)
+{
+    uint32_t words = slotmem_map_words(map->num);
+    uint32_t used = 0;
+    uint32_t word;
+
+    for (word = 0; word < words; word++) {
+        uint64_t bits = atomic_load_explicit(&map->level[0][word],
+                                             memory_order_relaxed);
+
+        if (word + 1 == words) {
+            bits &= valid_bits(map->num, word);
+        }
+        used += (uint32_t)__builtin_popcountll(bits);
+    }
+    return used;
+}
+
+#if defined(__x86_64__) && !defined(__POPCNT__)
+/* The baseline that distributions build for has no POPCNT. */
+__attribute__((target("popcnt")))
+static uint32_t count_used_popcnt(const slotmem_map_t *map)
+{
+    return count_used(map);
+}
+#define HAVE_POPCNT() __builtin_cpu_supports("popcnt")
+#else
+#define count_used_popcnt count_used
+#define HAVE_POPCNT() 0
+#endif
+
+uint32_t slotmem_map_free(const slotmem_map_t *map)
+{
+    return map->num - (HAVE_POPCNT() ? count_used_popcnt(map)
+                                     : count_used(map));
+}
+
+uint32_t slotmem_map_next(const slotmem_map_t *map, uint32_t from)
+{
+    uint32_t words = slotmem_map_words(map->num);
+    uint32_t word = from / SLOTMEM_MAP_WORD_BITS;
+    uint64_t mask = UINT64_MAX << (from % SLOTMEM_MAP_WORD_BITS);
+
+    for (; word < words; word++, mask = UINT64_MAX) {
+        /* Acquire: the slot's data is read next; pairs with the claim. */
+        uint64_t bits = atomic_load_explicit(&map->level[0][word],
+                                             memory_order_acquire)
+                        & mask & valid_bits(map->num, word);
+
+        if (bits) {
+            return word * SLOTMEM_MAP_WORD_BITS + lowest_bit(bits);
+        }
+    }
+    return map->num;
+}
+
+void slotmem_map_copy(const slotmem_map_t *map, uint64_t *words)
+{
+    uint32_t n = slotmem_map_words(map->num);
+    uint32_t word;
+
+    for (word = 0; word < n; word++) {
+        words[word] = atomic_load_explicit(&map->level[0][word],
+                                           memory_order_acquire)
+                      & valid_bits(map->num, word);
+    }
+}

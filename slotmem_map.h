@@ -1,0 +1,158 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * slotmem_map.h: the in-use map of a segment, one bit a slot.
+ *
+ * A bitmap in shared memory, in words of 64 bits, with summary levels above
+ * it when it has more than SLOTMEM_MAP_PLAIN_WORDS words: bit w of level k+1
+ * says that word w of level k was seen full. The bits of level 0 are the
+ * only truth; a summary bit is a hint that saves looking at a full word.
+ *
+ *     level 0   N bits, one a slot           ceil(N / 64) words
+ *     level 1   one bit a word of level 0    ceil(words / 64) words
+ *     ...       until a level has at most SLOTMEM_MAP_PLAIN_WORDS words
+ *
+ * Lifecycle: all zero bytes are an empty map; there is nothing to set up and
+ * nothing to destroy. slotmem_map_view() only computes where the levels are.
+ *
+ * A crash: each claim and each release is one atomic operation on one word of
+ * level 0, so a process that is killed has done it or has not. A hint that
+ * says "full" too late or not at all costs a look at that word. For a hint
+ * that says "full" of a word with a free slot to stay, a releaser must die
+ * between two adjacent operations and a grab fill the word in that same
+ * moment; then grabs pass the slot by until another release in the word, or
+ * until all else is full: "full" is said only after a look at all of level 0.
+ *
+ * Concurrency: every function may be called by any thread of any process
+ * that maps the memory, with no lock. Geometry comes from the caller's private
+ * view, never from the shared words: bits past the last slot are ignored.
+ */
+
+#ifndef SLOTMEM_MAP_H
+#define SLOTMEM_MAP_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if ATOMIC_LLONG_LOCK_FREE != 2
+#error "the in-use map needs atomic operations on 64 bits without a lock"
+#endif
+
+#if defined(__GNUC__)
+#pragma GCC visibility push(hidden)
+#endif
+
+#define SLOTMEM_MAP_WORD_BITS   64u
+/** Up to this many words a level is scanned word by word: the upkeep of a
+ *  summary costs more atomic operations than it saves. */
+#define SLOTMEM_MAP_PLAIN_WORDS 16u
+/** Levels that UINT32_MAX slots need. */
+#define SLOTMEM_MAP_LEVELS      5
+
+/** Process-local: one process's view of a map in shared memory. */
+typedef struct slotmem_map_t {
+    uint32_t num;                       /**< number of slots */
+    uint32_t levels;                    /**< 1 to SLOTMEM_MAP_LEVELS */
+    uint32_t bits[SLOTMEM_MAP_LEVELS];  /**< bits of each level */
+    _Atomic uint64_t *level[SLOTMEM_MAP_LEVELS];
+} slotmem_map_t;
+
+/** Number of words that hold @a bits bits. */
+static inline uint32_t slotmem_map_words(uint32_t bits)
+{
+    return bits / SLOTMEM_MAP_WORD_BITS + (bits % SLOTMEM_MAP_WORD_BITS != 0);
+}
+
+/** Bytes of shared memory that a map of @a num slots takes, all levels. */
+size_t slotmem_map_size(uint32_t num);
+
+/**
+ * Fill in the view of a map.
+ * @param map the view, process-local
+ * @param memory slotmem_map_size(num) bytes, aligned to 8; not touched
+ * @param num number of slots, from the caller's private geometry
+ */
+void slotmem_map_view(slotmem_map_t *map, void *memory, uint32_t num);
+
+/**
+ * Is the slot in use?
+ * @param id a slot below map->num; not checked
+ * @return 1 or 0. Loads with acquire: a caller that sees a claim sees what
+ *         the claimer wrote before it (pairs with slotmem_map_set()).
+ */
+static inline int slotmem_map_test(const slotmem_map_t *map, uint32_t id)
+{
+    uint64_t word = atomic_load_explicit(
+        &map->level[0][id / SLOTMEM_MAP_WORD_BITS], memory_order_acquire);
+
+    return (int)(word >> (id % SLOTMEM_MAP_WORD_BITS)) & 1;
+}
+
+/**
+ * Mark a slot in use.
+ * @param id a slot below map->num; not checked
+ * @return 1 when this call did it, 0 when it was in use already (then the
+ *         shared word was not written)
+ */
+int slotmem_map_set(slotmem_map_t *map, uint32_t id);
+
+/**
+ * Mark a slot free.
+ * @param id a slot below map->num; not checked
+ * @return 1 when this call did it, 0 when it was free already
+ */
+int slotmem_map_clear(slotmem_map_t *map, uint32_t id);
+
+/**
+ * Claim the lowest free slot.
+ * @return its id, or map->num when every slot is in use
+ */
+uint32_t slotmem_map_grab(slotmem_map_t *map);
+
+/** Number of free slots: counted, so no count can drift. */
+uint32_t slotmem_map_free(const slotmem_map_t *map);
+
+/**
+ * The next slot in use.
+ * @param from where to start, at most map->num
+ * @return the lowest id in use that is at least @a from, or map->num
+ */
+uint32_t slotmem_map_next(const slotmem_map_t *map, uint32_t from);
+
+/**
+ * Copy level 0 to private memory; bits past the last slot come out as 0.
+ * @param words slotmem_map_words(map->num) words
+ */
+void slotmem_map_copy(const slotmem_map_t *map, uint64_t *words);
+
+/** @return bit @a id of private words, 1 or 0 */
+static inline int slotmem_bit_test(const uint64_t *words, uint32_t id)
+{
+    return (int)(words[id / SLOTMEM_MAP_WORD_BITS]
+                 >> (id % SLOTMEM_MAP_WORD_BITS)) & 1;
+}
+
+/** Set bit @a id of private words. */
+static inline void slotmem_bit_set(uint64_t *words, uint32_t id)
+{
+    words[id / SLOTMEM_MAP_WORD_BITS] |=
+        UINT64_C(1) << (id % SLOTMEM_MAP_WORD_BITS);
+}
+
+#if defined(__GNUC__)
+#pragma GCC visibility pop
+#endif
+
+#endif /* SLOTMEM_MAP_H */

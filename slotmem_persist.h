@@ -1,0 +1,107 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * slotmem_persist.h: the persisted file of a segment: verify, restore, store.
+ * Its layout stands in mod_slotmem_shm.h.
+ *
+ * Lifecycle: a restore fills a new segment that no other process has yet. A
+ * store may run at any time while others write the slots: it writes to a new
+ * file, P.tmp, flushes it, and renames it to P.
+ *
+ * A crash: P is the old state or the new one, whole, at every instruction. A
+ * P.tmp that is left is removed by the next store of the same file. A kill
+ * between setting a refused P aside and the rename leaves it as P.bad-N alone.
+ *
+ * Concurrency: one process at a time stores a file; the caller sees to that.
+ * The memory is only read by a store, copied piece by piece, and the digest is
+ * over the copy: it fits the bytes in the file whatever the others write.
+ */
+
+#ifndef SLOTMEM_PERSIST_H
+#define SLOTMEM_PERSIST_H
+
+#include "apr_file_io.h"
+
+#include "slotmem_segment.h"
+
+#if defined(__GNUC__)
+#pragma GCC visibility push(hidden)
+#endif
+
+/** Process-local: how a restore went. */
+typedef struct slotmem_restore_t {
+    enum {
+        SLOTMEM_RESTORE_NO_FILE,    /**< nothing to restore */
+        SLOTMEM_RESTORE_DONE,       /**< restored: item_num slots */
+        SLOTMEM_RESTORE_REFUSED,    /**< a file that cannot be restored: it is
+                                         set aside by the first store */
+        SLOTMEM_RESTORE_UNREAD      /**< not read for want of resources: it
+                                         must not be replaced */
+    } outcome;
+    apr_status_t status;            /**< the failing call's, or APR_SUCCESS */
+    const char *why;                /**< expected and found; NULL if done */
+    apr_uint32_t item_num;          /**< slots that the file held, if done */
+    apr_uint32_t claims;            /**< of them, claimed at run time */
+} slotmem_restore_t;
+
+/**
+ * Restore a new segment from its persisted file (contract E2 to E5).
+ * @param segment new: all bytes zero, no other process has it. It is that
+ *        again unless the outcome is SLOTMEM_RESTORE_DONE.
+ * @param with_claims restore the run-time claims too, as in use
+ * @param path the persisted file
+ * @param pool for the texts of the result; scratch memory is given back
+ */
+void slotmem_restore(slotmem_restore_t *result, slotmem_segment_t *segment,
+                     int with_claims, const char *path, apr_pool_t *pool);
+
+/** Process-local: one file to store, and how that went. */
+typedef struct slotmem_store_t {
+    const slotmem_segment_t *segment;
+    const char *path;               /**< the persisted file */
+    const apr_uint64_t *configured; /**< NULL: store the in-use marks as they
+                                         are. Else CLEARINUSE: store none, and
+                                         as run-time claims the slots in use
+                                         that have no bit here */
+    int set_aside;                  /**< what stands at path was refused: move
+                                         it away first; 0 once that is done */
+    /* set by slotmem_store() */
+    apr_status_t status;
+    const char *step;               /**< what failed, or NULL */
+    const char *aside;              /**< where the refused file went, or NULL */
+    int aside_replaced;             /**< ... and replaced an older one there */
+    /* scratch */
+    const char *tmp;
+    apr_file_t *file;
+} slotmem_store_t;
+
+/** A refused file is kept as path.bad-1 to path.bad-SLOTMEM_BAD_FILES. */
+#define SLOTMEM_BAD_FILES 4
+
+/**
+ * Store segments to their persisted files. All are written before the first is
+ * flushed, and flushed before the first is renamed, in batches; a directory
+ * is flushed once: many files share their flushes.
+ * @param stores filled in by the caller down to set_aside; one that fails has
+ *        its status and step set, its file stays as it was, and the others
+ *        go on
+ * @param pool for the texts of the results; scratch memory is given back
+ */
+void slotmem_store(slotmem_store_t *stores, int num, apr_pool_t *pool);
+
+#if defined(__GNUC__)
+#pragma GCC visibility pop
+#endif
+
+#endif /* SLOTMEM_PERSIST_H */

@@ -1,0 +1,231 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * slotmem_segment.c: one segment of shared memory. Its layout, what a crash
+ * leaves and who may call what stands in slotmem_segment.h.
+ *
+ * Order. The creator of a named segment writes the header's fields, then the
+ * magic with release. Who attaches loads the magic with acquire and then
+ * copies the fields once: what is verified is what is used.
+ */
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#ifdef __linux__
+#include <sys/statvfs.h>
+#endif
+
+#include "apr_errno.h"
+#include "mod_slotmem_shm.h"
+#include "slotmem_segment.h"
+
+/* Half the address space: sums of a few such terms cannot wrap. */
+#define SIZE_LIMIT ((uint64_t)PTRDIFF_MAX)
+
+static uint64_t align_up(uint64_t n)
+{
+    return (n + SLOTMEM_ALIGN - 1) & ~(uint64_t)(SLOTMEM_ALIGN - 1);
+}
+
+apr_status_t slotmem_layout(slotmem_layout_t *layout,
+                            const slotmem_geometry_t *geometry)
+{
+    uint64_t size = geometry->item_size;
+    uint64_t num = geometry->item_num;
+    /* Everything but the slots, in memory or in the file: below 2^34. */
+    uint64_t slots = align_up(sizeof(slotmem_header_t)
+                              + slotmem_map_size(geometry->item_num));
+    uint64_t file = SLOTMEM_FILE_HEAD + num + SLOTMEM_FILE_DIGEST
+                    + sizeof(slotmem_description_t)
+                    + SLOTMEM_FILE_CLAIMS_HEAD + num + SLOTMEM_FILE_DIGEST;
+    uint64_t other = 2 * SLOTMEM_ALIGN + (slots > file ? slots : file);
+
+    if (other > SIZE_LIMIT || (num && size > (SIZE_LIMIT - other) / num)) {
+        return APR_EINVAL;
+    }
+    layout->map = sizeof(slotmem_header_t);
+    layout->slots = (apr_size_t)slots;
+    layout->slots_len = (apr_size_t)(size * num);
+    layout->memory_len = layout->slots + layout->slots_len;
+    layout->file_digest = (apr_off_t)(SLOTMEM_FILE_HEAD + size * num + num);
+    layout->file_description = layout->file_digest + SLOTMEM_FILE_DIGEST;
+    layout->file_image_len = layout->file_description
+                             + (apr_off_t)sizeof(slotmem_description_t);
+    return APR_SUCCESS;
+}
+
+/* APR puts its own size word first, so its base is not aligned. */
+static char *aligned_base(const apr_shm_t *shm)
+{
+    char *base = apr_shm_baseaddr_get(shm);
+    apr_uintptr_t past = (apr_uintptr_t)base % SLOTMEM_ALIGN;
+
+    return past ? base + (SLOTMEM_ALIGN - past) : base;
+}
+
+static void view(slotmem_segment_t *segment, const slotmem_geometry_t *geometry,
+                 const slotmem_layout_t *layout, char *base)
+{
+    segment->geometry = *geometry;
+    segment->layout = *layout;
+    segment->header = (slotmem_header_t *)base;
+    segment->slots = base + layout->slots;
+    slotmem_map_view(&segment->map, base + layout->map, geometry->item_num);
+}
+
+/* Can the system give named memory of this size? apr_shm_create() does not
+ * check its mmap() of a name, and touches the first page at once, so the
+ * answer has to be had before. */
+static apr_status_t named_memory_available(apr_size_t len, apr_pool_t *pool)
+{
+    apr_shm_t *probe;
+    apr_status_t rv = apr_shm_create(&probe, len, NULL, pool);
+
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    apr_shm_destroy(probe);
+#ifdef __linux__
+    {
+        struct statvfs fs;      /* f_blocks 0: a tmpfs without a limit */
+
+        if (statvfs("/dev/shm", &fs) == 0 && fs.f_blocks
+            && fs.f_bavail <= len / fs.f_frsize) {
+            return APR_ENOSPC;
+        }
+    }
+#endif
+    return APR_SUCCESS;
+}
+
+/* Have every page now. A full file system behind the memory answers EFAULT. */
+static apr_status_t populate(char *base, apr_size_t len)
+{
+#ifdef MADV_POPULATE_WRITE
+    apr_uintptr_t past = (apr_uintptr_t)base % (apr_uintptr_t)getpagesize();
+
+    if (madvise(base - past, len + past, MADV_POPULATE_WRITE) != 0
+        && errno != EINVAL) {
+        return errno == EFAULT ? APR_ENOSPC : errno;
+    }
+#else
+    (void)base;
+    (void)len;
+#endif
+    return APR_SUCCESS;
+}
+
+apr_status_t slotmem_segment_create(slotmem_segment_t *segment,
+                                    const slotmem_geometry_t *geometry,
+                                    const char *shm_name, apr_pool_t *pool)
+{
+    slotmem_layout_t layout;
+    apr_size_t len;
+    apr_shm_t *shm;
+    char *base;
+    apr_status_t rv = slotmem_layout(&layout, geometry);
+
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    len = layout.memory_len + SLOTMEM_ALIGN;
+    if (shm_name) {
+        rv = named_memory_available(len, pool);
+        if (rv != APR_SUCCESS) {
+            return rv;
+        }
+    }
+    rv = apr_shm_create(&shm, len, shm_name, pool);
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    base = aligned_base(shm);
+    if (shm_name) {
+        rv = populate(base, layout.memory_len);
+        if (rv != APR_SUCCESS) {
+            apr_shm_destroy(shm);
+            return rv;
+        }
+    }
+    view(segment, geometry, &layout, base);
+    segment->header->item_size = geometry->item_size;
+    segment->header->item_num = geometry->item_num;
+    segment->header->type = geometry->type;
+    segment->header->version = SLOTMEM_HEADER_VERSION;
+    segment->header->creator = (uint32_t)getpid();
+    atomic_store_explicit(&segment->header->magic, SLOTMEM_HEADER_MAGIC,
+                          memory_order_release);
+    return APR_SUCCESS;
+}
+
+/* Does the mapped memory hold a complete segment? Copies what it says of its
+ * shape and verifies the copy. */
+static int verify(const apr_shm_t *shm, slotmem_geometry_t *geometry,
+                  slotmem_layout_t *layout, pid_t *creator)
+{
+    apr_size_t mapped = apr_shm_size_get(shm);
+    slotmem_header_t *shared;
+    slotmem_header_t header;
+
+    /* apr_shm_attach() does not check its mmap(): what MAP_FAILED wraps to. */
+    if ((apr_uintptr_t)apr_shm_baseaddr_get(shm) < SLOTMEM_ALIGN) {
+        return 0;
+    }
+    if (mapped < 2 * SLOTMEM_ALIGN) {
+        return 0;
+    }
+    shared = (slotmem_header_t *)aligned_base(shm);
+    if (atomic_load_explicit(&shared->magic, memory_order_acquire)
+        != SLOTMEM_HEADER_MAGIC) {
+        return 0;
+    }
+    memcpy(&header, shared, sizeof(header));
+    if (header.version != SLOTMEM_HEADER_VERSION) {
+        return 0;
+    }
+    if (header.item_size > SIZE_LIMIT) {
+        return 0;
+    }
+    geometry->item_size = (apr_size_t)header.item_size;
+    geometry->item_num = header.item_num;
+    geometry->type = header.type;
+    *creator = (pid_t)header.creator;
+    return slotmem_layout(layout, geometry) == APR_SUCCESS
+           && layout->memory_len <= mapped - SLOTMEM_ALIGN;
+}
+
+apr_status_t slotmem_segment_attach(slotmem_segment_t *segment, pid_t *creator,
+                                    const char *shm_name, apr_pool_t *pool)
+{
+    slotmem_geometry_t geometry;
+    slotmem_layout_t layout;
+    apr_shm_t *shm;
+    apr_status_t rv = apr_shm_attach(&shm, shm_name, pool);
+
+    if (APR_STATUS_IS_ENOENT(rv)) {
+        return APR_ENOENT;
+    }
+    if (rv != APR_SUCCESS) {
+        return APR_INCOMPLETE;
+    }
+    if (!verify(shm, &geometry, &layout, creator)) {
+        apr_shm_detach(shm);
+        return APR_INCOMPLETE;
+    }
+    view(segment, &geometry, &layout, aligned_base(shm));
+    return APR_SUCCESS;
+}

@@ -1,0 +1,150 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * slotmem_segment.h: one segment, its geometry and its layout.
+ *
+ *     segment (shared)   offset        size
+ *     header             0             64, slotmem_header_t
+ *     in-use map         64            slotmem_map_size(item_num)
+ *     slots              layout.slots  item_size * item_num, contiguous
+ *
+ * Offsets count from an address that is a multiple of SLOTMEM_ALIGN, and
+ * slots begin at one. The truth about the shape is slotmem_geometry_t, which
+ * is private to each process and reaches the children by fork: no byte of
+ * the shared memory is used as a length, an offset or a pointer. The header
+ * serves slotmem_segment_attach() alone, which verifies it first.
+ *
+ * Lifecycle: created in a pool, unmapped with it. Anonymous memory is inherited
+ * by fork and goes with its last process. A named segment is made by a child
+ * and attached by its siblings while the creator lives; the creator's pool
+ * removes the name.
+ *
+ * A crash: nothing is left of anonymous memory. A creator that is killed leaves
+ * its name behind; slotmem_segment_attach() tells its pid.
+ *
+ * Concurrency: creating and attaching one name needs a lock of the caller's
+ * between processes; everything else is the map's affair.
+ */
+
+#ifndef SLOTMEM_SEGMENT_H
+#define SLOTMEM_SEGMENT_H
+
+#include "apr.h"
+#include "apr_pools.h"
+#include "apr_shm.h"
+
+#include "slotmem_map.h"
+
+#if defined(__GNUC__)
+#pragma GCC visibility push(hidden)
+#endif
+
+/** Alignment of the slots: right for any type, and a cache line. */
+#define SLOTMEM_ALIGN 64
+
+/** Opens a header that is complete: written last. */
+#define SLOTMEM_HEADER_MAGIC UINT64_C(0x736c6f746d656d31)
+/** Layout of header, map and slots. A segment with another version is not
+ *  attached; all processes of a generation run the same code, so it is
+ *  something else that has taken the name. */
+#define SLOTMEM_HEADER_VERSION 1u
+
+/** Process-local: the shape of a segment. */
+typedef struct slotmem_geometry_t {
+    apr_size_t item_size;       /**< bytes of a slot */
+    apr_uint32_t item_num;      /**< number of slots */
+    apr_uint32_t type;          /**< AP_SLOTMEM_TYPE_*, as created */
+} slotmem_geometry_t;
+
+/** Process-local: where everything is, in memory and in the persisted file
+ *  (mod_slotmem_shm.h); all in bytes. */
+typedef struct slotmem_layout_t {
+    apr_size_t map;             /**< offset of the in-use map */
+    apr_size_t slots;           /**< offset of slot 0 */
+    apr_size_t slots_len;       /**< bytes of all slots */
+    apr_size_t memory_len;      /**< bytes of header, map and slots */
+    apr_off_t file_digest;      /**< offset of the MD5 */
+    apr_off_t file_description; /**< offset of the description */
+    apr_off_t file_image_len;   /**< bytes up to the description's end */
+} slotmem_layout_t;
+
+/** Shared memory. Written by the creator before the magic, then constant,
+ *  but for full_said. Whatever a process writes here can mislead only those
+ *  that attach the segment by name. */
+typedef struct slotmem_header_t {
+    _Atomic uint64_t magic;     /**< SLOTMEM_HEADER_MAGIC: written last, with
+                                     release; pairs with the load in attach */
+    uint64_t item_size;
+    uint32_t item_num;
+    uint32_t type;
+    uint32_t version;           /**< SLOTMEM_HEADER_VERSION */
+    uint32_t creator;           /**< pid */
+    _Atomic uint32_t full_said; /**< 1: the warning that the last free slot
+                                     went has been logged; set by any process,
+                                     with exchange; decides over a log line,
+                                     nothing else */
+    uint32_t unused[7];         /**< 0 */
+} slotmem_header_t;
+
+_Static_assert(sizeof(slotmem_header_t) == SLOTMEM_ALIGN,
+               "the in-use map begins at offset 64");
+
+/** Process-local: a mapped segment. */
+typedef struct slotmem_segment_t {
+    char *slots;                /**< slot 0 */
+    slotmem_geometry_t geometry;
+    slotmem_layout_t layout;
+    slotmem_map_t map;
+    slotmem_header_t *header;
+} slotmem_segment_t;
+
+/**
+ * Work out the layout of a geometry: the one place with size arithmetic.
+ * @return APR_SUCCESS, or APR_EINVAL when a product or sum overflows (D1)
+ */
+apr_status_t slotmem_layout(slotmem_layout_t *layout,
+                            const slotmem_geometry_t *geometry);
+
+/**
+ * Create a segment of zero bytes, all slots free.
+ * @param segment filled in on success only
+ * @param shm_name NULL: anonymous memory, not touched, so that an unused slot
+ *        costs nothing. A name: memory that siblings can attach under it; it
+ *        is populated at once where the system can do that, so that a lack of
+ *        memory is an error here and no SIGBUS later.
+ * @param pool the memory is unmapped, and the name removed, with this pool
+ * @return APR_SUCCESS; APR_EINVAL: slotmem_layout(); APR_EEXIST: the name is
+ *         taken; APR_ENOSPC: no room for named memory; else the system's code
+ */
+apr_status_t slotmem_segment_create(slotmem_segment_t *segment,
+                                    const slotmem_geometry_t *geometry,
+                                    const char *shm_name, apr_pool_t *pool);
+
+/**
+ * Attach a named segment. Its geometry is copied to private memory, and used
+ * only after it was verified against the size of the memory that is mapped.
+ * @param segment filled in on success only
+ * @param creator set to the pid of the creator on success
+ * @param pool the memory is unmapped with this pool
+ * @return APR_SUCCESS; APR_ENOENT: no such name; APR_INCOMPLETE: something is
+ *         there that is no complete segment of this version
+ */
+apr_status_t slotmem_segment_attach(slotmem_segment_t *segment, pid_t *creator,
+                                    const char *shm_name, apr_pool_t *pool);
+
+#if defined(__GNUC__)
+#pragma GCC visibility pop
+#endif
+
+#endif /* SLOTMEM_SEGMENT_H */

@@ -1,0 +1,609 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not
+# use this file except in compliance with the License.  You may obtain a copy
+# of the License at  http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.  See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+# A private httpd for tests that restart, kill and reconfigure it.
+#
+#   my $s = SlotmemServer->new(config => $text, modules => [qw(proxy alias)]);
+#   $s->start;                            # dies, with the log, if it fails
+#   $s->get('/x')->content;  $s->post('/x', { a => 1 });    # HTTP::Response
+#   $s->graceful;  $s->restart;  $s->stop;  $s->kill_parent;
+#
+# Options of new: config (text, see config), modules (names without mod_),
+#   mpm, dso, testmod (0: without mod_slotmem_test), servers and threads (how
+#   many children, and threads in each), log_level, timeout (s, each wait).
+# start(@args): daemonised as in real life; @args may hold -X, -DFOREGROUND.
+# graceful, restart: done when the log says "resuming normal operations" anew,
+#   every new child is ready, and every old one has ended; graceful(wait_old
+#   => 0) leaves the last point out, for a request in flight in an old child.
+# restart_fails($signal), start_fails: expect failure and give the output and
+#   the new part of the log, or undef if the server runs after all.
+# kill_parent: kill -9 of the parent only.  end_children: its orphans, by pid.
+# slow_start($path): sends a request; returns a handle when a child works on
+#   it (or when $arrived->() says so).  slow_finish($handle): its response.
+# config($text): for the next (re)start; may use ${PORT} and ${ROOT}.
+#   ServerRoot is a temp folder with conf/ logs/ run/ (DefaultRuntimeDir) and
+#   htdocs/.  /server-status is there: do not proxy the whole of "/".
+# log, log_mark, log_since, log_count(qr/x/): the error log; log_count counts
+#   lines after the last mark, log_since gives them.
+# Processes are found by their command line, which names the private folder,
+# so a lost pid file hides nothing.  Everything is ended and removed when the
+# object goes, also at exit.  Needs Linux's /proc.
+
+package SlotmemServer;
+
+use strict;
+use warnings;
+
+use Cwd qw(abs_path);
+use File::Basename qw(dirname);
+use File::Path qw(remove_tree);
+use File::Temp qw(tempdir);
+use HTTP::Response;
+use IO::Socket::INET;
+use LWP::UserAgent;
+use POSIX qw(WNOHANG);
+use Scalar::Util qw(weaken);
+use Time::HiRes qw(sleep time);
+
+my %live;     # every server of this process, for END
+my %taken;    # ports given out
+
+# A signal that ends the test must pass through END.
+for my $signal (qw(HUP INT TERM)) {
+    $SIG{$signal} = sub { exit 130 }
+        if !$SIG{$signal} || $SIG{$signal} eq 'DEFAULT';
+}
+
+END {
+    my $status = $?;
+    $_->destroy for grep { defined } values %live;
+    $? = $status;
+}
+
+# ---- what is installed ----
+
+sub apxs_query {
+    my ($class, $name) = @_;
+    my $apxs = $ENV{APXS} || 'apxs';
+    chomp(my $value = `$apxs -q $name`);
+    die "apxs -q $name: nothing\n" if $value eq '';
+    return $value;
+}
+
+sub httpd {
+    my $class = shift;
+    return $ENV{SLOTMEM_HTTPD} ||= join '/',
+        $class->apxs_query('SBINDIR'), $class->apxs_query('PROGNAME');
+}
+
+sub default_dso {
+    return $ENV{SLOTMEM_DSO}
+        || dirname(abs_path(__FILE__)) . '/../../.libs/mod_slotmem_shm.so';
+}
+
+my ($libexec, $static);
+
+# The LoadModule line of a module, or none if it is built in.
+sub load_module {
+    my ($class, $name) = @_;
+    $libexec ||= $class->apxs_query('LIBEXECDIR');
+    my $file = "$libexec/mod_$name.so";
+    return "LoadModule ${name}_module $file\n" if -f $file;
+    my $httpd = $class->httpd;
+    $static ||= `$httpd -l`;
+    return '' if $static =~ /^\s*(?:mod_)?\Q$name\E\.c$/m;
+    die "no module $name: $file is missing\n";
+}
+
+# Below the range that outgoing connections take their ports from, so that
+# none of these grabs the port while the server is stopped.
+sub free_port {
+    for (1 .. 1000) {
+        my $port = 10000 + int rand 20000;
+        next if $taken{$port}++;
+        my $probe = IO::Socket::INET->new(
+            LocalAddr => '127.0.0.1',
+            LocalPort => $port,
+            Listen    => 1,
+            ReuseAddr => 1
+        ) or next;
+        close $probe;
+        return $port;
+    }
+    die "no free port\n";
+}
+
+# ---- making and removing ----
+
+sub new {
+    my ($class, %opt) = @_;
+    my $mpm  = $opt{mpm} || $ENV{SLOTMEM_MPM} || 'event';
+    my $self = bless {
+        mpm       => $mpm,
+        servers   => $mpm eq 'prefork' ? 3 : 2,
+        threads   => $mpm eq 'prefork' ? 1 : 4,
+        modules   => [],
+        dso       => $class->default_dso,
+        log_level => 'notice slotmem_shm:debug',
+        timeout   => 20,
+        testmod   => $ENV{SLOTMEM_TESTMOD},
+        %opt,
+        port  => $class->free_port,
+        root  => tempdir('slotmem-XXXXXXXX', TMPDIR => 1),
+        mark  => 0,
+        owner => $$,
+    }, $class;
+    $live{$self} = $self;
+    weaken($live{$self});
+    die "no module to test: $self->{dso}\n" if !-f $self->{dso};
+    chmod 0755, $self->{root} or die "$self->{root}: $!\n";
+    for my $name (qw(conf logs run htdocs)) {
+        mkdir "$self->{root}/$name" or die "$self->{root}/$name: $!\n";
+        chmod 0755, "$self->{root}/$name";
+    }
+    $self->config($opt{config} // '');
+    return $self;
+}
+
+sub destroy {
+    my $self = shift;
+    return if $self->{owner} != $$ || !delete $live{$self};
+    $self->end_processes;
+    remove_tree($self->{root});
+    return;
+}
+
+sub DESTROY {
+    my $self = shift;
+    local ($@, $?, $!);
+    $self->destroy if $self->{owner} && $live{$self};
+    return;
+}
+
+# ---- the configuration ----
+
+# Limits so wide that the server neither adds nor reaps a child by itself.
+# The numbers: servers, threads in each, threads in all.
+my %limits = (prefork => <<'EOT', threaded => <<'EOT');
+    StartServers        %1$d
+    ServerLimit         16
+    MinSpareServers     1
+    MaxSpareServers     16
+    MaxRequestWorkers   16
+EOT
+    StartServers        %1$d
+    ServerLimit         16
+    ThreadsPerChild     %2$d
+    ThreadLimit         %2$d
+    MinSpareThreads     1
+    MaxSpareThreads     %3$d
+    MaxRequestWorkers   %3$d
+EOT
+
+sub preamble {
+    my $self    = shift;
+    my $threads = $self->{threads};
+    my $model   = $self->{mpm} eq 'prefork' ? 'prefork' : 'threaded';
+    my %seen;
+    my @names = grep { !$seen{$_}++ } "mpm_$self->{mpm}",
+        qw(unixd log_config authz_core status), @{ $self->{modules} };
+    my $load = join '', map { $self->load_module($_) } @names;
+    $load .= "LoadModule slotmem_shm_module $self->{dso}\n";
+    $load .= "LoadModule slotmem_test_module $self->{testmod}\n"
+        if $self->{testmod};
+    no warnings 'redundant';
+    my $limits = sprintf $limits{$model}, $self->{servers}, $threads,
+        16 * $threads;
+    my $user = $> == 0 ? "User nobody\nGroup nogroup\n" : '';
+
+    return <<"EOT";
+ServerRoot "$self->{root}"
+${load}Define ROOT $self->{root}
+Define PORT $self->{port}
+Listen 127.0.0.1:$self->{port}
+ServerName 127.0.0.1
+${user}DefaultRuntimeDir run
+PidFile run/httpd.pid
+ErrorLog logs/error_log
+LogLevel $self->{log_level}
+DocumentRoot "$self->{root}/htdocs"
+Timeout 30
+GracefulShutdownTimeout 5
+KeepAlive Off
+<IfModule mpm_$self->{mpm}_module>
+$limits</IfModule>
+<Location /server-status>
+    SetHandler server-status
+</Location>
+EOT
+}
+
+sub config {
+    my ($self, $text) = @_;
+    if (defined $text) {
+        $self->{config} = $text;
+        open my $out, '>', $self->config_file or die $self->config_file, ": $!";
+        print {$out} $self->preamble, $text;
+        close $out or die $self->config_file, ": $!";
+    }
+    return $self->{config};
+}
+
+sub append_config {
+    my ($self, $text) = @_;
+    return $self->config($self->{config} . $text);
+}
+
+sub modules {
+    my ($self, @names) = @_;
+    $self->{modules} = \@names;
+    return $self->config($self->{config});
+}
+
+# ---- places and requests ----
+
+sub root        { return $_[0]{root} }
+sub rundir      { return "$_[0]{root}/run" }
+sub port        { return $_[0]{port} }
+sub mpm         { return $_[0]{mpm} }
+sub config_file { return "$_[0]{root}/conf/httpd.conf" }
+sub log_file    { return "$_[0]{root}/logs/error_log" }
+
+sub url {
+    my ($self, $path) = @_;
+    return "http://127.0.0.1:$self->{port}$path";
+}
+
+sub agent {
+    my $self = shift;
+    return $self->{agent} ||= LWP::UserAgent->new(
+        timeout      => $self->{timeout},
+        max_redirect => 0
+    );
+}
+
+sub get {
+    my ($self, $path, @headers) = @_;
+    return $self->agent->get($self->url($path), @headers);
+}
+
+sub post {
+    my ($self, $path, $form, @headers) = @_;
+    return $self->agent->post($self->url($path), $form, @headers);
+}
+
+# ---- the error log ----
+
+sub log {
+    my $self = shift;
+    return slurp($self->log_file);
+}
+
+sub log_mark {
+    my $self = shift;
+    return $self->{mark} = -s $self->log_file || 0;
+}
+
+sub log_since {
+    my ($self, $mark) = @_;
+    return substr $self->log, $mark // $self->{mark};
+}
+
+sub log_count {
+    my ($self, $pattern) = @_;
+    return scalar grep { /$pattern/ } split /\n/, $self->log_since;
+}
+
+# ---- processes ----
+
+sub slurp {
+    my $file = shift;
+    open my $in, '<:raw', $file or return '';
+    local $/;
+    return scalar(<$in>) // '';
+}
+
+# All processes of this server, whoever their parent is.  A zombie has no
+# command line, so none is counted.
+sub processes {
+    my $self = shift;
+    my @pids = grep { /^\d+$/ } map { m{(\d+)/cmdline$} } glob '/proc/*/cmdline';
+    return grep { index(slurp("/proc/$_/cmdline"), $self->config_file) >= 0 }
+        @pids;
+}
+
+sub parent {
+    my $self = shift;
+    return $self->{pid} if $self->{pid};
+    my ($pid) = slurp($self->rundir . '/httpd.pid') =~ /^(\d+)/;
+    return $pid;
+}
+
+sub is_alive {
+    my ($self, $pid) = @_;
+    return scalar grep { $_ == $pid } $self->processes;
+}
+
+sub children {
+    my $self = shift;
+    my $parent = $self->parent or return;
+    return grep { slurp("/proc/$_/stat") =~ /\) \S (\d+) / && $1 == $parent }
+        $self->processes;
+}
+
+# Until $done->() is true, or $giveup->() says why it never will be.
+sub wait_until {
+    my ($self, $what, $done, $giveup) = @_;
+    my $deadline = time + $self->{timeout};
+    while (1) {
+        my $result = $done->();
+        return $result if $result;
+        my $why = $giveup && $giveup->();
+        $why ||= "no success in $self->{timeout} s" if time > $deadline;
+        die "$what: $why; the log:\n", $self->log_tail if $why;
+        sleep 0.02;
+    }
+}
+
+sub log_tail {
+    my $self = shift;
+    my @lines = split /^/, $self->{output} // '' . $self->log;
+    @lines = @lines[-30 .. -1] if @lines > 30;
+    return join '', @lines;
+}
+
+# A parent ends its children; orphans may not hear the first signal.
+sub end_processes {
+    my $self   = shift;
+    my $parent = $self->parent || 0;
+    for my $signal (qw(TERM KILL)) {
+        my @pids   = $self->processes or last;
+        my $orphan = !grep { $_ == $parent } @pids;
+        my $grace  = time + ($orphan ? 0.5 : 3);
+        kill $signal, $orphan || $signal eq 'KILL' ? @pids : $parent;
+        while ($self->processes && time < $grace) {
+            sleep 0.02;
+        }
+    }
+    $self->reap;
+    return;
+}
+
+# Only a server in the foreground is a child of ours.
+sub reap {
+    my $self = shift;
+    waitpid $self->{launched}, 0 if $self->{launched};
+    delete @$self{qw(launched pid)};
+    return;
+}
+
+# ---- running httpd ----
+
+# Runs httpd and waits for this very process unless $background.
+sub launch {
+    my ($self, $background, @args) = @_;
+    my $file = "$self->{root}/logs/output";
+    my $httpd = $self->httpd;
+    defined(my $pid = fork) or die "fork: $!\n";
+    if (!$pid) {
+        setpgrp;    # in the foreground httpd signals its process group
+        open STDIN,  '<', '/dev/null';
+        open STDOUT, '>', $file or POSIX::_exit(127);
+        open STDERR, '>&', \*STDOUT;
+        { exec $httpd, '-d', $self->{root}, '-f', $self->config_file, @args; }
+        POSIX::_exit(127);
+    }
+    $self->{launched} = $pid;
+    if ($background) {
+        $self->wait_until("httpd @args", sub { $self->processes },
+            sub { waitpid($pid, WNOHANG) == $pid && 'it has ended' });
+        return 0;
+    }
+    my $status;
+    $self->wait_until("httpd @args", sub {
+        return 0 if waitpid($pid, WNOHANG) != $pid;
+        $status = $?;
+        return 1;
+    });
+    delete $self->{launched};
+    $self->{output} = slurp($file);
+    return $status & 127 ? 128 + ($status & 127) : $status >> 8;
+}
+
+sub run_args {
+    my ($self, @args) = @_;
+    my $code = $self->launch(0, @args);
+    return ($code, $self->{output});
+}
+
+sub configtest {
+    my $self = shift;
+    return $self->run_args('-t');
+}
+
+# A generation is up when the log says so and each of its threads is ready;
+# the status page counts those of the current generation only, and the one
+# that answers is busy.  Under -X nothing is logged, and there are no children.
+sub wait_ready {
+    my ($self, $mark, %old) = @_;
+    my $gone = sub { $self->processes ? '' : 'the server has ended' };
+    my $need = $self->{servers} * $self->{threads} - 1;
+    if ($self->{single}) {
+        $need = 0;
+    }
+    else {
+        $self->wait_until('start', sub {
+            $self->log_since($mark) =~ /resuming normal operations/
+        }, $gone);
+        $self->wait_until('children', sub {
+            $self->{servers} <= grep { !$old{$_} } $self->children
+        }, $gone);
+    }
+    $self->wait_until('answer', sub {
+        my $text = $self->get('/server-status?auto')->content;
+        return $text =~ /^IdleWorkers: (\d+)/m && $1 >= $need;
+    }, $gone);
+    return;
+}
+
+sub try_start {
+    my ($self, @args) = @_;
+    die "the server runs\n" if $self->processes;
+    delete @$self{qw(pid output)};
+    unlink $self->rundir . '/httpd.pid';
+    my $mark       = -s $self->log_file || 0;
+    my $background = grep { /^-(?:X|D(?:FOREGROUND|NO_DETACH))$/ } @args;
+    $self->{single} = grep { $_ eq '-X' } @args;
+    my $code = $self->launch($background, @args);
+    $self->{output} = slurp("$self->{root}/logs/output");
+    die "httpd ended with $code\n" if $code;
+    $self->wait_ready($mark);
+    $self->{pid} = $self->parent;
+    return;
+}
+
+sub start {
+    my ($self, @args) = @_;
+    eval { $self->try_start(@args); 1 }
+        or die "start: $@", $self->{output} // '', $self->log_tail;
+    return $self;
+}
+
+sub start_fails {
+    my ($self, @args) = @_;
+    my $mark = -s $self->log_file || 0;
+    return undef if eval { $self->try_start(@args); 1 };
+    $self->end_processes;
+    return slurp("$self->{root}/logs/output") . $self->log_since($mark);
+}
+
+sub stop {
+    my ($self, $signal) = @_;
+    my $parent = $self->parent or return $self;
+    kill $signal || 'TERM', $parent if $self->is_alive($parent);
+    $self->wait_until('stop', sub { !$self->processes });
+    $self->reap;
+    return $self;
+}
+
+sub graceful_stop {
+    my $self = shift;
+    return $self->stop('WINCH');
+}
+
+sub signal_restart {
+    my ($self, $signal, %opt) = @_;
+    my $mark = -s $self->log_file || 0;
+    my %old  = map { $_ => 1 } $self->children;
+    kill $signal, $self->parent or die "no parent to restart\n";
+    $self->wait_ready($mark, %old);
+    return $self if exists $opt{wait_old} && !$opt{wait_old};
+    $self->wait_until('end of old children', sub {
+        !grep { $old{$_} } $self->processes;
+    });
+    return $self;
+}
+
+sub graceful {
+    my ($self, %opt) = @_;
+    return $self->signal_restart('USR1', %opt);
+}
+
+sub restart {
+    my ($self, %opt) = @_;
+    return $self->signal_restart('HUP', %opt);
+}
+
+sub restart_fails {
+    my ($self, $signal) = @_;
+    my $mark   = -s $self->log_file || 0;
+    my $parent = $self->parent;
+    kill $signal || 'USR1', $parent;
+    my $gone = eval {
+        $self->wait_until('', sub { !$self->is_alive($parent) });
+    };
+    return undef if !$gone;
+    $self->end_processes;
+    return $self->log_since($mark);
+}
+
+sub kill_parent {
+    my $self   = shift;
+    my $parent = $self->parent;
+    kill 'KILL', $parent;
+    $self->wait_until('kill', sub { !$self->is_alive($parent) });
+    $self->reap;
+    return $self;
+}
+
+sub end_children {
+    my $self = shift;
+    my $parent = $self->parent || 0;
+    die "the parent is alive: use stop\n" if $self->is_alive($parent);
+    $self->end_processes;
+    return $self;
+}
+
+# ---- a request in flight ----
+
+# How many workers are busy, this request among them.
+sub busy {
+    my $self = shift;
+    my ($board) =
+        $self->get('/server-status?auto')->content =~ /^Scoreboard: (\S+)/m;
+    return ($board // '') =~ tr/W//;
+}
+
+sub slow_start {
+    my ($self, $path, $arrived) = @_;
+    my $before = $arrived ? 0 : $self->busy;
+    my $socket = IO::Socket::INET->new(
+        PeerAddr => '127.0.0.1',
+        PeerPort => $self->{port},
+        Timeout  => $self->{timeout}
+    ) or die "connect: $@\n";
+    print {$socket} "GET $path HTTP/1.1\r\nHost: 127.0.0.1\r\n",
+        "Connection: close\r\n\r\n";
+    $socket->flush;
+    $arrived ||= sub { $self->busy > $before };
+    $self->wait_until("request of $path", $arrived);
+    return $socket;
+}
+
+# A response, or one with the code 599 if the connection ended without any.
+sub slow_finish {
+    my ($self, $socket) = @_;
+    my $text = '';
+    my $done = eval {
+        local $SIG{ALRM} = sub { die "timeout\n" };
+        alarm $self->{timeout};
+        while (sysread $socket, my $part, 65536) {
+            $text .= $part;
+        }
+        alarm 0;
+        1;
+    };
+    alarm 0;
+    close $socket;
+    return HTTP::Response->new(599, $done ? 'no response' : $@) if $text eq '';
+    my $response = HTTP::Response->parse($text);
+    if (lc($response->header('Transfer-Encoding') // '') eq 'chunked') {
+        my $body = '';
+        my $rest = $response->content;
+        while ($rest =~ s/^([0-9a-fA-F]+)[^\n]*\n//) {
+            my $size = hex $1 or last;
+            $body .= substr $rest, 0, $size, '';
+            $rest =~ s/^\r?\n//;
+        }
+        $response->content($body);
+    }
+    return $response;
+}
+
+1;
