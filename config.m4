@@ -1,0 +1,33 @@
+dnl Licensed under the Apache License, Version 2.0 (the "License");
+dnl you may not use this file except in compliance with the License.
+dnl You may obtain a copy of the License at
+dnl
+dnl     http://www.apache.org/licenses/LICENSE-2.0
+dnl
+dnl Unless required by applicable law or agreed to in writing, software
+dnl distributed under the License is distributed on an "AS IS" BASIS,
+dnl WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+dnl See the License for the specific language governing permissions and
+dnl limitations under the License.
+dnl
+dnl Runs in a folder modules/slotmem of httpd's source tree. configure, outside
+dnl of it, reads the list of objects here: one a line, as below.
+
+APACHE_MODPATH_INIT(slotmem)
+
+slotmem_shm_objects="dnl
+mod_slotmem_shm.lo dnl
+slotmem_map.lo dnl
+slotmem_segment.lo dnl
+slotmem_persist.lo dnl
+"
+
+APACHE_MODULE(slotmem_shm, slots of shared memory for balancers and other modules, $slotmem_shm_objects, , most)
+
+if test -f "$srcdir/$modpath_current/mod_slotmem_plain.c"; then
+    APACHE_MODULE(slotmem_plain, slots of plain memory for one process, , , )
+fi
+
+APR_ADDTO(INCLUDES, [-I\$(top_srcdir)/$modpath_current])
+
+APACHE_MODPATH_FINISH

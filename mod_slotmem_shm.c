@@ -1,0 +1,963 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * mod_slotmem_shm.c: slots in shared memory for other modules, which survive
+ * restarts in a file. The provider's functions, names to instances, and the
+ * hooks; slotmem_segment.h has the memory, slotmem_persist.h the file,
+ * slotmem_map.h the in-use marks. The contract is docs/contract.md.
+ *
+ * Lifecycle. pre_config starts each configuration pass with no instance. create
+ * makes anonymous shared memory in a pool that has no parent, and restores it
+ * from its persisted file; the children inherit all by fork. When pconf is
+ * cleared, at a restart or stop, one cleanup stores what is persisted and
+ * then gives the memory up. It was registered first, so the consumers' own
+ * cleanups have run by then. Only the process that ran post_config acts on it,
+ * and only a generation that reached the MPM stores.
+ *
+ * A child that creates a new name at run time makes named shared memory
+ * in a pool of the child's own; its siblings attach it by that name. None of
+ * that is persisted, and the parent never sees it.
+ *
+ * A crash leaves the persisted files of the last store, whole, and for each
+ * run-time segment of a killed creator its name in the system's shared memory.
+ *
+ * Concurrency. What pre_config to post_config made is constant in the children
+ * and read there without a lock. Run-time names take one mutex, between
+ * processes and threads. Slots and marks take none: see slotmem_map.h.
+ */
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#include "apr_hash.h"
+#include "apr_lib.h"
+#include "apr_strings.h"
+
+#include "httpd.h"
+#include "http_config.h"
+#include "http_core.h"
+#include "http_log.h"
+#include "http_main.h"
+#include "util_mutex.h"
+#include "ap_mpm.h"
+#include "ap_provider.h"
+#include "ap_slotmem.h"
+
+#if !AP_MODULE_MAGIC_AT_LEAST(20120211, 9)
+#error "mod_slotmem_shm needs httpd 2.4.4 or later: older providers have no fgrab"
+#endif
+
+#include "mod_slotmem_shm.h"
+#include "slotmem_persist.h"
+
+extern module AP_MODULE_DECLARE_DATA slotmem_shm_module;
+APLOG_USE_MODULE(slotmem_shm);
+
+/* The mutex for segments that are created at run time. */
+#define RUNTIME_MUTEX "slotmem-shm"
+
+/* Process-local: the API's handle. Its mapping is shared, itself never. */
+struct ap_slotmem_instance_t {
+    slotmem_segment_t segment;
+    const char *name;           /* as created, or NULL: anonymous */
+    pid_t creator;
+    const char *file;           /* the persisted file, or NULL: no store */
+    apr_uint64_t *configured;   /* PERSIST and CLEARINUSE only: a bit for each
+                                   slot that was claimed in configuration. A
+                                   slot in use without one is claimed at run
+                                   time. Written in the parent alone. */
+    int file_refused;           /* the first store sets the file aside */
+    int file_unread;            /* the file must not be replaced */
+    apr_status_t failed_status; /* the last failed store that was logged: */
+    const char *failed_step;    /* ... or NULL */
+};
+
+/* Shared memory, anonymous, one for a generation. */
+typedef struct runtime_shared_t {
+    _Atomic apr_uint32_t created;   /* 1: a child has created a named segment.
+                                       Set by any child, before the name can
+                                       be attached; says only whether it is
+                                       worth looking for one */
+} runtime_shared_t;
+
+/* Process-local. What the passes of configuration set up; children have a copy
+ * that they do not change. Reset by pre_config: a module that is linked into
+ * httpd keeps its static variables over a restart. */
+static struct {
+    apr_pool_t *pool;               /* no parent; NULL before pre_config */
+    apr_hash_t *instances;          /* by key, see key_of() */
+    apr_array_header_t *persisted;  /* of ap_slotmem_instance_t * */
+    const char *prefix;             /* of the files of relative names */
+    apr_size_t prefix_len;
+    pid_t parent;                   /* that ran post_config, or 0 */
+    int reached_mpm;                /* 1: this generation may store */
+    apr_global_mutex_t *mutex;      /* or NULL: nothing at run time */
+    runtime_shared_t *shared;       /* or NULL: nothing at run time */
+} state;
+
+/* Process-local. Segments that this child created or attached at run time;
+ * set up by child_init, guarded by state.mutex. */
+static struct {
+    apr_pool_t *pool;               /* NULL in the parent */
+    apr_hash_t *instances;          /* by key */
+} runtime;
+
+/* ---- names ---- */
+
+static int is_anonymous(const char *name)
+{
+    return !name || !*name || strcasecmp(name, "none") == 0;
+}
+
+#define NAME_PREFIX "slotmem-shm-"
+#define NAME_SUFFIX ".shm"
+
+/* The key of a name: the same for all names of the same persisted file. That
+ * of an absolute name is the name, unless a relative one has that file; then,
+ * and for relative names, it is the relative name. Points into name. */
+static const char *key_of(const char *name, apr_ssize_t *len)
+{
+    apr_size_t suffix = strlen(NAME_SUFFIX);
+    apr_size_t name_len = strlen(name);
+
+    *len = (apr_ssize_t)name_len;
+    if (*name == '/' && name_len > state.prefix_len + suffix
+        && strncmp(name, state.prefix, state.prefix_len) == 0
+        && strcmp(name + name_len - suffix, NAME_SUFFIX) == 0) {
+        *len = (apr_ssize_t)(name_len - state.prefix_len - suffix);
+        return name + state.prefix_len;
+    }
+    return name;
+}
+
+/* The path that a name stands for (C2, C3), without SLOTMEM_FILE_SUFFIX. */
+static const char *path_of(const char *name, apr_pool_t *pool)
+{
+    return *name == '/' ? apr_pstrdup(pool, name)
+                        : apr_pstrcat(pool, state.prefix, name, NAME_SUFFIX,
+                                      NULL);
+}
+
+/* ---- claims ---- */
+
+/* Configuration is all that happens before the MPM runs, in whatever process:
+ * a child's calls, and those under -X, are made at run time. */
+static int is_configuring(void)
+{
+    return ap_state_query(AP_SQ_MAIN_STATE) != AP_SQ_MS_RUN_MPM;
+}
+
+/* One warning a generation, from whichever process is first. */
+static void warn_when_full(ap_slotmem_instance_t *inst)
+{
+    if (slotmem_map_free(&inst->segment.map)
+        || atomic_exchange(&inst->segment.header->full_said, 1)) {
+        return;
+    }
+    ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
+                 "segment %s: the last of its %u slots is taken; for room, "
+                 "raise the number of slots (BalancerGrowth or growth=), or "
+                 "stop the server and remove %s", inst->name,
+                 inst->segment.geometry.item_num, inst->file);
+}
+
+/* A slot of a segment that is stored without its marks was claimed, anew or
+ * again: note by whom (E2). */
+static void note_claim(ap_slotmem_instance_t *inst, apr_uint32_t id, int anew)
+{
+    if (is_configuring()) {
+        slotmem_bit_set(inst->configured, id);
+    }
+    else if (anew) {
+        warn_when_full(inst);
+    }
+}
+
+static void claim(ap_slotmem_instance_t *inst, apr_uint32_t id)
+{
+    int anew = slotmem_map_set(&inst->segment.map, id);
+
+    if (inst->configured) {
+        note_claim(inst, id, anew);
+    }
+}
+
+/* No slot is free while configuring: take the lowest that was claimed at run
+ * time, so that a start never fails for want of it (E2).
+ * Returns the number of slots when there is none. */
+static apr_uint32_t take_over(ap_slotmem_instance_t *inst)
+{
+    apr_uint32_t num = inst->segment.geometry.item_num;
+    apr_uint32_t id;
+
+    for (id = 0; id < num; id++) {
+        if (!slotmem_bit_test(inst->configured, id)) {
+            ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
+                         "segment %s: all %u slots are taken; slot %u, which "
+                         "was claimed at run time, goes to the configuration",
+                         inst->name, num, id);
+            return id;
+        }
+    }
+    return num;
+}
+
+/* ---- instances ---- */
+
+static const char *shown(const char *name)
+{
+    return is_anonymous(name) ? "(anonymous)" : name;
+}
+
+/* The one constructor: a segment that is new or, with attach, a sibling's.
+ * pool: for the handle and the memory. */
+static apr_status_t make_instance(ap_slotmem_instance_t **inst,
+                                  const char *name,
+                                  const slotmem_geometry_t *geometry,
+                                  const char *shm_name, int attach,
+                                  apr_pool_t *pool)
+{
+    ap_slotmem_instance_t *made = apr_pcalloc(pool, sizeof(*made));
+    apr_status_t rv;
+
+    made->creator = getpid();
+    rv = attach ? slotmem_segment_attach(&made->segment, &made->creator,
+                                         shm_name, pool)
+                : slotmem_segment_create(&made->segment, geometry, shm_name,
+                                         pool);
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    if (!is_anonymous(name)) {
+        made->name = apr_pstrdup(pool, name);
+    }
+    *inst = made;
+    return APR_SUCCESS;
+}
+
+static void log_not_created(apr_status_t rv, const char *name,
+                            const slotmem_geometry_t *geometry)
+{
+    ap_log_error(APLOG_MARK, APLOG_ERR, rv, ap_server_conf,
+                 "segment %s: cannot create %u slots of %" APR_SIZE_T_FMT
+                 " bytes", shown(name), geometry->item_num,
+                 geometry->item_size);
+}
+
+static void remember(apr_hash_t *instances, ap_slotmem_instance_t *inst)
+{
+    apr_ssize_t len;
+    const char *key = key_of(inst->name, &len);
+
+    apr_hash_set(instances, key, len, inst);
+}
+
+/* Does an instance that exists serve a create of the same name (C4)? */
+static apr_status_t check_reuse(const ap_slotmem_instance_t *inst,
+                                const slotmem_geometry_t *asked)
+{
+    const slotmem_geometry_t *has = &inst->segment.geometry;
+
+    if (has->item_size != asked->item_size) {
+        ap_log_error(APLOG_MARK, APLOG_ERR, APR_EINVAL, ap_server_conf,
+                     "segment %s exists with %u slots of %" APR_SIZE_T_FMT
+                     " bytes; it cannot serve for %u slots of %"
+                     APR_SIZE_T_FMT " bytes", inst->name, has->item_num,
+                     has->item_size, asked->item_num, asked->item_size);
+        return APR_EINVAL;
+    }
+    if (has->item_num < asked->item_num) {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
+                     "segment %s exists with %u slots of %" APR_SIZE_T_FMT
+                     " bytes; who asks for %u slots of %" APR_SIZE_T_FMT
+                     " bytes gets those: are there two names that differ "
+                     "only in a few signs?", inst->name, has->item_num,
+                     has->item_size, asked->item_num, asked->item_size);
+    }
+    return APR_SUCCESS;
+}
+
+static ap_slotmem_instance_t *find(apr_hash_t *instances, const char *name)
+{
+    apr_ssize_t len;
+    const char *key = key_of(name, &len);
+
+    return apr_hash_get(instances, key, len);
+}
+
+/* ---- persisted files ---- */
+
+static void restore(ap_slotmem_instance_t *inst)
+{
+    slotmem_restore_t result;
+
+    slotmem_restore(&result, &inst->segment, inst->configured != NULL,
+                    inst->file, state.pool);
+    switch (result.outcome) {
+    case SLOTMEM_RESTORE_NO_FILE:
+        break;
+    case SLOTMEM_RESTORE_DONE:
+        ap_log_error(APLOG_MARK, APLOG_INFO, 0, ap_server_conf,
+                     "segment %s: restored %u of %u slots from %s, %u of them "
+                     "claimed at run time", inst->name, result.item_num,
+                     inst->segment.geometry.item_num, inst->file,
+                     result.claims);
+        break;
+    case SLOTMEM_RESTORE_REFUSED:
+        inst->file_refused = 1;
+        ap_log_error(APLOG_MARK, APLOG_ERR, result.status, ap_server_conf,
+                     "segment %s starts empty: %s was not restored: %s; the "
+                     "first store will keep it as %s.bad-N", inst->name,
+                     inst->file, result.why, inst->file);
+        break;
+    case SLOTMEM_RESTORE_UNREAD:
+        inst->file_unread = 1;
+        ap_log_error(APLOG_MARK, APLOG_ERR, result.status, ap_server_conf,
+                     "segment %s starts empty: %s was not restored: %s; the "
+                     "file stays as it is, and the segment is not stored "
+                     "before the next restart", inst->name, inst->file,
+                     result.why);
+        break;
+    }
+}
+
+static int same_failure(const slotmem_store_t *a, const slotmem_store_t *b)
+{
+    return a->step && b->step && a->status == b->status
+           && strcmp(a->step, b->step) == 0;
+}
+
+/* Is this failure the one that the instance has logged already? Notes it. */
+static int is_old_failure(ap_slotmem_instance_t *inst,
+                          const slotmem_store_t *store)
+{
+    int old = inst->failed_step && store->step
+              && inst->failed_status == store->status
+              && strcmp(inst->failed_step, store->step) == 0;
+
+    inst->failed_step = store->step;
+    inst->failed_status = store->status;
+    return old;
+}
+
+/* One line for each file that went aside, one for each reason to fail. */
+static void log_stores(ap_slotmem_instance_t **insts,
+                       const slotmem_store_t *stores, int num,
+                       apr_pool_t *pool)
+{
+    char *silent = apr_pcalloc(pool, (apr_size_t)num + 1);
+    int i, j;
+
+    for (i = 0; i < num; i++) {
+        if (stores[i].aside) {
+            ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
+                         "segment %s: the refused file %s is kept as %s%s",
+                         insts[i]->name, stores[i].path, stores[i].aside,
+                         stores[i].aside_replaced
+                         ? ", in place of the oldest one kept" : "");
+        }
+        silent[i] = (char)is_old_failure(insts[i], &stores[i]);
+    }
+    for (i = 0; i < num; i++) {
+        int more = 0;
+
+        if (!stores[i].step || silent[i]) {
+            continue;
+        }
+        for (j = i + 1; j < num; j++) {
+            if (!silent[j] && same_failure(&stores[i], &stores[j])) {
+                silent[j] = 1;
+                more++;
+            }
+        }
+        ap_log_error(APLOG_MARK, APLOG_ERR, stores[i].status, ap_server_conf,
+                     "segment %s: cannot store %s: cannot %s%s; what was "
+                     "stored before is kept", insts[i]->name, stores[i].path,
+                     stores[i].step,
+                     more ? apr_psprintf(pool, " (the same for %d more)", more)
+                          : "");
+    }
+}
+
+/* Store all that is persisted. Live memory is only read. */
+static void store_all(void)
+{
+    ap_slotmem_instance_t **insts;
+    slotmem_store_t *stores;
+    apr_pool_t *scratch;
+    int num = 0;
+    int i;
+
+    apr_pool_create(&scratch, state.pool);
+    insts = apr_pcalloc(scratch, ((apr_size_t)state.persisted->nelts + 1)
+                                 * sizeof(*insts));
+    stores = apr_pcalloc(scratch, ((apr_size_t)state.persisted->nelts + 1)
+                                  * sizeof(*stores));
+    for (i = 0; i < state.persisted->nelts; i++) {
+        ap_slotmem_instance_t *inst =
+            APR_ARRAY_IDX(state.persisted, i, ap_slotmem_instance_t *);
+
+        if (inst->file_unread) {
+            continue;
+        }
+        insts[num] = inst;
+        stores[num].segment = &inst->segment;
+        stores[num].path = inst->file;
+        stores[num].configured = inst->configured;
+        stores[num].set_aside = inst->file_refused;
+        num++;
+    }
+    slotmem_store(stores, num, scratch);
+    for (i = 0; i < num; i++) {
+        insts[i]->file_refused = stores[i].set_aside;
+    }
+    log_stores(insts, stores, num, scratch);
+    apr_pool_destroy(scratch);
+}
+
+/* ---- create and attach: before the MPM runs ---- */
+
+static void make_persistent(ap_slotmem_instance_t *inst)
+{
+    const slotmem_geometry_t *geometry = &inst->segment.geometry;
+
+    inst->file = apr_pstrcat(state.pool, path_of(inst->name, state.pool),
+                             SLOTMEM_FILE_SUFFIX, NULL);
+    if (geometry->type & AP_SLOTMEM_TYPE_CLEARINUSE) {
+        inst->configured = apr_pcalloc(state.pool, sizeof(*inst->configured)
+                                       * slotmem_map_words(geometry->item_num));
+    }
+    restore(inst);
+    APR_ARRAY_PUSH(state.persisted, ap_slotmem_instance_t *) = inst;
+}
+
+static apr_status_t create_configured(ap_slotmem_instance_t **inst,
+                                      const char *name,
+                                      const slotmem_geometry_t *geometry)
+{
+    ap_slotmem_instance_t *made;
+    apr_status_t rv = make_instance(&made, name, geometry, NULL, 0,
+                                    state.pool);
+
+    if (rv != APR_SUCCESS) {
+        log_not_created(rv, name, geometry);
+        return rv;
+    }
+    if (made->name) {
+        remember(state.instances, made);
+        if (geometry->type & AP_SLOTMEM_TYPE_PERSIST) {
+            make_persistent(made);
+        }
+    }
+    *inst = made;
+    return APR_SUCCESS;
+}
+
+/* ---- create and attach: in a child, at run time ---- */
+
+static apr_status_t lock_runtime(void)
+{
+    return state.mutex && state.shared ? apr_global_mutex_lock(state.mutex)
+                                       : APR_ENOSHMAVAIL;
+}
+
+/* No other server, and no other generation, comes upon the same name. */
+static const char *shm_name_of(const char *name, apr_pool_t *pool)
+{
+    return apr_psprintf(pool, "%s.%" APR_PID_T_FMT ".%d",
+                        path_of(name, pool), state.parent,
+                        ap_state_query(AP_SQ_CONFIG_GEN));
+}
+
+static int is_gone(pid_t pid)
+{
+    return pid <= 0 || (kill(pid, 0) != 0 && errno == ESRCH);
+}
+
+/* Attach what a sibling created, if that sibling lives. Call with the lock.
+ * APR_ENOENT: no such name; APR_INCOMPLETE: an orphan has the name. */
+static apr_status_t attach_sibling(ap_slotmem_instance_t **inst,
+                                   const char *name)
+{
+    apr_pool_t *pool;
+    apr_status_t rv;
+
+    apr_pool_create(&pool, runtime.pool);
+    rv = make_instance(inst, name, NULL, shm_name_of(name, pool), 1, pool);
+    if (rv == APR_SUCCESS && is_gone((*inst)->creator)) {
+        rv = APR_INCOMPLETE;
+    }
+    if (rv != APR_SUCCESS) {
+        apr_pool_destroy(pool);
+        return rv;
+    }
+    remember(runtime.instances, *inst);
+    return APR_SUCCESS;
+}
+
+/* An instance of this child's, or a sibling's, by name. Call with the lock. */
+static apr_status_t find_at_runtime(ap_slotmem_instance_t **inst,
+                                    const char *name)
+{
+    *inst = find(runtime.instances, name);
+    return *inst ? APR_SUCCESS : attach_sibling(inst, name);
+}
+
+/* Make named memory that siblings can attach, or anonymous memory. Call with
+ * the lock. */
+static apr_status_t create_new_at_runtime(ap_slotmem_instance_t **inst,
+                                          const char *name,
+                                          const slotmem_geometry_t *geometry)
+{
+    const char *shm_name = NULL;
+    apr_pool_t *pool;
+    apr_status_t rv;
+
+    apr_pool_create(&pool, runtime.pool);
+    if (!is_anonymous(name)) {
+        shm_name = shm_name_of(name, pool);
+        apr_shm_remove(shm_name, pool);     /* an orphan's, if any */
+        atomic_store(&state.shared->created, 1);
+    }
+    rv = make_instance(inst, name, geometry, shm_name, 0, pool);
+    if (rv != APR_SUCCESS) {
+        apr_pool_destroy(pool);
+        return rv;
+    }
+    if ((*inst)->name) {
+        remember(runtime.instances, *inst);
+    }
+    return APR_SUCCESS;
+}
+
+static apr_status_t create_at_runtime(ap_slotmem_instance_t **inst,
+                                      const char *name,
+                                      const slotmem_geometry_t *geometry)
+{
+    ap_slotmem_instance_t *found = NULL;
+    int exists = 0;
+    apr_status_t rv = lock_runtime();
+
+    if (rv == APR_SUCCESS) {
+        if (!is_anonymous(name)) {
+            exists = find_at_runtime(&found, name) == APR_SUCCESS
+                     && !is_gone(found->creator);
+        }
+        if (!exists) {
+            rv = create_new_at_runtime(&found, name, geometry);
+        }
+        apr_global_mutex_unlock(state.mutex);
+    }
+    if (rv != APR_SUCCESS) {
+        log_not_created(rv, name, geometry);
+        return rv;
+    }
+    if (exists) {
+        rv = check_reuse(found, geometry);
+    }
+    if (rv == APR_SUCCESS) {
+        *inst = found;
+    }
+    return rv;
+}
+
+static apr_status_t attach_at_runtime(ap_slotmem_instance_t **inst,
+                                      const char *name)
+{
+    apr_status_t rv;
+
+    if (!state.shared || !atomic_load(&state.shared->created)) {
+        return APR_ENOENT;
+    }
+    rv = lock_runtime();
+    if (rv == APR_SUCCESS) {
+        rv = find_at_runtime(inst, name);
+        apr_global_mutex_unlock(state.mutex);
+    }
+    return rv;
+}
+
+/* ---- the provider ---- */
+
+static apr_status_t slotmem_create(ap_slotmem_instance_t **inst,
+                                   const char *name, apr_size_t item_size,
+                                   unsigned int item_num,
+                                   ap_slotmem_type_t type, apr_pool_t *pool)
+{
+    slotmem_geometry_t geometry = { item_size, item_num, type };
+    ap_slotmem_instance_t *found;
+    apr_status_t rv;
+
+    (void)pool;     /* an instance lives as long as pconf (B5) */
+    *inst = NULL;
+    if (!state.pool) {
+        return APR_ENOSHMAVAIL;
+    }
+    found = is_anonymous(name) ? NULL : find(state.instances, name);
+    if (found) {
+        rv = check_reuse(found, &geometry);
+        if (rv == APR_SUCCESS) {
+            *inst = found;
+        }
+        return rv;
+    }
+    return runtime.pool ? create_at_runtime(inst, name, &geometry)
+                        : create_configured(inst, name, &geometry);
+}
+
+static apr_status_t slotmem_attach(ap_slotmem_instance_t **inst,
+                                   const char *name, apr_size_t *item_size,
+                                   unsigned int *item_num, apr_pool_t *pool)
+{
+    ap_slotmem_instance_t *found;
+
+    (void)pool;
+    if (!state.pool) {
+        return APR_ENOSHMAVAIL;
+    }
+    if (is_anonymous(name)) {
+        return APR_ENOENT;
+    }
+    found = find(state.instances, name);
+    if (!found && runtime.pool) {
+        apr_status_t rv = attach_at_runtime(&found, name);
+
+        if (rv != APR_SUCCESS) {
+            return rv;
+        }
+    }
+    if (!found) {
+        return APR_ENOENT;
+    }
+    *inst = found;
+    *item_size = found->segment.geometry.item_size;
+    *item_num = found->segment.geometry.item_num;
+    return APR_SUCCESS;
+}
+
+static void *slot_at(const ap_slotmem_instance_t *inst, unsigned int id)
+{
+    return inst->segment.slots
+           + (apr_size_t)id * inst->segment.geometry.item_size;
+}
+
+static apr_status_t slotmem_doall(ap_slotmem_instance_t *inst,
+                                  ap_slotmem_callback_fn_t *func, void *data,
+                                  apr_pool_t *pool)
+{
+    apr_uint32_t num;
+    apr_uint32_t id;
+
+    if (!inst) {
+        return APR_ENOSHMAVAIL;
+    }
+    num = inst->segment.geometry.item_num;
+    for (id = 0; id < num; id++) {
+        apr_status_t rv;
+
+        if (inst->segment.geometry.type & AP_SLOTMEM_TYPE_PREGRAB) {
+            id = slotmem_map_next(&inst->segment.map, id);
+            if (id == num) {
+                break;
+            }
+        }
+        rv = func(slot_at(inst, id), data, pool);
+        if (rv != APR_SUCCESS) {
+            return rv;
+        }
+    }
+    return APR_SUCCESS;
+}
+
+static apr_status_t slotmem_dptr(ap_slotmem_instance_t *inst, unsigned int id,
+                                 void **mem)
+{
+    if (!inst) {
+        return APR_ENOSHMAVAIL;
+    }
+    if (id >= inst->segment.geometry.item_num) {
+        return APR_EINVAL;
+    }
+    *mem = slot_at(inst, id);
+    return APR_SUCCESS;
+}
+
+/* What get and put have in common: may len bytes at slot id be copied (D5)?
+ * Claims the slot if so. */
+static apr_status_t prepare_copy(ap_slotmem_instance_t *inst, unsigned int id,
+                                 apr_size_t len)
+{
+    const slotmem_segment_t *segment;
+
+    if (!inst) {
+        return APR_ENOSHMAVAIL;
+    }
+    segment = &inst->segment;
+    if (id >= segment->geometry.item_num) {
+        return APR_EINVAL;
+    }
+    if ((segment->geometry.type & AP_SLOTMEM_TYPE_PREGRAB)
+        && !slotmem_map_test(&segment->map, id)) {
+        return APR_NOTFOUND;
+    }
+    if (len > segment->layout.slots_len
+              - (apr_size_t)id * segment->geometry.item_size) {
+        return APR_EINVAL;
+    }
+    claim(inst, id);
+    return APR_SUCCESS;
+}
+
+static apr_status_t slotmem_get(ap_slotmem_instance_t *inst, unsigned int id,
+                                unsigned char *dest, apr_size_t dest_len)
+{
+    apr_status_t rv = prepare_copy(inst, id, dest_len);
+
+    if (rv == APR_SUCCESS && dest_len) {
+        memcpy(dest, slot_at(inst, id), dest_len);
+    }
+    return rv;
+}
+
+static apr_status_t slotmem_put(ap_slotmem_instance_t *inst, unsigned int id,
+                                unsigned char *src, apr_size_t src_len)
+{
+    apr_status_t rv = prepare_copy(inst, id, src_len);
+
+    if (rv == APR_SUCCESS && src_len) {
+        memcpy(slot_at(inst, id), src, src_len);
+    }
+    return rv;
+}
+
+static unsigned int slotmem_num_slots(ap_slotmem_instance_t *inst)
+{
+    return inst ? inst->segment.geometry.item_num : 0;
+}
+
+static unsigned int slotmem_num_free_slots(ap_slotmem_instance_t *inst)
+{
+    return inst ? slotmem_map_free(&inst->segment.map) : 0;
+}
+
+static apr_size_t slotmem_slot_size(ap_slotmem_instance_t *inst)
+{
+    return inst ? inst->segment.geometry.item_size : 0;
+}
+
+static apr_status_t slotmem_grab(ap_slotmem_instance_t *inst,
+                                 unsigned int *item_id)
+{
+    apr_uint32_t num;
+    apr_uint32_t id;
+
+    if (!inst) {
+        return APR_ENOSHMAVAIL;
+    }
+    num = inst->segment.geometry.item_num;
+    id = slotmem_map_grab(&inst->segment.map);
+    if (id == num && inst->configured && is_configuring()) {
+        id = take_over(inst);
+    }
+    *item_id = id;      /* num when full: a consumer ignores the code (D6) */
+    if (id == num) {
+        return APR_EINVAL;
+    }
+    if (inst->configured) {
+        note_claim(inst, id, 1);
+    }
+    return APR_SUCCESS;
+}
+
+static apr_status_t slotmem_fgrab(ap_slotmem_instance_t *inst, unsigned int id)
+{
+    if (!inst) {
+        return APR_ENOSHMAVAIL;
+    }
+    if (id >= inst->segment.geometry.item_num) {
+        return APR_EINVAL;
+    }
+    claim(inst, id);
+    return APR_SUCCESS;
+}
+
+static apr_status_t slotmem_release(ap_slotmem_instance_t *inst,
+                                    unsigned int id)
+{
+    if (!inst) {
+        return APR_ENOSHMAVAIL;
+    }
+    if (id >= inst->segment.geometry.item_num) {
+        return APR_EINVAL;
+    }
+    return slotmem_map_clear(&inst->segment.map, id) ? APR_SUCCESS
+                                                     : APR_NOTFOUND;
+}
+
+static const ap_slotmem_provider_t provider = {
+    "sharedmem",
+    slotmem_doall,
+    slotmem_create,
+    slotmem_attach,
+    slotmem_dptr,
+    slotmem_get,
+    slotmem_put,
+    slotmem_num_slots,
+    slotmem_num_free_slots,
+    slotmem_slot_size,
+    slotmem_grab,
+    slotmem_release,
+    slotmem_fgrab
+};
+
+/* ---- hooks ---- */
+
+/* The generation ends: store it, if it ever ran, and give its memory up. A
+ * forked process that clears its copy of pconf on exit is not asked. */
+static apr_status_t end_generation(void *data)
+{
+    apr_pool_t *pool = state.pool;
+
+    (void)data;
+    if (state.parent != getpid()) {
+        return APR_SUCCESS;
+    }
+    if (state.reached_mpm) {
+        store_all();
+    }
+    memset(&state, 0, sizeof(state));
+    apr_pool_destroy(pool);
+    return APR_SUCCESS;
+}
+
+static int slotmem_pre_config(apr_pool_t *pconf, apr_pool_t *plog,
+                              apr_pool_t *ptemp)
+{
+    (void)plog;
+    (void)ptemp;
+    memset(&state, 0, sizeof(state));
+    memset(&runtime, 0, sizeof(runtime));
+    /* No parent: neither the clearing of pconf's subpools nor exit() unmaps
+     * what consumers' cleanups still use. */
+    if (apr_pool_create_unmanaged_ex(&state.pool, apr_pool_abort_get(pconf),
+                                     NULL) != APR_SUCCESS) {
+        return HTTP_INTERNAL_SERVER_ERROR;
+    }
+    apr_pool_tag(state.pool, "slotmem_shm");
+    state.instances = apr_hash_make(state.pool);
+    state.persisted = apr_array_make(state.pool, 16,
+                                     sizeof(ap_slotmem_instance_t *));
+    state.prefix = ap_runtime_dir_relative(state.pool, NAME_PREFIX);
+    if (!state.prefix) {
+        ap_log_error(APLOG_MARK, APLOG_ERR, 0, ap_server_conf,
+                     "DefaultRuntimeDir is no valid path");
+        return HTTP_INTERNAL_SERVER_ERROR;
+    }
+    state.prefix_len = strlen(state.prefix);
+    apr_pool_cleanup_register(pconf, NULL, end_generation,
+                              apr_pool_cleanup_null);
+    ap_mutex_register(pconf, RUNTIME_MUTEX, NULL, APR_LOCK_DEFAULT, 0);
+    return OK;
+}
+
+/* What children need to create segments at run time. Without it the server
+ * runs, and says what it cannot do. */
+static void prepare_runtime(apr_pool_t *pconf, server_rec *s)
+{
+    apr_shm_t *shm;
+    apr_status_t rv = apr_shm_create(&shm, sizeof(runtime_shared_t), NULL,
+                                     state.pool);
+
+    if (rv == APR_SUCCESS) {
+        state.shared = apr_shm_baseaddr_get(shm);
+        rv = ap_global_mutex_create(&state.mutex, NULL, RUNTIME_MUTEX, NULL,
+                                    s, pconf, 0);
+    }
+    if (rv != APR_SUCCESS) {
+        state.mutex = NULL;
+        ap_log_error(APLOG_MARK, APLOG_ERR, rv, s,
+                     "no segment can be created at run time: no shared memory "
+                     "or no mutex %s", RUNTIME_MUTEX);
+    }
+}
+
+static int slotmem_post_config(apr_pool_t *pconf, apr_pool_t *plog,
+                               apr_pool_t *ptemp, server_rec *s)
+{
+    (void)plog;
+    (void)ptemp;
+    state.parent = getpid();    /* not sooner: httpd detaches in between */
+    prepare_runtime(pconf, s);
+    return OK;
+}
+
+/* Runs after every post_config, and not in the first pass: from here on it is
+ * this generation's state that counts (B10). */
+static void slotmem_reached_mpm(void)
+{
+    state.reached_mpm = 1;
+}
+
+static void slotmem_child_init(apr_pool_t *pchild, server_rec *s)
+{
+    apr_status_t rv;
+
+    apr_pool_create(&runtime.pool, pchild);
+    apr_pool_tag(runtime.pool, "slotmem_shm_runtime");
+    runtime.instances = apr_hash_make(runtime.pool);
+    if (!state.mutex) {
+        return;
+    }
+    rv = apr_global_mutex_child_init(&state.mutex,
+                                     apr_global_mutex_lockfile(state.mutex),
+                                     pchild);
+    if (rv != APR_SUCCESS) {
+        state.mutex = NULL;
+        ap_log_error(APLOG_MARK, APLOG_ERR, rv, s,
+                     "this child can create no segment at run time: no mutex "
+                     "%s", RUNTIME_MUTEX);
+    }
+}
+
+static void slotmem_register_hooks(apr_pool_t *pool)
+{
+    ap_register_provider(pool, AP_SLOTMEM_PROVIDER_GROUP,
+                         SLOTMEM_SHM_PROVIDER_SHARED,
+                         AP_SLOTMEM_PROVIDER_VERSION, &provider);
+    ap_register_provider(pool, AP_SLOTMEM_PROVIDER_GROUP,
+                         SLOTMEM_SHM_PROVIDER_SHM,
+                         AP_SLOTMEM_PROVIDER_VERSION, &provider);
+    ap_hook_pre_config(slotmem_pre_config, NULL, NULL, APR_HOOK_REALLY_FIRST);
+    ap_hook_post_config(slotmem_post_config, NULL, NULL,
+                        APR_HOOK_REALLY_FIRST);
+    ap_hook_optional_fn_retrieve(slotmem_reached_mpm, NULL, NULL,
+                                 APR_HOOK_REALLY_LAST);
+    ap_hook_child_init(slotmem_child_init, NULL, NULL, APR_HOOK_REALLY_FIRST);
+}
+
+module AP_MODULE_DECLARE_DATA slotmem_shm_module = {
+    STANDARD20_MODULE_STUFF,
+    NULL,                       /* per-directory config: none */
+    NULL,
+    NULL,                       /* per-server config: none */
+    NULL,
+    NULL,                       /* directives: none */
+    slotmem_register_hooks,
+#ifdef AP_MODULE_FLAG_NONE
+    AP_MODULE_FLAG_NONE
+#endif
+};
