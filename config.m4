@@ -22,7 +22,7 @@ slotmem_segment.lo dnl
 slotmem_persist.lo dnl
 "
 
-APACHE_MODULE(slotmem_shm, slots of shared memory for balancers and other modules, $slotmem_shm_objects, , most)
+APACHE_MODULE(slotmem_shm, slots of shared memory for other modules, $slotmem_shm_objects, , most)
 
 if test -f "$srcdir/$modpath_current/mod_slotmem_plain.c"; then
     APACHE_MODULE(slotmem_plain, slots of plain memory for one process, , , )

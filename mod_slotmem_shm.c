@@ -58,7 +58,7 @@
 #include "ap_slotmem.h"
 
 #if !AP_MODULE_MAGIC_AT_LEAST(20120211, 9)
-#error "mod_slotmem_shm needs httpd 2.4.4 or later: older providers have no fgrab"
+#error "mod_slotmem_shm needs httpd 2.4.4 or later: before it, no fgrab"
 #endif
 
 #include "mod_slotmem_shm.h"
@@ -385,9 +385,8 @@ static void log_stores(ap_slotmem_instance_t **insts,
             }
         }
         ap_log_error(APLOG_MARK, APLOG_ERR, stores[i].status, ap_server_conf,
-                     "segment %s: cannot store %s: cannot %s%s; what was "
-                     "stored before is kept", insts[i]->name, stores[i].path,
-                     stores[i].step,
+                     "segment %s: cannot store %s: cannot %s%s",
+                     insts[i]->name, stores[i].path, stores[i].step,
                      more ? apr_psprintf(pool, " (the same for %d more)", more)
                           : "");
     }

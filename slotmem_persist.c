@@ -303,7 +303,9 @@ static int find_description(reader_t *reader, slotmem_geometry_t *found)
         found->item_size = description.item_size;
         found->item_num = description.item_num;
         found->type = description.type;
-        if (slotmem_layout(&layout, found) == APR_SUCCESS
+        /* A run of zeros names no slots, and would fit near any start. */
+        if ((found->item_num || offset + size == reader->len)
+            && slotmem_layout(&layout, found) == APR_SUCCESS
             && layout.file_description == offset) {
             return 1;
         }

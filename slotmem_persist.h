@@ -78,7 +78,9 @@ typedef struct slotmem_store_t {
                                          it away first; 0 once that is done */
     /* set by slotmem_store() */
     apr_status_t status;
-    const char *step;               /**< what failed, or NULL */
+    const char *step;               /**< what failed, or NULL: then what stood
+                                         at path stays there, unless it is the
+                                         flush of the directory that failed */
     const char *aside;              /**< where the refused file went, or NULL */
     int aside_replaced;             /**< ... and replaced an older one there */
     /* scratch */

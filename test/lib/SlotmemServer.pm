@@ -15,12 +15,13 @@
 #   $s->graceful;  $s->restart;  $s->stop;  $s->kill_parent;
 #
 # Options of new: config (text, see config), modules (names without mod_),
-#   mpm, dso, testmod (0: without mod_slotmem_test), servers and threads (how
-#   many children, and threads in each), log_level, timeout (s, each wait).
+#   mpm, dso ('': none), testmod (0: without mod_slotmem_test), servers and
+#   threads (how many children, and threads in each), log_level, timeout (s).
 # start(@args): daemonised as in real life; @args may hold -X, -DFOREGROUND.
 # graceful, restart: done when the log says "resuming normal operations" anew,
 #   every new child is ready, and every old one has ended; graceful(wait_old
 #   => 0) leaves the last point out, for a request in flight in an old child.
+#   restart and stop call during => sub { ... } when the first child has ended.
 # restart_fails($signal), start_fails: expect failure and give the output and
 #   the new part of the log, or undef if the server runs after all.
 # kill_parent: kill -9 of the parent only.  end_children: its orphans, by pid.
@@ -79,7 +80,7 @@ sub apxs_query {
 sub httpd {
     my $class = shift;
     return $ENV{SLOTMEM_HTTPD} ||= join '/',
-        $class->apxs_query('SBINDIR'), $class->apxs_query('PROGNAME');
+        $class->apxs_query('exp_sbindir'), $class->apxs_query('progname');
 }
 
 sub default_dso {
@@ -92,7 +93,7 @@ my ($libexec, $static);
 # The LoadModule line of a module, or none if it is built in.
 sub load_module {
     my ($class, $name) = @_;
-    $libexec ||= $class->apxs_query('LIBEXECDIR');
+    $libexec ||= $class->apxs_query('exp_libexecdir');
     my $file = "$libexec/mod_$name.so";
     return "LoadModule ${name}_module $file\n" if -f $file;
     my $httpd = $class->httpd;
@@ -130,7 +131,6 @@ sub new {
         threads   => $mpm eq 'prefork' ? 1 : 4,
         modules   => [],
         dso       => $class->default_dso,
-        log_level => 'notice slotmem_shm:debug',
         timeout   => 20,
         testmod   => $ENV{SLOTMEM_TESTMOD},
         %opt,
@@ -141,7 +141,7 @@ sub new {
     }, $class;
     $live{$self} = $self;
     weaken($live{$self});
-    die "no module to test: $self->{dso}\n" if !-f $self->{dso};
+    die "no module to test: $self->{dso}\n" if $self->{dso} && !-f $self->{dso};
     chmod 0755, $self->{root} or die "$self->{root}: $!\n";
     for my $name (qw(conf logs run htdocs)) {
         mkdir "$self->{root}/$name" or die "$self->{root}/$name: $!\n";
@@ -194,12 +194,14 @@ sub preamble {
     my @names = grep { !$seen{$_}++ } "mpm_$self->{mpm}",
         qw(unixd log_config authz_core status), @{ $self->{modules} };
     my $load = join '', map { $self->load_module($_) } @names;
-    $load .= "LoadModule slotmem_shm_module $self->{dso}\n";
+    $load .= "LoadModule slotmem_shm_module $self->{dso}\n" if $self->{dso};
     $load .= "LoadModule slotmem_test_module $self->{testmod}\n"
         if $self->{testmod};
     no warnings 'redundant';
     my $limits = sprintf $limits{$model}, $self->{servers}, $threads,
         16 * $threads;
+    my $level = $self->{log_level}
+        || ($self->{dso} ? 'notice slotmem_shm:debug' : 'notice');
     my $user = $> == 0 ? "User nobody\nGroup nogroup\n" : '';
 
     return <<"EOT";
@@ -211,7 +213,7 @@ ServerName 127.0.0.1
 ${user}DefaultRuntimeDir run
 PidFile run/httpd.pid
 ErrorLog logs/error_log
-LogLevel $self->{log_level}
+LogLevel $level
 DocumentRoot "$self->{root}/htdocs"
 Timeout 30
 GracefulShutdownTimeout 5
@@ -313,9 +315,9 @@ sub slurp {
 # command line, so none is counted.
 sub processes {
     my $self = shift;
-    my @pids = grep { /^\d+$/ } map { m{(\d+)/cmdline$} } glob '/proc/*/cmdline';
-    return grep { index(slurp("/proc/$_/cmdline"), $self->config_file) >= 0 }
-        @pids;
+    my $file = $self->config_file;
+    return grep { index(slurp("/proc/$_/cmdline"), $file) >= 0 }
+        map { m{(\d+)} } glob '/proc/[0-9]*';
 }
 
 sub parent {
@@ -353,7 +355,7 @@ sub wait_until {
 
 sub log_tail {
     my $self = shift;
-    my @lines = split /^/, $self->{output} // '' . $self->log;
+    my @lines = split /^/, ($self->{output} // '') . $self->log;
     @lines = @lines[-30 .. -1] if @lines > 30;
     return join '', @lines;
 }
@@ -462,7 +464,7 @@ sub try_start {
     $self->{single} = grep { $_ eq '-X' } @args;
     my $code = $self->launch($background, @args);
     $self->{output} = slurp("$self->{root}/logs/output");
-    die "httpd ended with $code\n" if $code;
+    die "httpd ended with $code:\n", $self->log_tail if $code;
     $self->wait_ready($mark);
     $self->{pid} = $self->parent;
     return;
@@ -470,8 +472,7 @@ sub try_start {
 
 sub start {
     my ($self, @args) = @_;
-    eval { $self->try_start(@args); 1 }
-        or die "start: $@", $self->{output} // '', $self->log_tail;
+    eval { $self->try_start(@args); 1 } or die "start: $@";
     return $self;
 }
 
@@ -484,9 +485,11 @@ sub start_fails {
 }
 
 sub stop {
-    my ($self, $signal) = @_;
+    my ($self, %opt) = @_;
     my $parent = $self->parent or return $self;
-    kill $signal || 'TERM', $parent if $self->is_alive($parent);
+    my @old    = $self->children;
+    kill $opt{signal} || 'TERM', $parent if $self->is_alive($parent);
+    $self->call_during($opt{during}, @old) if $opt{during};
     $self->wait_until('stop', sub { !$self->processes });
     $self->reap;
     return $self;
@@ -494,7 +497,18 @@ sub stop {
 
 sub graceful_stop {
     my $self = shift;
-    return $self->stop('WINCH');
+    return $self->stop(signal => 'WINCH');
+}
+
+# While the parent waits for its children: the first of them has ended.
+sub call_during {
+    my ($self, $during, @old) = @_;
+    my %old = map { $_ => 1 } @old;
+    $self->wait_until('end of a child', sub {
+        @old > grep { $old{$_} } $self->processes;
+    });
+    $during->();
+    return;
 }
 
 sub signal_restart {
@@ -502,6 +516,7 @@ sub signal_restart {
     my $mark = -s $self->log_file || 0;
     my %old  = map { $_ => 1 } $self->children;
     kill $signal, $self->parent or die "no parent to restart\n";
+    $self->call_during($opt{during}, keys %old) if $opt{during};
     $self->wait_ready($mark, %old);
     return $self if exists $opt{wait_old} && !$opt{wait_old};
     $self->wait_until('end of old children', sub {

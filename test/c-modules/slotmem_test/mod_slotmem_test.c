@@ -72,9 +72,9 @@ typedef struct {
 typedef struct {
     const char *op;
     apr_table_t *args;
-    apr_array_header_t *out;     /* of const char *, the answer's lines */
+    apr_array_header_t *answer;  /* of const char *: the blocks that are done */
+    apr_array_header_t *out;     /* of const char *: the lines of this one */
     apr_pool_t *pool;            /* for this request or phase */
-    apr_pool_t *pconf;           /* NULL in a request */
     ap_slotmem_instance_t *inst; /* of as= or name=; NULL with null=1 */
     int failed;                  /* the hook is to return an error */
 } call_t;
@@ -359,11 +359,30 @@ static void op_dptr(call_t *c)
     }
 }
 
-/* Writes into a slot through its pointer, as a balancer does: data= at off=
- * of slot id=, or at the pointer kept before with kept=1. */
-static void op_poke(call_t *c)
+/* What to write: data=, or fill= all over; len= bytes with zero bytes behind
+ * data=, else as many as data= has.  Never more than the slot area and a
+ * little stand behind it: a longer one may not be copied anyway. */
+static unsigned char *bytes_arg(call_t *c, apr_size_t *len)
 {
     const char *data = arg(c, "data") ? arg(c, "data") : "";
+    apr_size_t room = provider->slot_size(c->inst)
+                      * provider->num_slots(c->inst) + 64;
+    unsigned char *bytes = apr_pcalloc(c->pool, room);
+
+    if (arg(c, "fill")) {
+        memset(bytes, arg(c, "fill")[0], room);
+    }
+    memcpy(bytes, data, strlen(data) < room ? strlen(data) : room);
+    *len = (apr_size_t)num_arg(c, "len", strlen(data));
+    return bytes;
+}
+
+/* Writes into a slot through its pointer, as a balancer does, or through the
+ * one that was kept before, with kept=1. */
+static void op_poke(call_t *c)
+{
+    apr_size_t len;
+    unsigned char *bytes = bytes_arg(c, &len);
     void *mem = kept;
     apr_status_t rv = APR_SUCCESS;
 
@@ -372,7 +391,7 @@ static void op_poke(call_t *c)
     }
     say_status(c, rv);
     if (rv == APR_SUCCESS && mem) {
-        memcpy((char *)mem + num_arg(c, "off", 0), data, strlen(data));
+        memcpy(mem, bytes, len);
     }
 }
 
@@ -413,22 +432,12 @@ static void op_get(call_t *c)
     }
 }
 
-/* data= as it is, or len= bytes of fill= */
 static void op_put(call_t *c)
 {
-    const char *data = arg(c, "data"), *fill = arg(c, "fill");
-    apr_size_t len = (apr_size_t)num_arg(c, "len", data ? strlen(data) : 0);
-    apr_size_t room = provider->slot_size(c->inst)
-                      * provider->num_slots(c->inst) + 64;
-    unsigned char *src = apr_pcalloc(c->pool, room);
+    apr_size_t len;
+    unsigned char *bytes = bytes_arg(c, &len);
 
-    if (fill) {
-        memset(src, fill[0], room);
-    }
-    else if (data) {
-        memcpy(src, data, strlen(data) < room ? strlen(data) : room);
-    }
-    say_status(c, provider->put(c->inst, id_arg(c), src, len));
+    say_status(c, provider->put(c->inst, id_arg(c), bytes, len));
 }
 
 static void op_grab(call_t *c)
@@ -623,28 +632,21 @@ static void op_identity(call_t *c)
     say(c, "early_inst=%s", early_inst_null ? "null" : "other");
 }
 
-/* Tells the test that this request has come so far. */
-static void op_touch(call_t *c)
-{
-    apr_file_t *f = NULL;
-    apr_status_t rv = apr_file_open(&f, arg(c, "file"),
-                                    APR_WRITE | APR_CREATE, APR_OS_DEFAULT,
-                                    c->pool);
-
-    if (rv == APR_SUCCESS) {
-        apr_file_close(f);
-    }
-    say_status(c, rv);
-}
-
-/* Waits until file= is there, max= seconds at most. */
+/* Waits until file= is there, max= seconds at most.  Makes the file at=
+ * first, which tells the test that this request has come so far. */
 static void op_wait(call_t *c)
 {
+    apr_file_t *f = NULL;
     apr_time_t end = apr_time_now()
                      + apr_time_from_sec((apr_time_t)num_arg(c, "max", 10));
     apr_finfo_t info;
     apr_status_t rv;
 
+    if (arg(c, "at")
+        && apr_file_open(&f, arg(c, "at"), APR_WRITE | APR_CREATE,
+                         APR_OS_DEFAULT, c->pool) == APR_SUCCESS) {
+        apr_file_close(f);
+    }
     while ((rv = apr_stat(&info, arg(c, "file"), APR_FINFO_TYPE, c->pool))
                != APR_SUCCESS && apr_time_now() < end) {
         apr_sleep(5000);
@@ -671,9 +673,8 @@ static const op_t ops[] = {
     {"info", op_info, 1},         {"doall", op_doall, 1},
     {"claim", op_claim, 1},       {"stress", op_stress, 1},
     {"who", op_who, 0},           {"only", op_only, 0},
-    {"identity", op_identity, 0}, {"touch", op_touch, 0},
-    {"wait", op_wait, 0},         {"results", op_results, 0},
-    {"fail", op_fail, 0},
+    {"identity", op_identity, 0}, {"wait", op_wait, 0},
+    {"results", op_results, 0},   {"fail", op_fail, 0},
 };
 
 /* ---- running commands ---- */
@@ -700,7 +701,7 @@ static void parse(call_t *c, const char *line)
     }
 }
 
-/* The answer goes behind the parent's lines; so does whether it failed. */
+/* A command that a callback runs answers before the one that called it. */
 static void run_command(call_t *parent, const char *line)
 {
     call_t c = *parent;
@@ -731,7 +732,7 @@ static void run_command(call_t *parent, const char *line)
         ops[i].run(&c);
     }
     say(&c, "%s", "");
-    apr_array_cat(parent->out, c.out);
+    apr_array_cat(c.answer, c.out);
     parent->failed |= c.failed;
 }
 
@@ -744,7 +745,7 @@ static int run_phase(const char *when, apr_pool_t *p, const char *only)
                         == AP_SQ_MS_CREATE_PRE_CONFIG;
 
     c.pool = p;
-    c.out = apr_array_make(p, 16, sizeof(const char *));
+    c.answer = apr_array_make(p, 16, sizeof(const char *));
     for (i = 0; i < commands->nelts; i++) {
         command_t *cmd = &APR_ARRAY_IDX(commands, i, command_t);
 
@@ -753,7 +754,8 @@ static int run_phase(const char *when, apr_pool_t *p, const char *only)
             run_command(&c, cmd->line);
         }
     }
-    text = apr_array_pstrcat(p, c.out, '\n');
+    APR_ARRAY_PUSH(c.answer, const char *) = "";
+    text = apr_array_pstrcat(p, c.answer, '\n');
     if (journal_len + strlen(text) + 1 < sizeof(journal)) {
         memcpy(journal + journal_len, text, strlen(text));
         journal_len += strlen(text);
@@ -862,7 +864,7 @@ static int handler(request_rec *r)
         return DECLINED;
     }
     c.pool = r->pool;
-    c.out = apr_array_make(r->pool, 64, sizeof(const char *));
+    c.answer = apr_array_make(r->pool, 64, sizeof(const char *));
     for (line = apr_strtok(r->args ? r->args : apr_pstrdup(r->pool, ""), ";",
                            &last);
          line && !c.failed; line = apr_strtok(NULL, ";", &last)) {
@@ -870,7 +872,7 @@ static int handler(request_rec *r)
     }
     ap_set_content_type(r, "text/plain");
     apr_table_setn(r->headers_out, "Connection", "close");
-    ap_rputs(apr_array_pstrcat(r->pool, c.out, '\n'), r);
+    ap_rputs(apr_array_pstrcat(r->pool, c.answer, '\n'), r);
     return OK;
 }
 
