@@ -153,17 +153,15 @@ if (!$serve) {
     print "Try it by hand: test/demo --serve\n";
     exit 0;
 }
-my $pid = $server->parent;
-print <<"EOT";
-Now try it by hand:
-
-   @{[ $server->url('/balancer-manager') ]}   drain, add, change
-   @{[ $server->url('/server-status') ]}      what the server does
-   @{[ $server->url('/shop') ]}               who answers?
-   kill -USR1 $pid                          graceful restart; -HUP: a hard one
-   @{[ $server->rundir ]}/   the persisted files
-
-Ctrl-C ends it.
-EOT
+print "Now try it by hand:\n\n";
+my @tries = (
+    [$server->url('/balancer-manager'),  'drain, add, change'],
+    [$server->url('/server-status'),     'what the server does'],
+    [$server->url('/shop'),              'who answers?'],
+    ['kill -USR1 ' . $server->parent,    'graceful restart; -HUP: a hard one'],
+    [$server->rundir,                    'the persisted files'],
+);
+printf "   %-41s %s\n", @$_ for @tries;
+print "\nCtrl-C ends it.\n";
 sleep 1 while $server->processes;
 die "demo: the server has ended. The error log:\n", $server->log_tail;
