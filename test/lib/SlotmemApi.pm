@@ -21,6 +21,7 @@
 #       # a list of array references, undef where the connection broke
 #   $api->result('tag');    # of the command with tag=tag in the configuration
 #   SlotmemApi::escape($bytes);                 # for a value
+#   SlotmemApi::shm_files(@pids);   # the named shared memory they have mapped
 
 package SlotmemApi;
 
@@ -61,6 +62,15 @@ sub unescape {
     my $text = shift;
     $text =~ s/%([0-9A-F]{2})/chr hex $1/ge;
     return $text;
+}
+
+sub shm_files {
+    my %seen;
+    for my $pid (@_) {
+        open my $in, '<', "/proc/$pid/maps" or next;
+        m{ (/dev/shm/ShM\.\w+)} and $seen{$1} = 1 while <$in>;
+    }
+    return sort keys %seen;
 }
 
 sub path {

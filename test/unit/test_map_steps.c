@@ -27,31 +27,42 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+#define UNUSED __attribute__((unused))
+
 static void access_point(void);
 
-static inline uint64_t real_load(const _Atomic uint64_t *word)
+UNUSED static inline uint64_t real_load(const _Atomic uint64_t *word)
 {
     return atomic_load(word);
 }
 
-static inline uint64_t real_or(_Atomic uint64_t *word, uint64_t bits)
+UNUSED static inline uint64_t real_or(_Atomic uint64_t *word, uint64_t bits)
 {
     return atomic_fetch_or(word, bits);
 }
 
-static inline uint64_t real_and(_Atomic uint64_t *word, uint64_t bits)
+UNUSED static inline uint64_t real_and(_Atomic uint64_t *word, uint64_t bits)
 {
     return atomic_fetch_and(word, bits);
 }
 
+UNUSED static inline void real_store(_Atomic uint64_t *word, uint64_t bits)
+{
+    atomic_store(word, bits);
+}
+
 #undef atomic_load
 #undef atomic_load_explicit
+#undef atomic_store
+#undef atomic_store_explicit
 #undef atomic_fetch_or
 #undef atomic_fetch_or_explicit
 #undef atomic_fetch_and
 #undef atomic_fetch_and_explicit
 #define atomic_load(word) (access_point(), real_load(word))
 #define atomic_load_explicit(word, order) atomic_load(word)
+#define atomic_store(word, bits) (access_point(), real_store(word, bits))
+#define atomic_store_explicit(word, bits, order) atomic_store(word, bits)
 #define atomic_fetch_or(word, bits) (access_point(), real_or(word, bits))
 #define atomic_fetch_or_explicit(word, bits, order) atomic_fetch_or(word, bits)
 #define atomic_fetch_and(word, bits) (access_point(), real_and(word, bits))

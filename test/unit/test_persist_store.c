@@ -500,6 +500,17 @@ static void scene_end(scene_t *scene)
     apr_pool_clear(pool);
 }
 
+/* Did the store make this call, and cannot do without it? It can without the
+ * removal of what may have been left, and closing the directory. */
+static int must_fail(uint32_t call)
+{
+    char letter = call <= faults.calls ? faults.log[call - 1] : 'x';
+    const char *rename = strchr(faults.log, 'n');
+
+    return letter == 'c' ? !rename || faults.log + call - 1 < rename
+                         : letter != 'x';
+}
+
 /* One call fails, or it and all that follow. Returns 0 when the store made
  * fewer calls. */
 static int fault_at(unit_place_t *place, before_t before, uint32_t call,
@@ -533,6 +544,7 @@ static int fault_at(unit_place_t *place, before_t before, uint32_t call,
     else {
         assert_stored(&scene.store);
         assert_file_is(path_of(place), scene.sample.bytes, place->pool);
+        assert_false(to == call && must_fail(call));
     }
     scene_check(&scene);
     scene_end(&scene);

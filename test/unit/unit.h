@@ -34,6 +34,7 @@
 
 #include "slotmem_map.h"
 
+#undef UNUSED
 #define UNUSED __attribute__((unused))
 #define ELEMENTS(array) (sizeof(array) / sizeof((array)[0]))
 

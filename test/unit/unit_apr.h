@@ -16,7 +16,7 @@
  *
  * Linked with --wrap=apr_palloc: each allocation from a pool is one from the
  * heap, so that AddressSanitizer sees its exact length, and its end with the
- * pool. New memory is not zero.
+ * pool. New memory holds what a test says.
  */
 
 #ifndef SLOTMEM_UNIT_APR_H
@@ -37,6 +37,9 @@
 
 #include "slotmem_segment.h"
 
+/* Each byte of new memory. */
+static int unit_filler = 0xbe;
+
 static apr_status_t unit_give_back(void *memory)
 {
     free(memory);
@@ -51,7 +54,7 @@ void *__wrap_apr_palloc(apr_pool_t *pool, apr_size_t size)
     if (!memory) {
         abort();
     }
-    memset(memory, 0xbe, size);
+    memset(memory, unit_filler, size);
     apr_pool_cleanup_register(pool, memory, unit_give_back,
                               apr_pool_cleanup_null);
     return memory;

@@ -193,6 +193,24 @@ static unsigned int id_arg(call_t *c)
     return (unsigned int)num_arg(c, "id", 0);
 }
 
+static int is_there(call_t *c, const char *key)
+{
+    return arg(c, key) && access(arg(c, key), F_OK) == 0;
+}
+
+/* Makes the file at=, with the pid: this request has come so far. */
+static void announce(call_t *c)
+{
+    apr_file_t *f;
+
+    if (arg(c, "at")
+        && apr_file_open(&f, arg(c, "at"), APR_WRITE | APR_CREATE,
+                         APR_OS_DEFAULT, c->pool) == APR_SUCCESS) {
+        apr_file_printf(f, "%d\n", (int)getpid());
+        apr_file_close(f);
+    }
+}
+
 /* ---- handles ---- */
 
 static void lock_handles(void)
@@ -553,8 +571,9 @@ static void op_claim(call_t *c)
     say(c, "id=%u", id);
 }
 
-/* rounds= times grab, own, release.  The first word of a slot names its
- * owner: two at once would see each other there. */
+/* rounds= times grab, own, release, or until the file until= is there.  The
+ * first word of a slot names its owner: two at once would see each other
+ * there. */
 static void op_stress(call_t *c)
 {
     apr_uint32_t me = (apr_uint32_t)getpid() << 10
@@ -564,7 +583,8 @@ static void op_stress(call_t *c)
     unsigned int grants = 0, full = 0, twice = 0, lost = 0, errors = 0, id;
     void *mem;
 
-    for (i = 0; i < rounds; i++) {
+    announce(c);
+    for (i = 0; i < rounds && (i % 1024 || !is_there(c, "until")); i++) {
         apr_uint32_t *owner;
 
         if (provider->grab(c->inst, &id) != APR_SUCCESS) {
@@ -632,26 +652,17 @@ static void op_identity(call_t *c)
     say(c, "early_inst=%s", early_inst_null ? "null" : "other");
 }
 
-/* Waits until file= is there, max= seconds at most.  Makes the file at=
- * first, which tells the test that this request has come so far. */
+/* Waits until file= is there, max= seconds at most. */
 static void op_wait(call_t *c)
 {
-    apr_file_t *f = NULL;
     apr_time_t end = apr_time_now()
                      + apr_time_from_sec((apr_time_t)num_arg(c, "max", 10));
-    apr_finfo_t info;
-    apr_status_t rv;
 
-    if (arg(c, "at")
-        && apr_file_open(&f, arg(c, "at"), APR_WRITE | APR_CREATE,
-                         APR_OS_DEFAULT, c->pool) == APR_SUCCESS) {
-        apr_file_close(f);
-    }
-    while ((rv = apr_stat(&info, arg(c, "file"), APR_FINFO_TYPE, c->pool))
-               != APR_SUCCESS && apr_time_now() < end) {
+    announce(c);
+    while (!is_there(c, "file") && apr_time_now() < end) {
         apr_sleep(5000);
     }
-    say_status(c, rv);
+    say_status(c, is_there(c, "file") ? APR_SUCCESS : APR_ENOENT);
 }
 
 static void op_results(call_t *c)
@@ -833,9 +844,17 @@ static int post_config_last(apr_pool_t *p, apr_pool_t *plog,
            ? HTTP_INTERNAL_SERVER_ERROR : OK;
 }
 
+/* Under -X the cleanups of pconf run after this, in the same process. */
+static apr_status_t forget_mutex(void *dummy)
+{
+    handles_mutex = NULL;
+    return APR_SUCCESS;
+}
+
 static void child_init_first(apr_pool_t *p, server_rec *s)
 {
     apr_thread_mutex_create(&handles_mutex, APR_THREAD_MUTEX_DEFAULT, p);
+    apr_pool_cleanup_register(p, NULL, forget_mutex, apr_pool_cleanup_null);
     run_phase("child_init-first", p, NULL);
 }
 
@@ -907,5 +926,6 @@ module AP_MODULE_DECLARE_DATA slotmem_test_module = {
     STANDARD20_MODULE_STUFF,
     NULL, NULL, NULL, NULL,
     directives,
-    register_hooks
+    register_hooks,
+    0
 };

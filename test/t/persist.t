@@ -1,0 +1,447 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not
+# use this file except in compliance with the License.  You may obtain a copy
+# of the License at  http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.  See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+# The persisted file: what is in it, what is accepted, what is refused and
+# where that goes (contract, E1 and E3 to E5).
+
+use strict;
+use warnings;
+
+use Digest::MD5 ();
+use POSIX ();
+use SlotmemApi;
+use SlotmemFile;
+use SlotmemServer;
+use Test::More;
+
+my $s   = SlotmemServer->new(servers => 1);
+my $api = SlotmemApi->new($s);
+my $run = $s->rundir;
+
+my ($persist, $pregrab, $clear) = (1, 5, 9);
+my %types = (
+    $persist => 'persist',
+    $pregrab => 'persist,pregrab',
+    $clear   => 'persist,clearinuse'
+);
+
+sub path {
+    my $name = shift;
+    return "$run/slotmem-shm-$name.shm.persist";
+}
+
+sub put_file {
+    my ($file, $bytes) = @_;
+    open my $out, '>:raw', $file or die "$file: $!";
+    print {$out} $bytes;
+    close $out or die "$file: $!";
+    return;
+}
+
+sub bytes {
+    my $name = shift;
+    return SlotmemServer::slurp(path($name));
+}
+
+sub create {
+    my ($name, $size, $num, $type) = @_;
+    return "SlotmemTest post_config create name=$name tag=$name size=$size"
+        . " num=$num type=$types{$type // $persist}\n";
+}
+
+# Error lines since the mark that name the file of a segment.
+sub errors {
+    my $name = shift;
+    my $path = path($name);
+    return grep { /\[slotmem_shm:error\].*\Q$path\E(?![-.\w])/ }
+        split /\n/, $s->log_since;
+}
+
+# ---- what we write ----
+
+$s->config(create('plain', 16, 4) . create('pre', 16, 4, $pregrab)
+        . create('clear', 16, 4, $clear) . create('odd', 7, 5)
+        . create('nonum', 8, 0) . create('nosize', 0, 3)
+        . create('many', 48, 3000, $pregrab)
+        . "SlotmemTest post_config create name=volatile size=8 num=2\n"
+        . "SlotmemTest post_config put name=clear id=0 data=config\n");
+$s->start;
+$api->run(
+    'put name=plain id=0 data=a',   'put name=plain id=2 data=c',
+    'poke name=plain id=3 data=d',  'fgrab name=pre id=3',
+    'put name=pre id=3 data=last',  'poke name=pre id=1 data=kept',
+    'put name=clear id=2 data=run', 'put name=odd id=4 data=1234567',
+    'fgrab name=nosize id=1',       'put name=volatile id=0 data=x',
+    'fgrab name=many id=0',         'fgrab name=many id=64',
+    'fgrab name=many id=2999',      'put name=many id=2999 data=end',
+);
+$s->stop;
+
+sub is_file {
+    my ($name, $size, $num, $type, %want) = @_;
+    my $file = SlotmemFile::decode(bytes($name), $size, $num);
+    my $used = $want{used} || [];
+    is($file->{free}, $num - @$used, "[E1] $name: number of free slots");
+    is($file->{zero}, 1, "[E1] $name: four zero bytes");
+    is_deeply($file->{used}, $used, "[E1] $name: marks");
+    is($file->{digest_ok}, 1, "[E1] $name: MD5");
+    is("@$file{qw(size num type)}", "$size $num $type",
+        "[E1] $name: description");
+    is($file->{exact}, 1, "[E4] $name: the file has its exact length");
+    my $slots = $want{slots} || {};
+    is($file->{slots}[$_], $slots->{$_}, "[E1] $name: slot $_")
+        for sort keys %$slots;
+    is_deeply($file->{claims}, $want{claims}, "[E2] $name: run-time claims");
+    is($file->{claims_ok}, 1, "[E2] $name: their MD5") if $want{claims};
+    is((stat path($name))[2] & 07777, 0600, "$name: for its owner only");
+    return;
+}
+is_file('plain', 16, 4, $persist, used => [0, 2],
+    slots => { 0 => 'a', 1 => '', 2 => 'c', 3 => 'd' });
+is_file('pre', 16, 4, $pregrab, used => [3],
+    slots => { 1 => 'kept', 3 => 'last' });
+is_file('clear', 16, 4, $clear, claims => [2],
+    slots => { 0 => 'config', 2 => 'run' });
+is_file('odd', 7, 5, $persist, used => [4], slots => { 4 => '1234567' });
+is_file('nonum', 8, 0, $persist);
+is_file('nosize', 0, 3, $persist, used => [1]);
+is_file('many', 48, 3000, $pregrab, used => [0, 64, 2999],
+    slots => { 2999 => 'end' });
+ok(!-e path('volatile'), '[B2] a segment that is not PERSIST has no file');
+
+# ---- the distributed module and ours, both ways ----
+
+SKIP: {
+    my $dso = SlotmemServer->apxs_query('LIBEXECDIR') . '/mod_slotmem_shm.so';
+    skip 'no distributed module', 23 if !-f $dso;
+    my $ours  = $s->{dso};
+    my $theirs = sub { $s->{dso} = shift; return $s->config($s->config); };
+    my $shape = create('plain', 16, 4) . create('pre', 16, 4, $pregrab)
+        . create('clear', 16, 4, $clear);
+    my @look = (
+        'dump name=plain', 'info name=plain', 'dump name=pre',
+        'doall name=pre',  'info name=pre',   'dump name=clear',
+        'info name=clear'
+    );
+    my $seen = sub {
+        my @got = $api->run(@look);
+        return join '|', map { $_->{data} // $_->{visited} // $_->{free} } @got;
+    };
+    my $cell = sub { return join '', map { pack 'a16', $_ // '' } @_[0 .. 3] };
+    my $expected = sub {
+        my ($clear_free, @data) = @_;
+        return join '|', map { s/\0+\z//r } $cell->('a', '', 'c', 'd'), 2,
+            $cell->('', 'kept', '', 'last'), '3', 3, $cell->(@data),
+            $clear_free;
+    };
+
+    # Ours to theirs. They know no run-time claims.
+    $s->config($shape);
+    $theirs->($dso);
+    $s->start;
+    is($seen->(), $expected->(4, 'config', '', 'run'),
+        '[E1] the distributed module restores what we wrote');
+    $s->stop;
+
+    # Theirs, unchanged, to ours.
+    my %old = map { $_ => bytes($_) } qw(plain pre);
+    $theirs->($ours);
+    $s->log_mark;
+    $s->start;
+    is(scalar(map { errors($_) } qw(plain pre clear)), 0,
+        '[E1] we restore what it wrote: no error');
+    $api->run('put name=clear id=1 data=mine');
+    $s->stop;
+    is(bytes($_), $old{$_}, "[E1] ... and write the same bytes: $_")
+        for sort keys %old;
+
+    # It changes things: our section is left behind and does not fit.
+    $theirs->($dso);
+    $s->start;
+    $api->run('put name=plain id=1 data=theirs', 'fgrab name=pre id=0',
+        'put name=clear id=3 data=more');
+    $s->stop;
+    $theirs->($ours);
+    $s->log_mark;
+    $s->start;
+    my @got = $api->run(@look);
+    is($got[0]{data}, 'a' . "\0" x 15 . 'theirs' . "\0" x 10 . 'c' . "\0" x 15
+            . 'd', '[E1] its changes are restored');
+    is($got[3]{visited}, '0,3', '[E1] ... marks too');
+    is($got[6]{free}, 4, '[E2] claims that do not fit any more are none');
+    is(scalar errors('clear'), 0, '[E2] ... which is no damage');
+    $s->stop;
+
+    # It shrinks a segment, in place: the file keeps its length.
+    my $three = create('shrunk', 16, 3);
+    $s->config(create('shrunk', 16, 6));
+    $theirs->($dso);
+    $s->start;
+    $api->run('put name=shrunk id=5 data=five');
+    $s->stop;
+    my $length = length bytes('shrunk');
+    $s->config($three);
+    $s->start;
+    $api->run('put name=shrunk id=2 data=two');
+    $s->stop;
+    is(length bytes('shrunk'), $length, 'it leaves a stale tail');
+    $theirs->($ours);
+    $s->log_mark;
+    $s->start;
+    is($api->run('dptr name=shrunk id=2')->{data}, 'two',
+        '[E4] what stands before a stale tail is restored');
+    is(scalar errors('shrunk'), 0, '[E4] ... without an error');
+    $s->stop;
+    is(length bytes('shrunk'), length SlotmemFile::encode(size => 16, num => 3),
+        '[E4] ... and our file has its exact length');
+}
+
+# ---- files that are accepted, and files that are refused ----
+
+sub wanted {
+    my %of = @_;
+    return SlotmemFile::encode(size => 16, num => 4,
+        slots => ['zero', 'one', 'two', 'three'], used => [1, 2], %of);
+}
+my $good = wanted();
+
+# Names and files; each is asked for with 4 slots of 16 bytes. The type; then
+# slots in use and the content of slot 1 after the restore.
+my %accepted = (
+    good   => [$good],
+    legacy => [wanted(legacy => 1)],
+    count  => [wanted(free => 77)],
+    unused => [wanted(used => []), $persist, 0],
+    tail   => [$good . 'stale ' x 20],
+    tailpre => [wanted(type => $pregrab) . "\0" x 300, $pregrab],
+    longtail => [$good
+            . substr(wanted(num => 9, used => [8]), length $good)],
+    claims => [wanted(type => $clear, claims => [1, 3], used => []), $clear],
+    noclaims => [wanted(type => $clear, used => []), $clear, 0],
+    shortclaims => [substr(wanted(type => $clear, claims => [1], used => []),
+            0, -1), $clear, 0],
+    badclaims => [do {
+            my $file = wanted(type => $clear, claims => [1], used => []);
+            substr $file, -18, 1, "\1";
+            $file;
+        }, $clear, 0],
+    tailclaims => [wanted(type => $clear, claims => [1], used => []) . 'x' x 9,
+        $clear, 1],
+
+    # The file has fewer slots than are asked for.
+    grow1     => [SlotmemFile::encode(size => 16, num => 2,
+            slots => ['zero', 'one'], used => [1]), $persist, 1],
+    grow3     => [wanted(num => 3)],
+    growpre   => [wanted(num => 3, type => $pregrab), $pregrab],
+    growclear => [wanted(num => 3, type => $clear, claims => [0, 1],
+            used => []), $clear],
+    growtail  => [wanted(num => 3) . 'stale ' x 40],
+);
+
+# In-use bytes other than 0 and 1.
+{
+    my $odd = substr wanted(), 0, 8 + 64 + 4;
+    substr $odd, 8 + 64 + 1, 1, "\x07";
+    $accepted{oddmarks} = [$odd . Digest::MD5::md5($odd)
+            . substr($good, 8 + 64 + 4 + 16)];
+}
+
+my %refused = (
+    flip      => do { my $file = $good; substr $file, 20, 1, '!'; $file },
+    flipmark  => do { my $file = $good; substr $file, 72, 1, "\1"; $file },
+    flipcount => do { my $file = $good; substr $file, 0, 1, "\3"; $file },
+    short     => substr($good, 0, 40),
+    nomd5     => substr($good, 0, 8 + 64 + 4),
+    halfmd5   => substr($good, 0, 8 + 64 + 4 + 8),
+    partdesc  => substr($good, 0, -1),
+    empty     => '',
+    garbage   => join('', map { chr int rand 256 } 1 .. 500),
+    text      => "not a slotmem file\n" x 50,
+    size      => SlotmemFile::encode(size => 8, num => 4),
+    sizesame  => SlotmemFile::encode(size => 8, num => 8),
+    type      => wanted(type => $pregrab),
+    descflip  => do { my $file = $good; substr $file, -4, 1, "\2"; $file },
+    shrink    => wanted(num => 6),
+    oldgrow   => wanted(num => 3, legacy => 1),
+);
+
+put_file(path($_), $accepted{$_}[0]) for keys %accepted;
+put_file(path($_), $refused{$_}) for keys %refused;
+put_file(path('unreadable'), $good);
+chmod 0, path('unreadable');
+POSIX::mkfifo(path('fifo'), 0600) or die "fifo: $!";
+mkdir path('folder') or die "folder: $!";
+put_file(path('folder') . '/file', 'inside');
+put_file("$run/target", $good);
+symlink "$run/target", path('link') or die "link: $!";
+symlink "$run/nowhere", path('dangling') or die "link: $!";
+my @odd = qw(unreadable fifo folder link dangling);
+
+# Resources: the process may open no file while this one is created.
+put_file(path('resources'), $good);
+
+$s->config(
+    join('', map { create($_, 16, 4, $accepted{$_}[1]) } sort keys %accepted)
+        . join('', map { create($_, 16, 4) } (sort keys %refused), @odd)
+        . "SlotmemTest post_config create name=resources size=16 num=4"
+        . " type=persist emfile=1\n");
+
+# Who writes to a FIFO waits in open until somebody opens it for reading.
+my $was_opened = $s->root . '/fifo-was-opened';
+defined(my $writer = fork) or die "fork: $!";
+if (!$writer) {
+    alarm 60;
+    open my $out, '>', path('fifo') or POSIX::_exit(1);
+    put_file($was_opened, '');
+    POSIX::_exit(0);
+}
+
+my $inode = sub { join ' ', map { ($_, (lstat path($_))[1]) } @_ };
+my $before = $inode->(keys %refused, @odd);
+$s->log_mark;
+$s->start;
+
+for my $name (sort keys %accepted) {
+    my (undef, undef, $used) = @{ $accepted{$name} };
+    $used //= 2;
+    my $line = $name =~ /grow/ ? 'E5' : $name =~ /claims/ ? 'E2' : 'E4';
+    my ($slot, $last, $info) = $api->run("dptr name=$name id=1",
+        "dptr name=$name id=3", "info name=$name");
+    is($slot->{data}, 'one', "[$line] restored: $name");
+    is($info->{free}, 4 - $used, "[$line] ... slots in use: $name");
+    is($last->{data}, $name =~ /grow/ ? '' : 'three',
+        "[$line] ... the last slot: $name");
+    is(scalar errors($name), 0, "[$line] ... no error line: $name");
+}
+for my $name ((sort keys %refused), @odd) {
+    my $line = $name eq 'shrink' ? 'E5' : 'E3';
+    my ($dump, $info) = $api->run("dump name=$name", "info name=$name");
+    is($dump->{zero}, 1, "[$line] refused, so the segment is new: $name");
+    is($info->{free}, 4, "[$line] ... all free: $name");
+    my @lines = errors($name);
+    is(scalar @lines, 1, "[$line] ... one error line names the file: $name")
+        or diag(@lines);
+    note($lines[0] // '');
+    like($lines[0] // '', qr/\.persist.*\w{3,}.*\w{2,}/,
+        "[$line] ... and the reason: $name");
+}
+ok(!-e $was_opened, '[E3] a FIFO is not even opened');
+kill 'KILL', $writer;
+waitpid $writer, 0;
+is($inode->(keys %refused, @odd), $before, '[E3][B10] nothing was moved yet');
+is(join(' ', glob "$run/*.bad-*"), '', '[E3][B10] ... nor set aside');
+my ($dump) = $api->run('dump name=resources');
+is($dump->{zero}, 1, '[E3] not read for want of resources: a new segment');
+is(scalar errors('resources'), 1, '[E3] ... one error line');
+
+# The first store sets them aside; the second finds files of ours.
+$api->run(map { ("put name=$_ id=3 data=new") } keys %refused, @odd,
+    'resources');
+$s->log_mark;
+$s->restart;
+is(bytes('resources'), $good,
+    '[E3] what could not be read is not replaced in that generation');
+ok(!-e path('resources') . '.bad-1', '[E3] ... and not set aside');
+for my $name (sort keys %refused) {
+    is(SlotmemServer::slurp(path($name) . '.bad-1'), $refused{$name},
+        "[E3] the first store has set the old file aside: $name");
+}
+ok(-p path('fifo') . '.bad-1', '[E3] ... also a FIFO');
+is(SlotmemServer::slurp(path('folder') . '.bad-1/file'), 'inside',
+    '[E3] ... a folder, with what is in it');
+is(readlink path('link') . '.bad-1', "$run/target", '[E3] ... a symbolic link');
+is(SlotmemServer::slurp("$run/target"), $good,
+    '[E3] ... but not what it points to');
+is(readlink path('dangling') . '.bad-1', "$run/nowhere",
+    '[E3] ... also one that points nowhere');
+ok(!-e "$run/nowhere", '[E3] ... and nothing is written there');
+chmod 0600, path('unreadable') . '.bad-1';
+is(SlotmemServer::slurp(path('unreadable') . '.bad-1'), $good,
+    '[E3] ... one that could not be read');
+for my $name ((sort keys %refused), @odd) {
+    is($api->run("dptr name=$name id=3")->{data}, 'new',
+        "[E3] the state that was stored instead is restored: $name");
+}
+is(scalar(map { errors($_) } keys %refused, @odd), 0, '[E3] ... without error');
+$s->restart;
+is(join(' ', glob "$run/*.bad-2"), '', '[E3] nothing else is set aside');
+is(SlotmemFile::decode(bytes($_), 16, 4)->{exact}, 1,
+    "[E4][E5] our file has its exact length: $_")
+    for sort keys %accepted;
+
+# Growing again by much, and shrinking: at run-time's marks and at slots that
+# are new.
+$s->stop;
+$s->config(create('good', 16, 400) . create('growpre', 16, 70, $pregrab)
+        . create('growclear', 16, 6, $clear) . create('grow3', 16, 2));
+$s->log_mark;
+$s->start;
+my @got = $api->run('dump name=good', 'info name=good', 'doall name=growpre',
+    'info name=growpre', 'info name=growclear', 'dump name=grow3',
+    'grab name=growpre', 'grab name=growpre', 'grab name=growpre');
+is($got[0]{data}, join('', map { pack 'a16', $_ } qw(zero one two)) . 'three',
+    '[E5] grown: the slots are where they were, the others zero');
+is($got[1]{free}, 398, '[E5] ... and free');
+is($got[2]{visited}, '1,2', '[E5] PREGRAB: the marks');
+is($got[3]{free}, 68, '[E5] PREGRAB: their number');
+is($got[4]{free}, 4, '[E5] CLEARINUSE: run-time claims');
+is($got[5]{zero}, 1, '[E5] shrunk: a new segment');
+is(join(' ', map { $_->{id} } @got[6 .. 8]), '0 3 4',
+    '[E5][D6] PREGRAB: grab goes on from there');
+is(scalar errors('grow3'), 1, '[E5][E3] shrunk: one error line');
+$s->stop;
+ok(-e path('grow3') . '.bad-1', '[E5][E3] ... and the old file is set aside');
+
+# ---- where refused files go, again and again ----
+
+$s->config(create('again', 16, 4));
+for my $round (1 .. 6) {
+    put_file(path('again'), "damaged $round");
+    $s->log_mark;
+    $s->start;
+    $s->stop;
+    is(scalar(grep { /bad-/ && /again/ } split /\n/, $s->log_since)
+            >= ($round > 4 ? 1 : 0), 1,
+        "[E3] round $round: a line says when an old one is replaced");
+}
+is_deeply(
+    [map { SlotmemServer::slurp(path('again') . ".bad-$_") } 1 .. 4],
+    ['damaged 5', 'damaged 6', 'damaged 3', 'damaged 4'],
+    '[E3] four are kept; then the oldest is replaced'
+);
+ok(!-e path('again') . '.bad-5', '[E3] ... no fifth');
+
+# No place to set it aside: the store fails, the file stays.
+$s->config(create('stuck', 16, 4));
+put_file(path('stuck'), 'damaged');
+for my $number (1 .. 4) {
+    mkdir path('stuck') . ".bad-$number" or die $!;
+    put_file(path('stuck') . ".bad-$number/x", 'x');
+}
+$s->start;
+$api->run('put name=stuck id=0 data=new');
+$s->log_mark;
+$s->stop;
+is(bytes('stuck'), 'damaged', '[E3] if setting aside fails the file stays');
+is(scalar errors('stuck'), 1, '[E3] ... and one line says so')
+    or diag($s->log_since);
+unlink path('stuck') . '.bad-3/x';
+rmdir path('stuck') . '.bad-3';
+$s->start;
+$api->run('put name=stuck id=0 data=newer');
+$s->stop;
+is(SlotmemServer::slurp(path('stuck') . '.bad-3'), 'damaged',
+    '[E3] the next store tries again');
+is(SlotmemFile::decode(bytes('stuck'), 16, 4)->{slots}[0], 'newer',
+    '[E3] ... and stores');
+
+unlike($s->log, qr/exit signal/, 'no child has crashed');
+is(join(' ', glob "$run/*.tmp*"), '', 'no temporary file is left');
+
+done_testing;

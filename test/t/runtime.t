@@ -1,0 +1,160 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not
+# use this file except in compliance with the License.  You may obtain a copy
+# of the License at  http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.  See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+# Segments that a child creates at run time (contract, B8).
+
+use strict;
+use warnings;
+
+use SlotmemApi;
+use SlotmemServer;
+use Test::More;
+
+my $s = SlotmemServer->new(servers => 4, config => <<'EOT');
+SlotmemTest post_config create name=configured size=8 num=2
+EOT
+my $api = SlotmemApi->new($s);
+$s->start;
+
+my ($creator, $sibling, $third, $fourth) = $s->children;
+my $shape = 'size=40 num=3 type=pregrab,persist';
+
+# While no child has created anything, and after that.
+for my $when ('before any was created', 'after one was') {
+    $s->log_mark;
+    my $answer = $api->run_in($sibling, 'attach name=unknown');
+    isnt($answer->{status}, 'APR_SUCCESS', "[B8] an unknown name $when");
+    is(join(' ', @$answer{qw(inst size num)}),
+        'untouched untouched untouched', '[B8][D2] ... touches nothing');
+    unlike($s->log_since, qr/slotmem_shm:(?!debug|trace)/,
+        '[B8][D2] ... and logs nothing');
+    last if $when =~ /after/;
+
+    my @made = $api->run_in($creator, "create name=run $shape",
+        'grab name=run', 'put name=run id=0 data=hello', 'dptr name=run id=0',
+        'dump name=run');
+    $api->same($made[0], { inst => 'set', num => 3, size => 40 },
+        '[B8] a child creates a segment');
+    $api->same($made[3], { align => 0 }, '[D3] its slots are aligned');
+}
+
+my @shm = SlotmemApi::shm_files($creator);
+my @got = $api->run_in($sibling, 'attach name=run', 'get name=run id=0',
+    'grab name=run', 'info name=run', 'put name=run id=1 data=back');
+$api->same($got[0], { inst => 'set', num => 3, size => 40 },
+    '[B8] a sibling attaches it by name');
+$api->same($got[1], { data => 'hello' }, '[B8] ... and reads what is there');
+$api->same($got[2], { id => 1 }, '[B8] ... and sees what is in use');
+$api->same($got[3], { status => undef, free => 1 }, '[B8] ... and its count');
+@got = $api->run_in($creator, 'get name=run id=1', 'info name=run');
+$api->same($got[0], { data => 'back' }, '[B8] the creator reads the answer');
+$api->same($got[1], { status => undef, free => 1 }, '[B8] ... and its count');
+
+# C4's rules between siblings.
+@got = $api->run_in($third, "create name=run $shape", 'get name=run id=1');
+$api->same($got[0], { inst => 'set', num => 3, size => 40 },
+    '[B8][C4] create of a name that a sibling created attaches');
+$api->same($got[1], { data => 'back' }, '[B8][C4] ... with its contents');
+$s->log_mark;
+@got = $api->run_in($fourth, 'create name=run size=40 num=77 type=pregrab');
+$api->same($got[0], { inst => 'set', num => 3 },
+    '[B8][C4] more slots than the sibling made: those that exist');
+is($s->log_count(qr/slotmem_shm:warn.*\brun\b.*\b(?:77\b.*\b3|3\b.*\b77)\b/),
+    1, '[B8][C4] ... and one warning with both');
+$s->log_mark;
+@got = $api->run_in($fourth, 'create name=run as=bad size=39 num=3');
+$api->same($got[0], { status => 'APR_EINVAL', inst => 'null' },
+    '[B8][C4] another item_size');
+is($s->log_count(qr/slotmem_shm:error.*\brun\b/), 1,
+    '[B8][C4] ... one error line');
+
+# An inherited name needs no shared memory of its own.
+@got = $api->run_in($sibling, 'create name=configured as=c size=8 num=2',
+    'put as=c id=0 data=all');
+$api->same($got[0], { inst => 'set', num => 2 },
+    '[B8][C4] create of an inherited name');
+$api->same(scalar $api->run_in($third, 'get name=configured id=0'),
+    { data => 'all' }, '[B8][C4] ... is the inherited segment');
+
+# A creator that was killed: the name goes to the next one who creates it, when
+# the parent has taken note of the death. The sibling has not attached it.
+$api->run_in($creator, 'create name=orphan size=16 num=2',
+    'put name=orphan id=0 data=old');
+kill 'KILL', $creator;
+$s->wait_until('end of the creator', sub { !kill 0, $creator });
+@got = $api->run_in($sibling, 'create name=orphan size=24 num=5',
+    'dump name=orphan', 'info name=orphan', 'put name=orphan id=4 data=new');
+$api->same($got[0], { inst => 'set', num => 5, size => 24 },
+    '[B8] create of a name whose creator was killed');
+$api->same($got[1], { zero => 1 }, '[B8] ... gives new memory');
+$api->same($got[2], { status => undef, free => 5 }, '[B8] ... all free');
+@got = $api->run_in($third, 'attach name=orphan', 'get name=orphan id=4');
+$api->same($got[1], { data => 'new' }, '[B8] ... and siblings attach that');
+$api->same(scalar $api->run_in($third, 'get name=run id=0'),
+    { data => 'hello' }, '[B8] what was attached stays mapped');
+@got = $api->run_in($fourth, 'create name=run size=8 num=1', 'dump name=run');
+$api->same($got[1], { zero => 1 },
+    '[B8] one who had attached it creates the name anew');
+push @shm, SlotmemApi::shm_files($sibling, $third, $fourth);
+cmp_ok(scalar @shm, '>', 0, 'the segments have names in /dev/shm');
+
+# The next generation, while a child of the old one is still at work. That
+# child created "live".
+my $at   = $s->rundir . '/at';
+my $gate = $s->rundir . '/open';
+my ($client) = $api->begin([
+    'create name=alive size=8 num=2',
+    'create name=live size=8 num=2 type=persist', 'put name=live id=0 data=old',
+    "wait at=$at file=$gate", 'get name=live id=0', 'grab name=live',
+]);
+$s->wait_until('the request', sub { -e $at });
+my @old = $s->children;
+$s->append_config(<<'EOT');
+SlotmemTest post_config attach tag=parent name=live as=p
+SlotmemTest post_config create tag=parentnew name=live size=8 num=2
+SlotmemTest post_config dump tag=parentdump name=live
+SlotmemTest child_init attach tag=childinit name=orphan as=x
+EOT
+$s->graceful(wait_old => 0);
+my $answer = $api->result('parent');
+isnt($answer->{status}, 'APR_SUCCESS',
+    '[B8] the parent attaches nothing that a child has made');
+is($answer->{inst}, 'untouched', '[B8] ... its pointer stays');
+$api->same($api->result('parentnew'), { inst => 'set' },
+    '[B8] the parent creates that name for itself');
+$api->same($api->result('parentdump'), { zero => 1 }, '[B8] ... as new memory');
+my @new = $api->run('create name=other size=8 num=1', 'attach name=alive',
+    'create name=alive size=24 num=3', 'dump name=alive');
+isnt($new[1]{status}, 'APR_SUCCESS',
+    '[B1][B8] the new children know nothing of what an old one has made');
+$api->same($new[2], { inst => 'set', num => 3, size => 24 },
+    '[B1][B8] ... and make it for themselves');
+$api->same($new[3], { zero => 1 }, '[B1][B8] ... as new memory');
+isnt($api->result('childinit')->{status}, 'APR_SUCCESS',
+    '[B1][B8] names of the old generation are unknown in the new one');
+$api->run('put name=live id=1 data=new');
+open my $out, '>', $gate or die "$gate: $!";
+close $out;
+my ($old) = $api->finish($client);
+$api->same($old->[4], { data => 'old' },
+    '[B3][B8] the old child still has its own');
+$api->same($old->[5], { id => 1 }, '[B3][B8] ... and goes on with it');
+$s->wait_until('end of old children', sub {
+    !grep { $s->is_alive($_) } @old;
+});
+
+push @shm, SlotmemApi::shm_files($s->children);
+is(join(' ', glob $s->rundir . '/*persist*'), '',
+    '[B8] a segment that a child made is not persisted');
+$s->stop;
+is(join(' ', glob $s->rundir . '/*persist*'), '', '[B8] ... nor at stop');
+is(join(' ', grep { -e } @shm), '', '[B8] nothing is left in /dev/shm');
+unlike($s->log, qr/exit signal (?!Killed)/, 'no child has crashed');
+
+done_testing;
