@@ -12,9 +12,9 @@
  */
 
 /*
- * slotmem_persist.c: the persisted file of a segment. What a crash leaves and
- * who may call what stands in slotmem_persist.h, the layout of the file in
- * mod_slotmem_shm.h.
+ * slotmem_persist.c: verify the persisted file of a segment, and restore it;
+ * slotmem_store.c writes it. What a crash leaves and who may call what stands
+ * in slotmem_persist.h, the layout of the file in mod_slotmem_shm.h.
  *
  * Which files are restored. A file is an image of n slots when it is long
  * enough, the description at the offset that n gives names the size, number
@@ -24,29 +24,24 @@
  * first, then, in one pass, all smaller ones; the largest that verifies is
  * restored, and its slots are the first of a segment that has grown.
  *
- * Digests are computed over the bytes that were read or will be written, in
- * private memory or in a segment that nobody else has, never over live slots.
+ * Digests are computed over the bytes that were read, in private memory or in
+ * a segment that nobody else has yet.
  */
 
 #include <errno.h>
 #include <string.h>
 
-#include "apr_hash.h"
 #include "apr_md5.h"
 #include "apr_strings.h"
 
-#include "mod_slotmem_shm.h"
 #include "slotmem_persist.h"
 
-/* Bytes copied, checksummed and written, or read, at a time. */
-#define CHUNK ((apr_size_t)65536)
-/* Files that are open at the same time during a store. */
-#define BATCH 64
+#define CHUNK SLOTMEM_CHUNK
 
 _Static_assert(APR_MD5_DIGESTSIZE == SLOTMEM_FILE_DIGEST,
                "the persisted file has an MD5 where APR-util has one");
 
-static slotmem_description_t describe(const slotmem_geometry_t *geometry)
+slotmem_description_t slotmem_describe(const slotmem_geometry_t *geometry)
 {
     slotmem_description_t description;
 
@@ -56,8 +51,6 @@ static slotmem_description_t describe(const slotmem_geometry_t *geometry)
     description.type = geometry->type;
     return description;
 }
-
-/* ---- restore ---- */
 
 /* Process-local: a file that is being verified, read through a window. */
 typedef struct reader_t {
@@ -172,7 +165,7 @@ static int digest_fits(reader_t *reader, const apr_md5_ctx_t *md5,
 static int description_fits(reader_t *reader, const slotmem_layout_t *layout,
                             const slotmem_geometry_t *geometry)
 {
-    slotmem_description_t expected = describe(geometry);
+    slotmem_description_t expected = slotmem_describe(geometry);
     const unsigned char *found = bytes_at(reader, layout->file_description,
                                           sizeof(expected));
 
@@ -248,11 +241,11 @@ static int find_smaller(reader_t *reader, const slotmem_geometry_t *asked,
 
 /* Set the run-time claims that stand after the description, if they do.
  * Anything that does not fit is none of ours, or left over: no claims.
- * md5: as load() left it */
+ * image: the MD5 as load() left it */
 static apr_uint32_t load_claims(reader_t *reader, slotmem_segment_t *segment,
                                 const slotmem_layout_t *layout,
                                 apr_uint32_t item_num, unsigned char *marks,
-                                apr_md5_ctx_t *md5)
+                                const apr_md5_ctx_t *image)
 {
     static const apr_uint32_t head[2] = {
         SLOTMEM_FILE_CLAIMS_MAGIC, SLOTMEM_FILE_CLAIMS_VERSION
@@ -261,15 +254,16 @@ static apr_uint32_t load_claims(reader_t *reader, slotmem_segment_t *segment,
     apr_off_t end = claims + (apr_off_t)item_num;
     const unsigned char *found = bytes_at(reader, layout->file_image_len,
                                           SLOTMEM_FILE_CLAIMS_HEAD);
+    apr_md5_ctx_t md5 = *image;
     apr_uint32_t set = 0;
     apr_uint32_t id;
 
     if (!found || memcmp(found, head, sizeof(head)) != 0) {
         return 0;
     }
-    if (!digest_bytes(reader, md5, layout->file_digest, claims, NULL)
-        || !digest_bytes(reader, md5, claims, end, marks)
-        || !digest_fits(reader, md5, end)) {
+    if (!digest_bytes(reader, &md5, layout->file_digest, claims, NULL)
+        || !digest_bytes(reader, &md5, claims, end, marks)
+        || !digest_fits(reader, &md5, end)) {
         return 0;
     }
     for (id = 0; id < item_num; id++) {
@@ -408,7 +402,8 @@ static int open_regular(slotmem_restore_t *result, reader_t *reader,
     if (rv != APR_SUCCESS) {
         return refuse(result, rv, "it cannot be opened");
     }
-    rv = apr_file_info_get(&opened, wanted | APR_FINFO_SIZE, reader->file);
+    rv = apr_file_info_get(&opened, wanted | APR_FINFO_SIZE | APR_FINFO_MTIME,
+                           reader->file);
     if (rv != APR_SUCCESS) {
         return refuse(result, rv, "its length cannot be found out");
     }
@@ -418,7 +413,22 @@ static int open_regular(slotmem_restore_t *result, reader_t *reader,
                       "it was exchanged while it was being opened");
     }
     reader->len = opened.size;
+    result->stored.size = opened.size;
+    result->stored.mtime = opened.mtime;
+    result->stored.inode = opened.inode;
+    result->stored.device = opened.device;
     return 1;
+}
+
+/* Digest the rest of the file after an image, so that a store can tell that
+ * it would write the same. md5: as load() left it */
+static void know_file(reader_t *reader, apr_off_t digested, apr_md5_ctx_t *md5,
+                      slotmem_stored_t *stored)
+{
+    if (digest_bytes(reader, md5, digested, reader->len, NULL)) {
+        apr_md5_final(stored->digest, md5);
+        stored->known = 1;
+    }
 }
 
 /* Restore the image asked for, or the largest smaller one. */
@@ -443,9 +453,12 @@ static int load_best(slotmem_restore_t *result, reader_t *reader,
         }
     }
     result->item_num = geometry.item_num;
-    if (with_claims && slotmem_layout(&layout, &geometry) == APR_SUCCESS) {
-        result->claims = load_claims(reader, segment, &layout,
-                                     geometry.item_num, marks, &md5);
+    if (slotmem_layout(&layout, &geometry) == APR_SUCCESS) {
+        if (with_claims) {
+            result->claims = load_claims(reader, segment, &layout,
+                                         geometry.item_num, marks, &md5);
+        }
+        know_file(reader, layout.file_digest, &md5, &result->stored);
     }
     return 1;
 }
@@ -469,318 +482,5 @@ void slotmem_restore(slotmem_restore_t *result, slotmem_segment_t *segment,
                    why_refused(&reader, segment, pool));
         }
     }
-    apr_pool_destroy(scratch);
-}
-
-/* ---- store ---- */
-
-/* Process-local: a file that is being written. */
-typedef struct writer_t {
-    apr_file_t *file;
-    apr_md5_ctx_t md5;              /* of all bytes so far */
-    unsigned char *buffer;          /* CHUNK bytes */
-    apr_size_t fill;                /* of them not yet written */
-    apr_status_t status;            /* the first failure, which stays */
-} writer_t;
-
-static void drain(writer_t *writer)
-{
-    if (writer->status == APR_SUCCESS && writer->fill) {
-        writer->status = apr_file_write_full(writer->file, writer->buffer,
-                                             writer->fill, NULL);
-    }
-    writer->fill = 0;
-}
-
-/* Copy bytes, which others may be writing, to private memory; the digest is
- * over the copy. */
-static void emit(writer_t *writer, const void *data, apr_size_t len)
-{
-    const unsigned char *from = data;
-
-    while (len) {
-        apr_size_t room = CHUNK - writer->fill;
-        apr_size_t n = len < room ? len : room;
-
-        memcpy(writer->buffer + writer->fill, from, n);
-        apr_md5_update(&writer->md5, writer->buffer + writer->fill, n);
-        writer->fill += n;
-        from += n;
-        len -= n;
-        if (writer->fill == CHUNK) {
-            drain(writer);
-        }
-    }
-}
-
-static void emit_digest(writer_t *writer)
-{
-    apr_md5_ctx_t copy = writer->md5;
-    unsigned char digest[APR_MD5_DIGESTSIZE];
-
-    apr_md5_final(digest, &copy);
-    emit(writer, digest, sizeof(digest));
-}
-
-/* One byte a slot: 1 where used has a bit and except (if not NULL) has none;
- * used NULL: all 0. */
-static void emit_marks(writer_t *writer, apr_uint32_t num,
-                       const uint64_t *used, const uint64_t *except)
-{
-    unsigned char bytes[SLOTMEM_MAP_WORD_BITS];
-    apr_uint32_t word;
-
-    for (word = 0; word < slotmem_map_words(num); word++) {
-        apr_uint32_t left = num - word * SLOTMEM_MAP_WORD_BITS;
-        apr_uint32_t n = left < sizeof(bytes) ? left : sizeof(bytes);
-        uint64_t bits = used ? used[word] : 0;
-        apr_uint32_t i;
-
-        if (except) {
-            bits &= ~except[word];
-        }
-        for (i = 0; i < n; i++) {
-            bytes[i] = (unsigned char)(bits >> i & 1);
-        }
-        emit(writer, bytes, n);
-    }
-}
-
-/* The image of a segment, and its run-time claims if it is CLEARINUSE. The
- * map is taken first, so that what is in use in the file was claimed before
- * its slot was copied. */
-static void emit_segment(writer_t *writer, const slotmem_store_t *store,
-                         apr_pool_t *scratch)
-{
-    const slotmem_segment_t *segment = store->segment;
-    slotmem_description_t description = describe(&segment->geometry);
-    apr_uint32_t num = segment->geometry.item_num;
-    apr_uint32_t words = slotmem_map_words(num);
-    uint64_t *used = apr_palloc(scratch, words * sizeof(*used));
-    apr_uint32_t head[2] = { num, 0 };
-    apr_uint32_t word;
-
-    slotmem_map_copy(&segment->map, used);
-    for (word = 0; word < words && !store->configured; word++) {
-        head[0] -= (apr_uint32_t)__builtin_popcountll(used[word]);
-    }
-    emit(writer, head, sizeof(head));
-    emit(writer, segment->slots, segment->layout.slots_len);
-    emit_marks(writer, num, store->configured ? NULL : used, NULL);
-    emit_digest(writer);
-    emit(writer, &description, sizeof(description));
-    if (store->configured) {
-        head[0] = SLOTMEM_FILE_CLAIMS_MAGIC;
-        head[1] = SLOTMEM_FILE_CLAIMS_VERSION;
-        emit(writer, head, sizeof(head));
-        emit_marks(writer, num, used, store->configured);
-        emit_digest(writer);
-    }
-    drain(writer);
-}
-
-/* A step of a store failed: what stood at the path before stays there. */
-static void fail(slotmem_store_t *store, const char *step,
-                 apr_status_t status, apr_pool_t *scratch)
-{
-    store->step = step;
-    store->status = status;
-    if (store->file) {
-        apr_file_close(store->file);
-        store->file = NULL;
-    }
-    apr_file_remove(store->tmp, scratch);
-}
-
-static void write_new_file(slotmem_store_t *store, unsigned char *buffer,
-                           apr_pool_t *scratch)
-{
-    writer_t writer;
-    apr_status_t rv;
-
-    memset(&writer, 0, sizeof(writer));
-    writer.buffer = buffer;
-    apr_md5_init(&writer.md5);
-
-    store->tmp = apr_pstrcat(scratch, store->path, ".tmp", NULL);
-    apr_file_remove(store->tmp, scratch);   /* what a killed store left */
-    rv = apr_file_open(&store->file, store->tmp,
-                       APR_FOPEN_WRITE | APR_FOPEN_CREATE | APR_FOPEN_EXCL
-                       | APR_FOPEN_BINARY,
-                       APR_FPROT_UREAD | APR_FPROT_UWRITE, scratch);
-    if (rv != APR_SUCCESS) {
-        store->file = NULL;
-        store->step = "create a new file";
-        store->status = rv;
-        return;
-    }
-    writer.file = store->file;
-    emit_segment(&writer, store, scratch);
-    if (writer.status != APR_SUCCESS) {
-        fail(store, "write", writer.status, scratch);
-    }
-}
-
-static void flush_and_close(slotmem_store_t *store, apr_pool_t *scratch)
-{
-    apr_status_t rv = apr_file_sync(store->file);
-
-    if (rv != APR_SUCCESS) {
-        fail(store, "flush", rv, scratch);
-        return;
-    }
-    rv = apr_file_close(store->file);
-    store->file = NULL;
-    if (rv != APR_SUCCESS) {
-        fail(store, "close", rv, scratch);
-    }
-}
-
-/* Keep the refused file under the first free name, else in place of the one
- * that has been kept longest (which its change time tells). */
-static apr_status_t set_aside(slotmem_store_t *store, apr_pool_t *pool)
-{
-    apr_time_t oldest = 0;
-    apr_status_t rv;
-    int n;
-
-    store->aside = NULL;
-    for (n = 1; n <= SLOTMEM_BAD_FILES; n++) {
-        const char *name = apr_psprintf(pool, "%s.bad-%d", store->path, n);
-        apr_finfo_t info;
-
-        rv = apr_stat(&info, name, APR_FINFO_LINK | APR_FINFO_CTIME, pool);
-        if (APR_STATUS_IS_ENOENT(rv)) {
-            store->aside = name;
-            store->aside_replaced = 0;
-            break;
-        }
-        if (rv != APR_SUCCESS) {
-            return rv;
-        }
-        if (!store->aside || info.ctime < oldest) {
-            store->aside = name;
-            store->aside_replaced = 1;
-            oldest = info.ctime;
-        }
-    }
-    rv = apr_file_rename(store->path, store->aside, pool);
-    if (APR_STATUS_IS_ENOENT(rv)) {     /* gone meanwhile: nothing to keep */
-        store->aside = NULL;
-        rv = APR_SUCCESS;
-    }
-    return rv;
-}
-
-static void put_in_place(slotmem_store_t *store, apr_pool_t *pool,
-                         apr_pool_t *scratch)
-{
-    apr_status_t rv;
-
-    if (store->set_aside) {
-        rv = set_aside(store, pool);
-        if (rv != APR_SUCCESS) {
-            store->aside = NULL;
-            fail(store, "set the refused file aside", rv, scratch);
-            return;
-        }
-    }
-    rv = apr_file_rename(store->tmp, store->path, scratch);
-    if (rv != APR_SUCCESS) {
-        if (store->aside) {
-            apr_file_rename(store->aside, store->path, scratch);
-            store->aside = NULL;
-        }
-        fail(store, "rename the new file", rv, scratch);
-        return;
-    }
-    store->set_aside = 0;
-}
-
-static apr_status_t flush_directory(const char *directory, apr_pool_t *scratch)
-{
-    apr_file_t *file;
-    apr_status_t rv = apr_file_open(&file, directory, APR_FOPEN_READ,
-                                    APR_OS_DEFAULT, scratch);
-
-    if (rv != APR_SUCCESS) {
-        return rv;
-    }
-    rv = apr_file_sync(file);
-    apr_file_close(file);
-    return APR_STATUS_IS_EINVAL(rv) ? APR_SUCCESS : rv; /* has no such thing */
-}
-
-/* Make the renames last: each directory is flushed once. */
-static void flush_directories(slotmem_store_t *stores, int num,
-                              apr_pool_t *scratch)
-{
-    apr_hash_t *flushed = apr_hash_make(scratch);
-    int i;
-
-    for (i = 0; i < num; i++) {
-        const char *slash = strrchr(stores[i].path, '/');
-        apr_size_t len = slash ? (apr_size_t)(slash - stores[i].path) + 1 : 0;
-        const char *directory = len ? apr_pstrmemdup(scratch, stores[i].path,
-                                                     len) : ".";
-        apr_status_t *rv = apr_hash_get(flushed, directory,
-                                        APR_HASH_KEY_STRING);
-
-        if (stores[i].step) {
-            continue;
-        }
-        if (!rv) {
-            rv = apr_palloc(scratch, sizeof(*rv));
-            *rv = flush_directory(directory, scratch);
-            apr_hash_set(flushed, directory, APR_HASH_KEY_STRING, rv);
-        }
-        if (*rv != APR_SUCCESS) {
-            stores[i].step = "flush the directory";
-            stores[i].status = *rv;
-        }
-    }
-}
-
-static void store_batch(slotmem_store_t *stores, int num,
-                        unsigned char *buffer, apr_pool_t *pool,
-                        apr_pool_t *scratch)
-{
-    int i;
-
-    for (i = 0; i < num; i++) {
-        stores[i].status = APR_SUCCESS;
-        stores[i].step = NULL;
-        stores[i].aside = NULL;
-        stores[i].file = NULL;
-        write_new_file(&stores[i], buffer, scratch);
-    }
-    for (i = 0; i < num; i++) {
-        if (!stores[i].step) {
-            flush_and_close(&stores[i], scratch);
-        }
-    }
-    for (i = 0; i < num; i++) {
-        if (!stores[i].step) {
-            put_in_place(&stores[i], pool, scratch);
-        }
-    }
-}
-
-void slotmem_store(slotmem_store_t *stores, int num, apr_pool_t *pool)
-{
-    apr_pool_t *scratch;
-    apr_pool_t *batch_scratch;
-    unsigned char *buffer;
-    int first;
-
-    apr_pool_create(&scratch, pool);
-    apr_pool_create(&batch_scratch, scratch);
-    buffer = apr_palloc(scratch, CHUNK);
-    for (first = 0; first < num; first += BATCH) {
-        store_batch(stores + first, num - first < BATCH ? num - first : BATCH,
-                    buffer, pool, batch_scratch);
-        apr_pool_clear(batch_scratch);
-    }
-    flush_directories(stores, num, scratch);
     apr_pool_destroy(scratch);
 }
