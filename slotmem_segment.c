@@ -112,7 +112,8 @@ static apr_status_t named_memory_available(apr_size_t len, apr_pool_t *pool)
     return APR_SUCCESS;
 }
 
-/* Have every page now. A full file system behind the memory answers EFAULT. */
+/* Have every page now. Where there is none to have (a full file system behind
+ * the memory, or a file that is shorter than it says) the answer is EFAULT. */
 static apr_status_t populate(char *base, apr_size_t len)
 {
 #ifdef MADV_POPULATE_WRITE
@@ -185,7 +186,7 @@ static int verify(const apr_shm_t *shm, slotmem_geometry_t *geometry,
     if ((apr_uintptr_t)apr_shm_baseaddr_get(shm) < SLOTMEM_ALIGN) {
         return 0;
     }
-    if (mapped < 2 * SLOTMEM_ALIGN) {
+    if (mapped < 2 * SLOTMEM_ALIGN || mapped > SIZE_LIMIT) {
         return 0;
     }
     shared = (slotmem_header_t *)aligned_base(shm);
@@ -222,7 +223,8 @@ apr_status_t slotmem_segment_attach(slotmem_segment_t *segment, pid_t *creator,
     if (rv != APR_SUCCESS) {
         return APR_INCOMPLETE;
     }
-    if (!verify(shm, &geometry, &layout, creator)) {
+    if (!verify(shm, &geometry, &layout, creator)
+        || populate(aligned_base(shm), layout.memory_len) != APR_SUCCESS) {
         apr_shm_detach(shm);
         return APR_INCOMPLETE;
     }

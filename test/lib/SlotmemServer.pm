@@ -311,13 +311,28 @@ sub slurp {
     return scalar(<$in>) // '';
 }
 
-# All processes of this server, whoever their parent is.  A zombie has no
-# command line, so none is counted.
+# Whether a process that has no command line any more still holds its files,
+# its port among them: until it is a zombie, with all its threads gone.
+sub is_ending {
+    my $pid = shift;
+    my ($state) = slurp("/proc/$pid/stat") =~ /\) (\S)/ or return 0;
+    my @threads = glob "/proc/$pid/task/*";
+    return $state !~ /[ZX]/ || @threads > 1;
+}
+
+# All processes of this server, whoever their parent is.
 sub processes {
     my $self = shift;
     my $file = $self->config_file;
-    return grep { index(slurp("/proc/$_/cmdline"), $file) >= 0 }
-        map { m{(\d+)} } glob '/proc/[0-9]*';
+    my @found;
+    for my $pid (map { m{(\d+)} } glob '/proc/[0-9]*') {
+        my $line = slurp("/proc/$pid/cmdline");
+        push @found, $pid
+            if index($line, $file) >= 0
+            || $line eq '' && $self->{seen}{$pid} && is_ending($pid);
+    }
+    $self->{seen} = { map { $_ => 1 } @found };
+    return @found;
 }
 
 sub parent {

@@ -1,0 +1,184 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not
+# use this file except in compliance with the License.  You may obtain a copy
+# of the License at  http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.  See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+# Speaks with mod_slotmem_test, the consumer under remote control; its
+# commands are in test/c-modules/slotmem_test/mod_slotmem_test.c.
+#
+#   my $api = SlotmemApi->new($server);         # a SlotmemServer
+#   my $api = SlotmemApi->new;                  # the server of Apache::Test
+#   my @answers = $api->run('grab name=x', 'info name=x');    # one request
+#   my $answer = $api->run('grab name=x');      # the last one: a hash
+#   $api->check('grab name=x', { id => 0 }, '[D6] text');
+#       # a test: these keys, status=APR_SUCCESS unless given; gives the answer
+#   $api->run_in($pid, @commands);              # in this child
+#   $api->together(\@commands, ...);            # several requests at a time:
+#       # a list of array references, undef where the connection broke
+#   $api->result('tag');    # of the command with tag=tag in the configuration
+#   SlotmemApi::escape($bytes);                 # for a value
+
+package SlotmemApi;
+
+use strict;
+use warnings;
+
+use LWP::UserAgent;
+use POSIX ();
+use Storable qw(nfreeze thaw);
+use Test::More ();
+use Time::HiRes qw(sleep time);
+
+sub new {
+    my ($class, $server) = @_;
+    my $url;
+    if ($server) {
+        $url = $server->url('/slotmem');
+    }
+    else {
+        require Apache::Test;
+        my $vars = Apache::Test::vars();
+        $url = "http://$vars->{servername}:$vars->{port}/slotmem";
+    }
+    my $self = {
+        url   => $url,
+        agent => LWP::UserAgent->new(timeout => 60, keep_alive => 0),
+    };
+    return bless $self, $class;
+}
+
+sub escape {
+    my $bytes = shift;
+    $bytes =~ s/([^A-Za-z0-9.-])/sprintf '%%%02X', ord $1/ge;
+    return $bytes;
+}
+
+sub unescape {
+    my $text = shift;
+    $text =~ s/%([0-9A-F]{2})/chr hex $1/ge;
+    return $text;
+}
+
+sub path {
+    my ($self, @commands) = @_;
+    my $query = join ';', @commands;
+    $query =~ tr/ /+/;
+    return "/slotmem?$query";
+}
+
+sub parse {
+    my $text = shift;
+    my @answers;
+    for my $block (split /\n{2,}/, $text) {
+        my %answer = map { /^(\w+)=(.*)/ ? ($1, $2) : () } split /\n/, $block;
+        $answer{data} = unescape($answer{data}) if exists $answer{data};
+        push @answers, \%answer if %answer;
+    }
+    return @answers;
+}
+
+# The answers, or nothing if the connection broke.
+sub try {
+    my ($self, @commands) = @_;
+    (my $query = $self->path(@commands)) =~ s/^.*\?//;
+    my $response = $self->{agent}->get("$self->{url}?$query");
+    return if !$response->is_success;
+    return parse($response->content);
+}
+
+sub run {
+    my ($self, @commands) = @_;
+    my @answers = $self->try(@commands)
+        or die "no answer to: @commands\n";
+    my ($bad) = grep { ($_->{error} // '') =~ /^no (?:such|prov)/ } @answers;
+    die "$bad->{error}: @commands\n" if $bad;
+    return wantarray ? @answers : $answers[-1];
+}
+
+# Answers, one by one, against what is expected; extra keys do not matter.
+sub same {
+    my ($self, $answer, $want, $name) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my %want = (status => 'APR_SUCCESS', %$want);
+    delete $want{status} if !defined $want{status};
+    my %got = map { $_ => $answer->{$_} } keys %want;
+    Test::More::is_deeply(\%got, \%want, $name)
+        or Test::More::diag(Test::More::explain($answer));
+    return $answer;
+}
+
+sub check {
+    my ($self, $command, $want, $name) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    return $self->same(scalar $self->run($command), $want, $name);
+}
+
+# Which child answers is the kernel's choice: ask until it is the right one.
+# A connection that is merely open keeps a prefork child busy, so that the
+# others get their turn.
+sub run_in {
+    my ($self, $pid, @commands) = @_;
+    my $deadline = time + 20;
+    while (time < $deadline) {
+        my ($here, @answers) = $self->run("only pid=$pid", @commands);
+        return wantarray ? @answers : $answers[-1] if $here->{here};
+    }
+    die "child $pid does not answer\n";
+}
+
+# Several requests at a time, each from a process of its own.
+sub together {
+    my ($self, @scripts) = @_;
+    return $self->finish($self->begin(@scripts));
+}
+
+sub begin {
+    my ($self, @scripts) = @_;
+    my @running;
+    for my $script (@scripts) {
+        pipe my $in, my $out or die "pipe: $!";
+        defined(my $pid = fork) or die "fork: $!";
+        if (!$pid) {
+            close $in;
+            binmode $out;
+            print {$out} nfreeze([$self->try(@$script)]);
+            close $out;
+            POSIX::_exit(0);
+        }
+        close $out;
+        push @running, { pid => $pid, in => $in };
+    }
+    return @running;
+}
+
+sub finish {
+    my ($self, @running) = @_;
+    my @answers;
+    for my $client (@running) {
+        my $in = $client->{in};
+        binmode $in;
+        local $/;
+        my $answer = thaw(scalar <$in>);
+        waitpid $client->{pid}, 0;
+        push @answers, $answer && @$answer ? $answer : undef;
+    }
+    return @answers;
+}
+
+# What ran outside of requests, in the process that answers.
+sub results {
+    my $self = shift;
+    return $self->run('results');
+}
+
+sub result {
+    my ($self, $tag) = @_;
+    my ($result) = grep { ($_->{tag} // '') eq $tag } $self->results;
+    return $result || {};
+}
+
+1;

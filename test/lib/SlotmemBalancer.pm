@@ -1,0 +1,286 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not
+# use this file except in compliance with the License.  You may obtain a copy
+# of the License at  http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.  See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+# A user of the balancer-manager, as a browser would be one: every change gets
+# the page, takes the balancer's nonce from it, and posts with a Referer.
+#
+#   my $manager = SlotmemBalancer->new($server);      # a SlotmemServer
+#   my $manager = SlotmemBalancer->new($server, url => 'http://127.0.0.1:99');
+#       url: of another virtual host; the page is /balancer-manager there
+#   $manager->workers('app'): { url, status, factor } of each, in their order;
+#       status as shown, such as "Init Drn Ok".  state: the same of all
+#       balancers, by name.  table('app'): one line of text a worker.
+#   $manager->set_worker('app', $url, w_lf => 3, w_status_N => 1);
+#   $manager->drain('app', $url); disable, enable; set_factor('app', $url, 3)
+#   $manager->add_worker('app', $url);        # disabled until enabled
+#   $manager->segment('app'), file('app'): the segment's name, and its file
+#   $manager->slots('app'): (all, in use), as the page shows them
+#   $manager->stored($file, $slots): the file's content, see SlotmemFile, and
+#       slot_of => { url => id }
+#   $manager->served('/app', 30): how often each backend answered 30 requests,
+#       { a => 30 }, or { 503 => 30 } if none did; asks until two rounds of 30
+#       are alike.  count: the same, one round.
+#
+# SlotmemBackends->new(qw(a b c)): one httpd, one port for each name, that
+# answers every request with the name.  port($name), url($name), stop.
+#
+# SlotmemGate->new: a backend that holds its answer back, for a request in
+# flight.  hold($server, $path) returns when a child waits for the answer;
+# release lets it come and returns what the client got.
+
+package SlotmemBalancer;
+
+use strict;
+use warnings;
+
+use SlotmemFile;
+use SlotmemServer;
+
+sub new {
+    my ($class, $server, %opt) = @_;
+    my $url = $opt{url} || $server->url('');
+    return bless { server => $server, url => $url }, $class;
+}
+
+sub page_url { return "$_[0]{url}/balancer-manager" }
+
+sub page {
+    my ($self, $query) = @_;
+    my $url = $self->page_url;
+    my $response =
+        $self->{server}->agent->get($url . ($query // ''), Referer => $url);
+    die "$url: ", $response->status_line, "\n" if !$response->is_success;
+    return $response->content;
+}
+
+# ---- what it shows ----
+
+sub read_state {
+    my $self = shift;
+    my %state;
+    my $xml = $self->page('?xml=1');
+    while ($xml =~ m{<httpd:balancer>(.*?)</httpd:balancer>}sg) {
+        my ($head, @workers) = split /<httpd:worker>/, $1;
+        my ($name)  = $head =~ m{<httpd:name>balancer://(.*?)</httpd:name>};
+        my ($nonce) = $head =~ m{<httpd:nonce>(.*?)</httpd:nonce>};
+        $state{$name} = { nonce => $nonce, workers => [] };
+        for my $text (@workers) {
+            my %field = $text =~ m{<httpd:(\w+)>(.*?)</httpd:}g;
+            $field{status} =~ s/\s+$//;
+            push @{ $state{$name}{workers} },
+                {
+                url    => $field{name},
+                status => $field{status},
+                factor => $field{loadfactor} + 0
+                };
+        }
+    }
+    return \%state;
+}
+
+sub state {
+    my $self  = shift;
+    my $state = $self->read_state;
+    return { map { $_ => $state->{$_}{workers} } keys %$state };
+}
+
+sub workers {
+    my ($self, $balancer) = @_;
+    my $state = $self->read_state->{$balancer}
+        or die "no balancer://$balancer in the balancer-manager\n";
+    return @{ $state->{workers} };
+}
+
+sub table {
+    my ($self, $balancer) = @_;
+    return map { "$_->{url} $_->{status} $_->{factor}" }
+        $self->workers($balancer);
+}
+
+# What follows the balancer's name in the heading is the segment's name.
+sub segment {
+    my ($self, $balancer) = @_;
+    my ($name) = $self->page =~ m{>balancer://\Q$balancer\E</a> \[(\S+?)\]};
+    return $name;
+}
+
+sub file {
+    my ($self, $balancer) = @_;
+    return sprintf '%s/slotmem-shm-%s.shm.persist', $self->{server}->rundir,
+        $self->segment($balancer);
+}
+
+sub slots {
+    my ($self, $balancer) = @_;
+    return $self->page =~
+        m{>balancer://\Q$balancer\E</a>.*?<td>(\d+) \[(\d+) Used\]}s;
+}
+
+# The size of a slot differs between releases of httpd; the file's length tells
+# it, as the rest has 64 bytes, and 2 for each slot.
+sub stored {
+    my ($self, $path, $slots) = @_;
+    my $bytes = SlotmemServer::slurp($path);
+    my $size  = (length($bytes) - 64 - 2 * $slots) / $slots;
+    die "$path: not a file of $slots slots with run-time claims\n"
+        if $size < 1 || $size != int $size;
+    my $file = SlotmemFile::decode($bytes, $size, $slots);
+    die "$path: damaged\n" if !$file->{digest_ok} || !$file->{claims_ok};
+    for my $id (0 .. $slots - 1) {
+        my ($url) = $file->{slots}[$id] =~ m{(http://[\d.:]+)} or next;
+        $file->{slot_of}{$url} //= $id;
+    }
+    return $file;
+}
+
+# ---- changes ----
+
+sub post {
+    my ($self, $balancer, %form) = @_;
+    my $state = $self->read_state->{$balancer}
+        or die "no balancer://$balancer in the balancer-manager\n";
+    my $url      = $self->page_url;
+    my $response = $self->{server}->agent->post(
+        $url,
+        { %form, b => $balancer, nonce => $state->{nonce} },
+        Referer => $url
+    );
+    die "$url: ", $response->status_line, "\n" if !$response->is_success;
+    return;
+}
+
+sub set_worker {
+    my ($self, $balancer, $url, %change) = @_;
+    return $self->post($balancer, w => $url, %change);
+}
+
+sub drain   { return shift->set_worker(@_[0, 1], w_status_N => 1) }
+sub disable { return shift->set_worker(@_[0, 1], w_status_D => 1) }
+sub enable  { return shift->set_worker(@_[0, 1], w_status_D => 0) }
+
+sub set_factor {
+    my ($self, $balancer, $url, $factor) = @_;
+    return $self->set_worker($balancer, $url, w_lf => $factor);
+}
+
+sub add_worker {
+    my ($self, $balancer, $url) = @_;
+    return $self->post($balancer, b_nwrkr => $url, b_wyes => 1);
+}
+
+# ---- where requests go ----
+
+sub count {
+    my ($self, $path, $requests) = @_;
+    my %count;
+    for (1 .. $requests) {
+        my $response = $self->{server}->agent->get($self->{url} . $path);
+        my $name =
+            $response->is_success ? $response->content : $response->code;
+        $name =~ s/\s+$//;
+        $count{$name}++;
+    }
+    return \%count;
+}
+
+# After a change a round differs from the one before, until each child has
+# heard of it and the balancer's own counts are even again.
+sub served {
+    my ($self, $path, $requests) = @_;
+    my ($before, $now) = ('');
+    for (1 .. 10) {
+        my $count = $self->count($path, $requests);
+        $now = join ' ', map { "$_=$count->{$_}" } sort keys %$count;
+        return $count if $now eq $before;
+        $before = $now;
+    }
+    return { 'never the same twice' => $now };
+}
+
+package SlotmemBackends;
+
+use strict;
+use warnings;
+
+sub new {
+    my ($class, @names) = @_;
+    my $server = SlotmemServer->new(
+        modules => ['alias'],
+        mpm     => 'event',
+        dso     => '',
+        testmod => 0,
+        servers => 1,
+        threads => 16
+    );
+    my $self = bless { server => $server }, $class;
+    my $config = '';
+    for my $name (@names) {
+        my $port = $self->{port}{$name} = SlotmemServer->free_port;
+        my $file = $server->root . "/htdocs/$name.txt";
+        open my $out, '>', $file or die "$file: $!\n";
+        print {$out} "$name\n";
+        close $out;
+        $config .= <<"EOT";
+Listen 127.0.0.1:$port
+<VirtualHost 127.0.0.1:$port>
+    AliasMatch ^ "$file"
+</VirtualHost>
+EOT
+    }
+    $server->config($config);
+    $server->start;
+    return $self;
+}
+
+sub port { return $_[0]{port}{ $_[1] } }
+sub url  { return "http://127.0.0.1:$_[0]{port}{$_[1]}" }
+sub stop { return $_[0]{server}->stop }
+
+package SlotmemGate;
+
+use strict;
+use warnings;
+
+use IO::Select;
+use IO::Socket::INET;
+
+sub new {
+    my $class    = shift;
+    my $listener = IO::Socket::INET->new(
+        LocalAddr => '127.0.0.1',
+        Listen    => 5
+    ) or die "listen: $@\n";
+    return bless { listener => $listener }, $class;
+}
+
+sub url { return 'http://127.0.0.1:' . $_[0]{listener}->sockport }
+
+sub hold {
+    my ($self, $server, $path) = @_;
+    my $waiting = IO::Select->new($self->{listener});
+    $self->{server} = $server;
+    $self->{handle} = $server->slow_start($path, sub {
+        return 0 if !$waiting->can_read(0);
+        $self->{held} = $self->{listener}->accept;
+    });
+    return;
+}
+
+sub release {
+    my $self = shift;
+    my $held = delete $self->{held};
+    local $SIG{PIPE} = 'IGNORE';
+    print {$held} "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n",
+        "Connection: close\r\n\r\ngate\n";
+    close $held;
+    return $self->{server}->slow_finish(delete $self->{handle});
+}
+
+1;

@@ -1,0 +1,143 @@
+#!/bin/sh
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+#
+# setup.sh: finds what this machine lacks for the demo or for the tests, names
+# it, and installs it: on Debian and its kin, with apt-get.
+#
+#   test/setup.sh demo     httpd, and what building and asking it takes
+#   test/setup.sh check    that, cmocka, and Apache::Test unpacked
+#
+# Only apt-get runs as root (through sudo where need be). apache2-bin and
+# apache2-dev bring httpd without its service: nothing is started or enabled.
+#
+# Apache::Test is in the package of mod_perl, which would enable itself in the
+# system's httpd. So its modules are taken out of the package, into
+# test/.build/apache-test: put that folder into PERL5LIB.
+#
+# Environment: APXS, the apxs of an httpd of your own.
+set -eu
+
+cd "$(dirname "$0")"
+PATH=$PATH:/usr/sbin
+apache_test=.build/apache-test
+
+fail() {
+    echo "setup.sh: $1" >&2
+    exit 1
+}
+
+# need PACKAGE COMMAND...: the package is missing unless the command succeeds.
+missing=
+need() {
+    package=$1
+    shift
+    "$@" >/dev/null 2>&1 || missing="$missing $package"
+}
+
+have() { command -v "$1"; }
+have_perl() { perl "-M$1" -e 1; }
+have_libc() { echo '#include <stdio.h>' | gcc -E -; }
+
+need_for_demo() {
+    if [ -z "${APXS-}" ]; then
+        need apache2-bin have apache2
+        need apache2-dev have apxs
+    fi
+    need gcc have gcc
+    need libc6-dev have_libc
+    need make have make
+    need perl have_perl Test::More
+    need libwww-perl have_perl LWP::UserAgent
+}
+
+need_for_check() {
+    need libcmocka-dev test -f /usr/include/cmocka.h
+    need autoconf have autoconf
+    need util-linux have setpriv
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    else
+        sudo "$@"
+    fi
+}
+
+apt_install() {
+    # shellcheck disable=SC2086 # one word a package
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes \
+        --no-install-recommends -o DPkg::Lock::Timeout=120 $missing
+}
+
+# Lists that are missing or old show as a failure; then they are fetched.
+with_lists() {
+    "$@" 2>/dev/null || {
+        as_root apt-get update -qq
+        "$@"
+    }
+}
+
+install_missing() {
+    [ -n "$missing" ] || return 0
+    echo "setup.sh: missing here, to be installed:$missing"
+    command -v apt-get >/dev/null ||
+        fail "no apt-get: install by hand what these Debian packages bring"
+    [ "$(id -u)" = 0 ] || command -v sudo >/dev/null ||
+        fail "no sudo: as root, run apt-get install$missing"
+    with_lists apt_install </dev/null
+}
+
+have_apache_test() {
+    PERL5LIB=$apache_test${PERL5LIB:+:$PERL5LIB} have_perl Apache::TestRun
+}
+
+download_apache_test() (
+    cd "$work"
+    apt-get download -qq -o APT::Sandbox::User=root libapache2-mod-perl2
+)
+
+unpack_apache_test() {
+    have_apache_test 2>/dev/null && return
+    echo "setup.sh: unpacking Apache::Test into test/$apache_test"
+    command -v apt-get >/dev/null ||
+        fail "no apt-get: install Apache::Test from CPAN"
+    mkdir -p .build
+    work=$(mktemp -d .build/unpack.XXXXXX)
+    trap 'rm -rf "$work"' EXIT
+    with_lists download_apache_test
+    dpkg -x "$work"/libapache2-mod-perl2_*.deb "$work/x"
+    found=$(find "$work/x" -path '*/Apache/Test.pm')
+    mkdir -p "$work/lib/Apache"
+    cp "${found%.pm}"*.pm "$work/lib/Apache"
+    rm -rf "$apache_test"
+    mv "$work/lib" "$apache_test"
+    have_apache_test || fail "Apache::Test does not load; see above"
+}
+
+case $#:${1-} in
+1:demo)
+    need_for_demo
+    install_missing
+    ;;
+1:check)
+    need_for_demo
+    need_for_check
+    install_missing
+    unpack_apache_test
+    ;;
+*)
+    echo "usage: setup.sh demo|check" >&2
+    exit 2
+    ;;
+esac

@@ -1,0 +1,201 @@
+#!/usr/bin/perl
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not
+# use this file except in compliance with the License.  You may obtain a copy
+# of the License at  http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.  See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+# The members of a balancer change: in the configuration, and at run time.
+
+use strict;
+use warnings;
+
+use Digest::MD5 qw(md5_hex);
+use SlotmemBalancer;
+use Test::More;
+
+my $backends = SlotmemBackends->new(qw(a b c d x y));
+my %url      = map { $_ => $backends->url($_) } qw(a b c d x y);
+
+my $server = SlotmemServer->new(
+    testmod => 0,
+    modules => [qw(proxy proxy_http proxy_balancer lbmethod_byrequests)]
+);
+my $manager = SlotmemBalancer->new($server);
+
+# Each part has a balancer of its own, so that none finds another's file.
+sub configure {
+    my ($balancer, $growth, @members) = @_;
+    my $lines = join '', map { "    BalancerMember $url{$_}\n" } @members;
+    $server->config(<<"EOT");
+BalancerPersist On
+<Proxy balancer://$balancer>
+$lines    ProxySet growth=$growth
+</Proxy>
+ProxyPass /app balancer://$balancer
+<Location /balancer-manager>
+    SetHandler balancer-manager
+</Location>
+EOT
+    $server->log_mark;
+    return;
+}
+
+# Compared by digest, so that a failure does not print the bytes.
+sub digest { return md5_hex(SlotmemServer::slurp(@_)) }
+
+# "a Ok 1", with the backend's name for its address.
+sub shown {
+    my $balancer = shift;
+    my %name     = reverse %url;
+    return [
+        map {
+            my ($status) = $_->{status} =~ /^Init (.*)/;
+            "$name{$_->{url}} $status $_->{factor}"
+        } $manager->workers($balancer)
+    ];
+}
+
+# The same, whatever the order.
+sub members { return [sort @{ shown(@_) }] }
+
+sub add {
+    my ($balancer, $name) = @_;
+    $manager->add_worker($balancer, $url{$name});
+    $manager->enable($balancer, $url{$name});
+    return;
+}
+
+sub complaints { return $server->log_count(qr/slotmem_shm:(?:error|warn)/) }
+
+# ---- a member added at the end ----
+
+configure('grow', 2, qw(a b));
+$server->start;
+$manager->drain('grow', $url{a});
+$manager->set_factor('grow', $url{b}, 2);
+add('grow', 'x');
+configure('grow', 2, qw(a b c));
+$server->graceful;
+my $kept = ['a Drn Ok 1', 'b Ok 2', 'c Ok 1', 'x Ok 1'];
+is_deeply(members('grow'), $kept,
+    '[E5] a member more: the others keep their state, the new one is fresh');
+is_deeply($manager->served('/app', 20), { b => 10, c => 5, x => 5 },
+    '[E5] and requests go there');
+is(join(' of ', reverse $manager->slots('grow')), '4 of 5',
+    '[E5][E2] the run-time worker keeps its slot beside it');
+is(complaints(), 0, '[E5] growing draws no complaint');
+$server->stop;
+$server->start;
+is_deeply(members('grow'), $kept, '[E5] the same after stop and start');
+my $file = $manager->file('grow');
+
+# ---- one removed: fewer slots ----
+
+$server->stop;
+my $old = digest($file);
+configure('grow', 2, qw(a b));
+$server->start;
+is_deeply(shown('grow'), ['a Ok 1', 'b Ok 1'], '[E5] a member less: fresh');
+is($server->log_count(qr/slotmem_shm:error.*\Q$file\E.*(?:5.*4|4.*5)/), 1,
+    '[E3] one line says which file, what was expected and found');
+is(complaints(), 1, '[E3] and no other line');
+ok(!-e "$file.bad-1", '[B10][E3] the file is not moved by the start');
+is(digest($file), $old, '[B10][E3] nor changed');
+$manager->set_factor('grow', $url{b}, 4);
+$server->graceful;
+is(digest("$file.bad-1"), $old, '[E3] the first store keeps the old file');
+is($manager->stored($file, 4)->{num}, 4, '[E3] and writes the new one');
+is_deeply(shown('grow'), ['a Ok 1', 'b Ok 4'], '[E3][B2] which is restored');
+$server->stop;
+ok(!-e "$file.bad-2", '[E3] nothing more is set aside');
+
+# ---- run-time workers keep their slots ----
+
+configure('claims', 2, qw(a b));
+$server->start;
+add('claims', 'x');
+is(complaints(), 0, '[E2] room is left: no warning');
+$server->graceful;
+add('claims', 'y');
+my $segment = $manager->segment('claims');
+is($server->log_count(qr/slotmem_shm:warn.*\Q$segment\E/), 1,
+    '[E2] the last slot is granted: one warning names the segment');
+is_deeply(shown('claims'), ['a Ok 1', 'b Ok 1', 'x Ok 1', 'y Ok 1'],
+    '[E2] a second worker after a restart does not replace the first');
+for my $how (qw(graceful restart)) {
+    $server->$how;
+    is_deeply(shown('claims'), ['a Ok 1', 'b Ok 1', 'x Ok 1', 'y Ok 1'],
+        "[E2] $how: both are there, once");
+    is_deeply($manager->served('/app', 20), { map { $_ => 5 } qw(a b x y) },
+        "[E2] $how: both serve");
+}
+$server->stop;
+$server->start;
+is_deeply($manager->served('/app', 20), { map { $_ => 5 } qw(a b x y) },
+    '[E2] stop and start: both serve');
+$file = $manager->stored($manager->file('claims'), 4);
+is("@{ $file->{claims} }", '2 3', '[E2] the file marks them');
+
+# ---- a member replaced ----
+
+configure('claims', 2, qw(a c));
+$server->graceful;
+is_deeply(members('claims'), ['a Ok 1', 'c Ok 1', 'x Ok 1', 'y Ok 1'],
+    '[E2] a member replaced: the old one is gone, run-time workers stay');
+$server->restart;
+is_deeply($manager->served('/app', 20), { map { $_ => 5 } qw(a c x y) },
+    '[E2][E6] and does not come back');
+
+# ---- a member more, taken from the growth, and no slot free ----
+
+configure('claims', 1, qw(a c d));
+$server->graceful;
+is_deeply(members('claims'), ['a Ok 1', 'c Ok 1', 'd Ok 1', 'y Ok 1'],
+    '[E2] no free slot: the configuration takes a run-time worker\'s');
+is($server->log_count(qr/slotmem_shm:warn.*\Q$segment\E.*\b2\b/), 1,
+    '[E2] one warning names segment and slot');
+is_deeply($manager->served('/app', 20), { map { $_ => 5 } qw(a c d y) },
+    '[E2] and the start succeeds');
+$server->stop;
+
+# ---- a run-time worker that the configuration takes over ----
+
+configure('adopt', 2, qw(a b));
+$server->start;
+add('adopt', 'x');
+$manager->set_factor('adopt', $url{x}, 3);
+configure('adopt', 1, qw(a b x));
+$server->graceful;
+is_deeply(shown('adopt'), ['a Ok 1', 'b Ok 1', 'x Ok 3'],
+    '[E2] a run-time worker written into the configuration: once, its state');
+$file = $manager->file('adopt');
+$server->stop;
+is("@{ $manager->stored($file, 4)->{claims} }", '',
+    '[E2] its run-time mark is gone');
+
+# ---- the known limits ----
+
+configure('limits', 1, qw(a b));
+$server->start;
+$manager->set_factor('limits', $url{a}, 2);
+$manager->set_factor('limits', $url{b}, 3);
+configure('limits', 2, qw(a));
+$server->graceful;
+is_deeply(shown('limits'), ['a Ok 2', 'b Ok 3'],
+    '[E6] removed, but as many slots: it comes back as a run-time worker');
+configure('limits', 1, qw(a b));
+$server->graceful;
+configure('limits', 1, qw(c a b));
+$server->graceful;
+is((members('limits'))->[0], 'a Ok 1',
+    '[E6] a new member listed first takes the slot of an old one');
+$server->stop;
+
+unlike($server->log, qr/exit signal|:(?:emerg|alert|crit)\]/, 'no crash');
+
+done_testing;

@@ -1,0 +1,583 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * test_map.c: the in-use map in one thread, against a plain model.
+ */
+
+#include "unit.h"
+
+#include <sys/mman.h>
+
+/* Around each number of slots that adds a word or a level: 16 words have no
+ * summary, 16 * 64 words one level of it, 16 * 64 * 64 words two. */
+static const uint32_t sizes[] = {
+    0, 1, 63, 64, 65, 1023, 1024, 1025, 4096, 65536, 65537, 300000
+};
+
+/* A map and its model. */
+typedef struct pair_t {
+    slotmem_map_t map;
+    void *memory;               /* exactly as long as the map says */
+    unsigned char *used;        /* the model: one byte a slot */
+    uint32_t num;
+    unit_random_t random;
+} pair_t;
+
+static void pair_make(pair_t *pair, uint32_t num)
+{
+    size_t size = slotmem_map_size(num);
+
+    pair->num = num;
+    pair->random.state = UINT64_C(0x9e3779b97f4a7c15) + num;
+    assert_int_equal(posix_memalign(&pair->memory, 64, size ? size : 1), 0);
+    memset(pair->memory, 0, size);
+    pair->used = calloc(1, (size_t)num + 1);
+    assert_non_null(pair->used);
+    slotmem_map_view(&pair->map, pair->memory, num);
+}
+
+static void pair_free(pair_t *pair)
+{
+    free(pair->memory);
+    free(pair->used);
+}
+
+/* What grab must give: the plain search. */
+static uint32_t lowest(const pair_t *pair)
+{
+    const unsigned char *found = pair->num ? memchr(pair->used, 0, pair->num)
+                                           : NULL;
+
+    return found ? (uint32_t)(found - pair->used) : pair->num;
+}
+
+static uint32_t grab(pair_t *pair)
+{
+    uint32_t expected = lowest(pair);
+    uint32_t id = slotmem_map_grab(&pair->map);
+
+    assert_int_equal(id, expected);
+    if (id < pair->num) {
+        pair->used[id] = 1;
+    }
+    return id;
+}
+
+static void set(pair_t *pair, uint32_t id)
+{
+    assert_int_equal(slotmem_map_set(&pair->map, id), !pair->used[id]);
+    pair->used[id] = 1;
+}
+
+static void clear(pair_t *pair, uint32_t id)
+{
+    assert_int_equal(slotmem_map_clear(&pair->map, id), pair->used[id]);
+    pair->used[id] = 0;
+}
+
+/* Bring the map to a share of slots in use, in 256ths; by random ids. */
+static void bring_to(pair_t *pair, uint32_t share)
+{
+    uint32_t id;
+
+    for (id = 0; id < pair->num; id++) {
+        if ((unit_random(&pair->random) & 0xff) < share) {
+            set(pair, id);
+        }
+        else {
+            clear(pair, id);
+        }
+    }
+}
+
+static void fill(pair_t *pair)
+{
+    bring_to(pair, 256);
+}
+
+/* What a hostile process can do: change bits of words that are no slot's, or
+ * no word's, at every level. */
+static void scribble_past_the_end(pair_t *pair)
+{
+    uint32_t k;
+
+    for (k = 0; k < pair->map.levels; k++) {
+        uint32_t words = slotmem_map_words(pair->map.bits[k]);
+
+        if (words) {
+            uint64_t junk = (uint64_t)unit_random(&pair->random) << 32
+                            | unit_random(&pair->random);
+
+            pair->map.level[k][words - 1] ^=
+                (unit_random(&pair->random) & 1 ? UINT64_MAX : junk)
+                & ~unit_valid(pair->map.bits[k], words - 1);
+        }
+    }
+}
+
+/* Write every hint of a map; bits past the end of a level too. */
+static void write_hints(pair_t *pair, int value)
+{
+    uint32_t k;
+
+    for (k = 1; k < pair->map.levels; k++) {
+        memset((void *)pair->map.level[k], value,
+               slotmem_map_words(pair->map.bits[k]) * sizeof(uint64_t));
+    }
+}
+
+/* Flip a few random hints. */
+static void flip_hints(pair_t *pair)
+{
+    uint32_t k;
+
+    for (k = 1; k < pair->map.levels; k++) {
+        uint32_t bit = unit_below(&pair->random, pair->map.bits[k]);
+
+        pair->map.level[k][bit / 64] ^= UINT64_C(1) << bit % 64;
+    }
+}
+
+/* Random calls, each checked against the model. */
+static void churn(pair_t *pair, uint32_t calls, int hostile)
+{
+    while (calls--) {
+        uint32_t what = unit_below(&pair->random, 16);
+        uint32_t id = pair->num ? unit_below(&pair->random, pair->num) : 0;
+
+        if (hostile && what < 4) {
+            scribble_past_the_end(pair);
+        }
+        if (what < 7 || pair->num == 0) {
+            grab(pair);
+        }
+        else if (what < 8) {
+            set(pair, id);
+        }
+        else if (what < 14) {
+            clear(pair, id);
+        }
+        else if (what < 15) {
+            assert_int_equal(slotmem_map_test(&pair->map, id), pair->used[id]);
+        }
+        else {
+            const unsigned char *next = memchr(pair->used + id, 1,
+                                               pair->num - id);
+
+            assert_int_equal(slotmem_map_next(&pair->map, id),
+                             next ? next - pair->used : pair->num);
+        }
+    }
+    assert_int_equal(unit_walk(&pair->map, pair->used), 0);
+}
+
+/* Nearly empty, half full, nearly full (a word fills and empties all the time),
+ * and full to the last slot. */
+static void churn_at_every_share(uint32_t num, int hostile)
+{
+    static const uint32_t shares[] = { 0, 128, 250, 256 };
+    uint32_t calls = num > 100000 ? 5000 : 20000;
+    pair_t pair;
+    size_t i;
+
+    pair_make(&pair, num);
+    for (i = 0; i < ELEMENTS(shares); i++) {
+        bring_to(&pair, shares[i]);
+        assert_int_equal(unit_walk(&pair.map, pair.used), 0);
+        churn(&pair, calls, hostile);
+    }
+    pair_free(&pair);
+}
+
+/* [D6][D7][D9] grab gives the lowest free id, or the number of slots when
+ * there is none; set, clear, test, next and the count agree with the model. */
+static void test_model(void **state)
+{
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < ELEMENTS(sizes); i++) {
+        churn_at_every_share(sizes[i], 0);
+    }
+}
+
+/* [D6][D7][D9] The same with four levels, close to full: words of each level
+ * fill and empty. */
+static void test_model_four_levels(void **state)
+{
+    pair_t pair;
+
+    (void)state;
+    pair_make(&pair, 4194305);
+    fill(&pair);
+    churn(&pair, 1000, 0);
+    pair_free(&pair);
+}
+
+/* [D6][D11] Junk past the last slot, and past the last hint, in shared memory
+ * never becomes an id, never counts, and is never copied. */
+static void test_junk_past_the_end(void **state)
+{
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < ELEMENTS(sizes); i++) {
+        churn_at_every_share(sizes[i], 1);
+    }
+}
+
+/* [D1] The levels are those that slotmem_map.h draws, and lie one after the
+ * other in as many bytes as the map says. */
+static void test_levels(void **state)
+{
+    static const struct {
+        uint32_t num;
+        uint32_t levels;
+        size_t size;
+    } expected[] = {
+        { 0, 1, 0 },
+        { 1, 1, 8 },
+        { 64, 1, 8 },
+        { 65, 1, 16 },
+        { 1024, 1, 16 * 8 },
+        { 1025, 2, (17 + 1) * 8 },
+        { 65536, 2, (1024 + 16) * 8 },
+        { 65537, 3, (1025 + 17 + 1) * 8 },
+        { 4194304, 3, (65536 + 1024 + 16) * 8 },
+        { 4194305, 4, (65537 + 1025 + 17 + 1) * 8 },
+        { UINT32_MAX, 5, (67108864 + 1048576 + 16384 + 256 + 4) * 8 }
+    };
+    static _Atomic uint64_t base[1];
+    slotmem_map_t map;
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < ELEMENTS(expected); i++) {
+        _Atomic uint64_t *next = base;
+        uint32_t k;
+
+        slotmem_map_view(&map, base, expected[i].num);
+        assert_int_equal(map.num, expected[i].num);
+        assert_int_equal(map.levels, expected[i].levels);
+        assert_int_equal(slotmem_map_size(expected[i].num), expected[i].size);
+        for (k = 0; k < map.levels; k++) {
+            assert_ptr_equal(map.level[k], next);
+            next += slotmem_map_words(map.bits[k]);
+        }
+        assert_int_equal((char *)next - (char *)base, expected[i].size);
+        assert_true(slotmem_map_words(map.bits[map.levels - 1])
+                    <= SLOTMEM_MAP_PLAIN_WORDS);
+    }
+}
+
+/* [D6][D7] Set and clear say whether they did it; a second call of either
+ * writes nothing: it works on memory that cannot be written. */
+static void test_second_call_writes_nothing(void **state)
+{
+    size_t len = 65536;
+    void *memory = mmap(NULL, len, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    slotmem_map_t map;
+
+    (void)state;
+    assert_true(memory != MAP_FAILED);
+    slotmem_map_view(&map, memory, 4096);
+    assert_int_equal(slotmem_map_set(&map, 77), 1);
+    assert_int_equal(mprotect(memory, len, PROT_READ), 0);
+    assert_int_equal(slotmem_map_set(&map, 77), 0);
+    assert_int_equal(slotmem_map_test(&map, 77), 1);
+    assert_int_equal(slotmem_map_clear(&map, 78), 0);
+    assert_int_equal(slotmem_map_next(&map, 0), 77);
+    assert_int_equal(slotmem_map_free(&map), 4095);
+    assert_int_equal(mprotect(memory, len, PROT_READ | PROT_WRITE), 0);
+    assert_int_equal(slotmem_map_clear(&map, 77), 1);
+    assert_int_equal(slotmem_map_clear(&map, 77), 0);
+    munmap(memory, len);
+}
+
+/* A full map, said again and again, stays a full map; one slot that is
+ * released is the next one granted. */
+static void check_full(pair_t *pair)
+{
+    uint32_t i;
+
+    for (i = 0; i < 3; i++) {
+        assert_int_equal(slotmem_map_grab(&pair->map), pair->num);
+    }
+    assert_int_equal(slotmem_map_free(&pair->map), 0);
+    for (i = 0; i < 100 && pair->num; i++) {
+        uint32_t id = i == 0 ? pair->num - 1
+                             : unit_below(&pair->random, pair->num);
+
+        clear(pair, id);
+        assert_int_equal(slotmem_map_free(&pair->map), 1);
+        assert_int_equal(grab(pair), id);
+        assert_int_equal(slotmem_map_grab(&pair->map), pair->num);
+    }
+}
+
+/* [D6][D7][D9] Grabs to the end grant every id, in order; then all is full. */
+static void test_full(void **state)
+{
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < ELEMENTS(sizes); i++) {
+        pair_t pair;
+        uint32_t id;
+
+        pair_make(&pair, sizes[i]);
+        for (id = 0; id < pair.num; id++) {
+            if (slotmem_map_grab(&pair.map) != id) {
+                fail_msg("%u slots: slot %u was not granted", pair.num, id);
+            }
+            pair.used[id] = 1;
+        }
+        check_full(&pair);
+        assert_int_equal(unit_walk(&pair.map, pair.used), 0);
+        pair_free(&pair);
+    }
+}
+
+/* [D8] The search for slots in use starts at any id, the last and one more
+ * included, and misses none. */
+static void test_next(void **state)
+{
+    pair_t pair;
+    uint32_t from;
+
+    (void)state;
+    pair_make(&pair, 200);
+    for (from = 0; from <= 200; from++) {
+        assert_int_equal(slotmem_map_next(&pair.map, from), 200);
+    }
+    set(&pair, 0);
+    set(&pair, 63);
+    set(&pair, 64);
+    set(&pair, 199);
+    assert_int_equal(slotmem_map_next(&pair.map, 0), 0);
+    assert_int_equal(slotmem_map_next(&pair.map, 1), 63);
+    assert_int_equal(slotmem_map_next(&pair.map, 63), 63);
+    assert_int_equal(slotmem_map_next(&pair.map, 64), 64);
+    assert_int_equal(slotmem_map_next(&pair.map, 65), 199);
+    assert_int_equal(slotmem_map_next(&pair.map, 199), 199);
+    assert_int_equal(slotmem_map_next(&pair.map, 200), 200);
+    pair_free(&pair);
+}
+
+/* [E1] Copying, as a store does, writes the words of the slots and not one
+ * more. */
+static void test_copy_stays_in_its_words(void **state)
+{
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < ELEMENTS(sizes); i++) {
+        uint32_t words = slotmem_map_words(sizes[i]);
+        uint64_t *copy = malloc((words + 1) * sizeof(*copy));
+        pair_t pair;
+
+        assert_non_null(copy);
+        copy[words] = UINT64_C(0x5a5a5a5a5a5a5a5a);
+        pair_make(&pair, sizes[i]);
+        fill(&pair);
+        slotmem_map_copy(&pair.map, copy);
+        assert_int_equal(copy[words], UINT64_C(0x5a5a5a5a5a5a5a5a));
+        pair_free(&pair);
+        free(copy);
+    }
+}
+
+/* [D6][D11] Hints that say too little, as a process that was killed may
+ * leave them: every answer is right, and the looks set the hints right. */
+static void test_hints_too_low(void **state)
+{
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < ELEMENTS(sizes); i++) {
+        pair_t pair;
+        uint32_t round;
+
+        pair_make(&pair, sizes[i]);
+        fill(&pair);
+        for (round = 0; round < 20; round++) {
+            write_hints(&pair, 0);
+            if (pair.num) {
+                clear(&pair, unit_below(&pair.random, pair.num));
+            }
+            grab(&pair);
+            write_hints(&pair, 0);
+            assert_int_equal(grab(&pair), pair.num);
+            if (pair.map.levels > 1) {
+                assert_int_equal(pair.map.level[1][0],
+                                 unit_valid(pair.map.bits[1], 0));
+            }
+        }
+        churn(&pair, 200, 0);
+        pair_free(&pair);
+    }
+}
+
+/* Grab to the end: each free slot comes once, then the map says full. */
+static void drain(pair_t *pair)
+{
+    uint32_t left = slotmem_map_free(&pair->map);
+
+    for (; left; left--) {
+        uint32_t id = slotmem_map_grab(&pair->map);
+
+        if (id >= pair->num || pair->used[id]) {
+            fail_msg("%u slots, %u free: grab says %u", pair->num, left, id);
+        }
+        pair->used[id] = 1;
+    }
+    assert_int_equal(slotmem_map_grab(&pair->map), pair->num);
+    assert_int_equal(lowest(pair), pair->num);
+}
+
+/* [D6][D11] Hints that say "full" where slots are free: grab never says full
+ * before all is, and grants every slot once. */
+static void test_hints_stale_full(void **state)
+{
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < ELEMENTS(sizes); i++) {
+        pair_t pair;
+
+        pair_make(&pair, sizes[i]);
+        write_hints(&pair, 0xff);
+        drain(&pair);
+        assert_int_equal(unit_walk(&pair.map, pair.used), 0);
+        bring_to(&pair, 200);
+        write_hints(&pair, 0xff);
+        drain(&pair);
+        assert_int_equal(unit_walk(&pair.map, pair.used), 0);
+        pair_free(&pair);
+    }
+}
+
+/* [D11] One word that is hidden by a stale hint: grabs pass it by, until a
+ * release in that word brings it back. */
+static void test_release_heals(void **state)
+{
+    pair_t pair;
+
+    (void)state;
+    pair_make(&pair, 65537);
+    set(&pair, 130);
+    pair.map.level[1][0] |= UINT64_C(1) << 2;   /* word 2: ids 128 to 191 */
+    pair.map.level[2][0] |= 1;                  /* words 0 to 63 */
+    assert_int_equal(unit_walk(&pair.map, pair.used), 2);
+    assert_int_equal(slotmem_map_grab(&pair.map), 64 * 64);
+    pair.used[64 * 64] = 1;
+    clear(&pair, 130);
+    assert_int_equal(unit_walk(&pair.map, pair.used), 0);
+    for (uint32_t id = 0; id < 200; id++) {
+        assert_int_equal(grab(&pair), id);
+    }
+    pair_free(&pair);
+}
+
+/* [D6][D11] Hints that are wrong in any way, at any time: no slot is granted
+ * twice, none is withheld at the end, and a drained map is in order. */
+static void test_hints_at_random(void **state)
+{
+    static const uint32_t summarised[] = { 1025, 4096, 65537, 300000 };
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < ELEMENTS(summarised); i++) {
+        pair_t pair;
+        uint32_t call;
+
+        pair_make(&pair, summarised[i]);
+        bring_to(&pair, 250);
+        for (call = 0; call < 3000; call++) {
+            flip_hints(&pair);
+            if (unit_random(&pair.random) & 1) {
+                uint32_t id = slotmem_map_grab(&pair.map);
+
+                assert_true(id < pair.num ? !pair.used[id]
+                                          : lowest(&pair) == pair.num);
+                pair.used[id] = id < pair.num;
+            }
+            else {
+                clear(&pair, unit_below(&pair.random, pair.num));
+            }
+        }
+        drain(&pair);
+        assert_int_equal(unit_walk(&pair.map, pair.used), 0);
+        pair_free(&pair);
+    }
+}
+
+/* [D6] The largest number of slots there is: the last id is granted, and an
+ * untouched map costs no memory but that of the hints written here. */
+static void test_largest(void **state)
+{
+    size_t size = slotmem_map_size(UINT32_MAX);
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    uint32_t last = UINT32_MAX - 1;
+    slotmem_map_t map;
+    uint32_t word;
+    uint32_t i;
+    uint32_t k;
+
+    (void)state;
+    assert_true(memory != MAP_FAILED);
+    slotmem_map_view(&map, memory, UINT32_MAX);
+    assert_int_equal(slotmem_map_grab(&map), 0);
+    assert_int_equal(slotmem_map_set(&map, last), 1);
+    assert_int_equal(slotmem_map_test(&map, last), 1);
+    assert_int_equal(slotmem_map_clear(&map, last), 1);
+    assert_int_equal(slotmem_map_next(&map, last - 1000), UINT32_MAX);
+
+    /* Hints that leave the last word as the only one to look at. */
+    word = last;
+    for (k = 1; k < map.levels; k++) {
+        memset((void *)map.level[k], 0xff,
+               slotmem_map_words(map.bits[k]) * sizeof(uint64_t));
+        word /= 64;
+        map.level[k][word / 64] &= ~(UINT64_C(1) << word % 64);
+    }
+    for (i = 0; i < 63; i++) {
+        assert_int_equal(slotmem_map_grab(&map), UINT32_MAX - 63 + i);
+    }
+    assert_int_equal(slotmem_map_grab(&map), 1);
+    munmap(memory, size);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_levels),
+        cmocka_unit_test(test_second_call_writes_nothing),
+        cmocka_unit_test(test_next),
+        cmocka_unit_test(test_copy_stays_in_its_words),
+        cmocka_unit_test(test_full),
+        cmocka_unit_test(test_model),
+        cmocka_unit_test(test_model_four_levels),
+        cmocka_unit_test(test_junk_past_the_end),
+        cmocka_unit_test(test_hints_too_low),
+        cmocka_unit_test(test_hints_stale_full),
+        cmocka_unit_test(test_release_heals),
+        cmocka_unit_test(test_hints_at_random),
+        cmocka_unit_test(test_largest)
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,835 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * test_persist.c: the bytes of a persisted file, and which files are restored.
+ *
+ * The expected bytes are made by unit_file.h, from the layout in
+ * mod_slotmem_shm.h; nothing of slotmem_persist.c takes part in that.
+ */
+
+#include "unit_file.h"
+
+#include <sys/inotify.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+static const char *path_of(unit_place_t *place)
+{
+    return apr_pstrcat(place->pool, place->dir, "/p.persist", NULL);
+}
+
+/* Restore what stands at the test's path. Whatever comes out, nothing in the
+ * file system has changed, and the segment is zero unless it is restored. */
+static slotmem_restore_t restore(unit_place_t *place,
+                                 slotmem_segment_t *segment,
+                                 slotmem_geometry_t asked, int with_claims)
+{
+    uint32_t entries = unit_count_entries(place->dir);
+    slotmem_restore_t result;
+
+    memset(&result, 0x77, sizeof(result));
+    *segment = segment_new(place->pool, asked);
+    slotmem_restore(&result, segment, with_claims, path_of(place),
+                    place->pool);
+    assert_int_equal(unit_count_entries(place->dir), entries);
+    if (result.outcome != SLOTMEM_RESTORE_DONE) {
+        assert_holds(segment, NULL, 0);
+    }
+    return result;
+}
+
+/* The same, for a file of these bytes. */
+static slotmem_restore_t restore_bytes(unit_place_t *place,
+                                       slotmem_segment_t *segment,
+                                       slotmem_geometry_t asked, bytes_t bytes)
+{
+    slotmem_restore_t result;
+
+    write_file(path_of(place), bytes);
+    result = restore(place, segment, asked, 1);
+    assert_file_is(path_of(place), bytes, place->pool);
+    return result;
+}
+
+static void assert_done(const slotmem_restore_t *result, apr_uint32_t num,
+                        apr_uint32_t claims)
+{
+    if (result->outcome != SLOTMEM_RESTORE_DONE) {
+        fail_msg("not restored: %s (%d)", result->why, result->status);
+    }
+    assert_int_equal(result->status, APR_SUCCESS);
+    assert_null(result->why);
+    assert_int_equal(result->item_num, num);
+    assert_int_equal(result->claims, claims);
+}
+
+static void assert_refused(const slotmem_restore_t *result)
+{
+    assert_int_equal(result->outcome, SLOTMEM_RESTORE_REFUSED);
+    assert_non_null(result->why);
+}
+
+/* Refused, and the text has the words of `words`, up to a NULL, in order. */
+static void assert_why(const slotmem_restore_t *result, const char **words)
+{
+    const char *at = result->why;
+
+    assert_refused(result);
+    for (; *words; words++) {
+        at = strstr(at, *words);
+        if (!at) {
+            fail_msg("'%s' lacks '%s'", result->why, *words);
+        }
+        at += strlen(*words);
+    }
+}
+
+#define ASSERT_WHY(result, ...) \
+    assert_why((result), (const char *[]){ __VA_ARGS__, NULL })
+
+static apr_uint32_t count_set(const unsigned char *marks, apr_uint32_t num)
+{
+    apr_uint32_t count = 0;
+
+    while (num--) {
+        count += marks[num] != 0;
+    }
+    return count;
+}
+
+/* ---- bytes ---- */
+
+static const struct {
+    apr_size_t size;
+    apr_uint32_t num;
+} shapes[] = {
+    { 0, 0 }, { 0, 5 }, { 8, 0 }, { 1, 1 }, { 3, 7 }, { 5, 64 }, { 2, 65 },
+    { 544, 3 }, { 1456, 16 }, { 65528, 1 }, { 65527, 1 }, { 70000, 3 },
+    { 1, 70000 }, { 16, 4096 }
+};
+
+static const apr_uint32_t types[] = {
+    TYPE_PERSIST, TYPE_PERSIST | TYPE_PREGRAB, TYPE_PERSIST | TYPE_CLEARINUSE
+};
+
+/* Store a content and compare the file, then restore it. */
+static void check_bytes(unit_place_t *place, const content_t *content)
+{
+    apr_uint32_t num = content->geometry.item_num;
+    slotmem_segment_t segment = segment_of(place->pool, content);
+    slotmem_store_t store = { .segment = &segment, .path = path_of(place) };
+    apr_uint32_t used = num - slotmem_map_free(&segment.map);
+    slotmem_restore_t result;
+    struct stat info;
+
+    if (content->claims) {      /* what is in use was claimed at run time */
+        store.configured = (apr_uint64_t *)(void *)
+            bytes_make(place->pool, num / 8 + 8).data;
+    }
+    slotmem_store(&store, 1, place->pool);
+    assert_null(store.step);
+    assert_int_equal(store.status, APR_SUCCESS);
+    assert_null(store.aside);
+    assert_file_is(path_of(place), encode(place->pool, content), place->pool);
+    assert_int_equal(lstat(path_of(place), &info), 0);
+    assert_int_equal(info.st_mode, S_IFREG | 0600);
+    assert_int_equal(unit_count_entries(place->dir), 1);
+    /* [E2] The live memory is as it was. */
+    assert_holds(&segment, content, 1);
+
+    result = restore(place, &segment, content->geometry, 1);
+    assert_done(&result, num, content->claims ? used : 0);
+    assert_holds(&segment, content, 1);
+    result = restore(place, &segment, content->geometry, 0);
+    assert_done(&result, num, 0);
+    assert_holds(&segment, content, 0);
+}
+
+/* [B2][E1][E2] Each byte of the file, its length and its mode 0600, for
+ * each type; and the way back. */
+static void test_bytes(void **state)
+{
+    unit_place_t *place = *state;
+    mode_t mask = umask(0);
+    size_t i;
+    size_t k;
+
+    for (i = 0; i < ELEMENTS(shapes); i++) {
+        for (k = 0; k < ELEMENTS(types); k++) {
+            content_t content = content_make(place->pool, shapes[i].size,
+                                             shapes[i].num, types[k]);
+
+            check_bytes(place, &content);
+        }
+    }
+    umask(mask);
+}
+
+/* [E2] CLEARINUSE: what has a bit in the set of configuration claims is not
+ * stored as claimed at run time, in use or not. */
+static void test_configured_claims(void **state)
+{
+    unit_place_t *place = *state;
+    content_t content = content_make(place->pool, 10, 100,
+                                     TYPE_PERSIST | TYPE_CLEARINUSE);
+    slotmem_segment_t segment = segment_of(place->pool, &content);
+    apr_uint64_t configured[2] = { 0, 0 };
+    slotmem_store_t store = {
+        .segment = &segment, .path = path_of(place), .configured = configured
+    };
+    slotmem_restore_t result;
+    apr_uint32_t id;
+
+    for (id = 0; id < 100; id += 2) {
+        slotmem_bit_set(configured, id);
+        content.claims[id] = 0;
+    }
+    slotmem_store(&store, 1, place->pool);
+    assert_file_is(path_of(place), encode(place->pool, &content),
+                   place->pool);
+    result = restore(place, &segment, content.geometry, 1);
+    assert_done(&result, 100, count_set(content.claims, 100));
+    assert_holds(&segment, &content, 1);
+}
+
+/* ---- what is refused ---- */
+
+/* [E3] No file: nothing to restore, and nothing to say. */
+static void test_no_file(void **state)
+{
+    unit_place_t *place = *state;
+    slotmem_geometry_t asked = unit_geometry(4, 4, TYPE_PERSIST);
+    slotmem_segment_t segment;
+    slotmem_restore_t result = restore(place, &segment, asked, 1);
+
+    assert_int_equal(result.outcome, SLOTMEM_RESTORE_NO_FILE);
+    assert_int_equal(result.status, APR_SUCCESS);
+    slotmem_restore(&result, &segment, 1, "/nonexistent/dir/p.persist",
+                    place->pool);
+    assert_int_equal(result.outcome, SLOTMEM_RESTORE_NO_FILE);
+}
+
+/* Restore what stands at the path; it, or what it points to, is not opened. */
+static slotmem_restore_t restore_unopened(unit_place_t *place,
+                                          const char *watched)
+{
+    slotmem_geometry_t asked = unit_geometry(4, 4, TYPE_PERSIST);
+    int watch = inotify_init1(IN_NONBLOCK);
+    slotmem_segment_t segment;
+    slotmem_restore_t result;
+    char events[4096];
+
+    assert_true(inotify_add_watch(watch, watched, IN_OPEN) >= 0);
+    memset(&result, 0x77, sizeof(result));
+    segment = segment_new(place->pool, asked);
+    slotmem_restore(&result, &segment, 1, path_of(place), place->pool);
+    assert_int_equal(read(watch, events, sizeof(events)), -1);
+    assert_int_equal(errno, EAGAIN);
+    close(watch);
+    assert_holds(&segment, NULL, 0);
+    return result;
+}
+
+/* [E3] A FIFO, a directory, a symbolic link and a socket are never opened. */
+static void test_no_regular_file(void **state)
+{
+    unit_place_t *place = *state;
+    const char *path = path_of(place);
+    const char *target = apr_pstrcat(place->pool, place->dir, "/target", NULL);
+    content_t content = content_make(place->pool, 4, 4, TYPE_PERSIST);
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    slotmem_restore_t result;
+    int listener;
+
+    assert_int_equal(mkfifo(path, 0600), 0);
+    result = restore_unopened(place, path);
+    ASSERT_WHY(&result, "expected a regular file", "found a FIFO");
+    unlink(path);
+
+    assert_int_equal(mkdir(path, 0700), 0);
+    result = restore_unopened(place, path);
+    ASSERT_WHY(&result, "expected a regular file", "found a directory");
+    rmdir(path);
+
+    write_file(target, encode(place->pool, &content));
+    assert_int_equal(symlink(target, path), 0);
+    result = restore_unopened(place, target);
+    ASSERT_WHY(&result, "expected a regular file", "found a symbolic link");
+    unlink(path);
+
+    if (strlen(path) >= sizeof(address.sun_path)) {
+        return;
+    }
+    listener = socket(AF_UNIX, SOCK_STREAM, 0);
+    apr_cpystrn(address.sun_path, path, sizeof(address.sun_path));
+    assert_int_equal(bind(listener, (struct sockaddr *)&address,
+                          sizeof(address)), 0);
+    result = restore_unopened(place, path);
+    ASSERT_WHY(&result, "expected a regular file", "found");
+    close(listener);
+}
+
+static void check_truncated(unit_place_t *place, apr_uint32_t type)
+{
+    content_t content = content_make(place->pool, 5, 3, type);
+    bytes_t whole = encode(place->pool, &content);
+    bytes_t part = whole;
+
+    for (part.len = 0; part.len < whole.len; part.len++) {
+        slotmem_segment_t segment;
+        slotmem_restore_t result = restore_bytes(place, &segment,
+                                                 content.geometry, part);
+
+        if (part.len == description_at(&content)
+            || part.len >= image_end(&content)) {
+            assert_done(&result, 3, 0);
+            assert_holds(&segment, &content, 0);
+        }
+        else {
+            assert_refused(&result);
+        }
+    }
+}
+
+/* [E3][E4] Cut at each length: refused, but for lengths that are files of their
+ * own: up to the MD5 (releases before 2.4.34), and without our section. */
+static void test_truncated(void **state)
+{
+    size_t i;
+
+    for (i = 0; i < ELEMENTS(types); i++) {
+        check_truncated(*state, types[i]);
+    }
+}
+
+static void check_flipped(unit_place_t *place, apr_uint32_t type)
+{
+    static const unsigned char changes[] = { 0x01, 0x80, 0xff };
+    content_t content = content_make(place->pool, 5, 3, type);
+    bytes_t bytes = encode(place->pool, &content);
+    size_t at;
+    size_t i;
+
+    for (at = 0; at < bytes.len; at++) {
+        for (i = 0; i < ELEMENTS(changes); i++) {
+            slotmem_segment_t segment;
+            slotmem_restore_t result;
+
+            bytes.data[at] ^= changes[i];
+            result = restore_bytes(place, &segment, content.geometry, bytes);
+            bytes.data[at] ^= changes[i];
+            if (at < image_end(&content)) {
+                assert_refused(&result);
+                assert_non_null(strstr(result.why, "expected"));
+                assert_non_null(strstr(result.why, "found"));
+            }
+            else {
+                assert_done(&result, 3, 0);
+                assert_holds(&segment, &content, 0);
+            }
+        }
+    }
+}
+
+/* [E2][E3] Each byte changed, in three ways: the image is refused; in our
+ * section it means no run-time claims, and the image is restored. */
+static void test_flipped(void **state)
+{
+    size_t i;
+
+    for (i = 0; i < ELEMENTS(types); i++) {
+        check_flipped(*state, types[i]);
+    }
+}
+
+/* [E3][E5] The text says what was expected and what was found: larger, other
+ * slots, other type, another MD5, an empty file, a short one. */
+static void test_why(void **state)
+{
+    unit_place_t *place = *state;
+    content_t content = content_make(place->pool, 24, 10, TYPE_PERSIST);
+    bytes_t bytes = encode(place->pool, &content);
+    slotmem_segment_t segment;
+    slotmem_restore_t result;
+
+    result = restore_bytes(place, &segment,
+                           unit_geometry(24, 9, TYPE_PERSIST), bytes);
+    ASSERT_WHY(&result, "expected 9 slots of 24 bytes, type 0x1",
+               "found 10 slots of 24 bytes, type 0x1");
+    result = restore_bytes(place, &segment,
+                           unit_geometry(23, 10, TYPE_PERSIST), bytes);
+    ASSERT_WHY(&result, "expected 10 slots of 23 bytes, type 0x1",
+               "found 10 slots of 24 bytes, type 0x1");
+    result = restore_bytes(place, &segment,
+                           unit_geometry(24, 10, TYPE_PERSIST | TYPE_PREGRAB),
+                           bytes);
+    ASSERT_WHY(&result, "expected 10 slots of 24 bytes, type 0x5",
+               "found 10 slots of 24 bytes, type 0x1");
+    bytes.data[20] ^= 1;
+    result = restore_bytes(place, &segment, content.geometry, bytes);
+    ASSERT_WHY(&result, "MD5", "expected", "found");
+    bytes.len = 0;
+    result = restore_bytes(place, &segment, content.geometry, bytes);
+    ASSERT_WHY(&result, "expected 10 slots of 24 bytes, type 0x1",
+               "found 0 bytes");
+    bytes.len = 100;
+    result = restore_bytes(place, &segment, content.geometry, bytes);
+    ASSERT_WHY(&result, "expected 10 slots of 24 bytes, type 0x1",
+               "found 100 bytes");
+}
+
+static void restore_as_nobody(void *data)
+{
+    unit_place_t *place = data;
+    slotmem_segment_t segment = segment_new(place->pool,
+                                            unit_geometry(1, 1, TYPE_PERSIST));
+    slotmem_restore_t result;
+
+    if (geteuid() == 0) {
+        CHILD_CHECK(seteuid(65534) == 0);
+    }
+    slotmem_restore(&result, &segment, 1, path_of(place), place->pool);
+    CHILD_CHECK(result.outcome == SLOTMEM_RESTORE_REFUSED);
+    CHILD_CHECK(APR_STATUS_IS_EACCES(result.status));
+    CHILD_CHECK(result.why != NULL);
+}
+
+/* [E3] A file that may not be read is refused, with the system's reason. */
+static void test_no_permission(void **state)
+{
+    unit_place_t *place = *state;
+    content_t content = content_make(place->pool, 1, 1, TYPE_PERSIST);
+
+    write_file(path_of(place), encode(place->pool, &content));
+    assert_int_equal(chmod(path_of(place), 0), 0);
+    assert_int_equal(chmod(place->dir, 0755), 0);
+    assert_int_equal(unit_in_child(restore_as_nobody, place), 0);
+}
+
+/* [E3] No file descriptor left: not read, which is not refused. */
+static void test_too_many_open_files(void **state)
+{
+    unit_place_t *place = *state;
+    content_t content = content_make(place->pool, 4, 4, TYPE_PERSIST);
+    slotmem_segment_t segment = segment_new(place->pool, content.geometry);
+    slotmem_restore_t result;
+    struct rlimit limit;
+    struct rlimit none;
+    int fd;
+
+    write_file(path_of(place), encode(place->pool, &content));
+    fd = open("/dev/null", O_RDONLY);
+    close(fd);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    none = limit;
+    none.rlim_cur = (rlim_t)fd;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    slotmem_restore(&result, &segment, 1, path_of(place), place->pool);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    assert_int_equal(result.outcome, SLOTMEM_RESTORE_UNREAD);
+    assert_true(APR_STATUS_IS_EMFILE(result.status));
+    assert_non_null(result.why);
+    assert_holds(&segment, NULL, 0);
+}
+
+/* Make call 1, 2, ... of a restore fail, until there is no such call. */
+static void check_faults(unit_place_t *place, apr_status_t status, int outcome)
+{
+    content_t content = content_make(place->pool, 70000, 2,
+                                     TYPE_PERSIST | TYPE_CLEARINUSE);
+    bytes_t bytes = encode(place->pool, &content);
+    uint32_t call;
+
+    for (call = 1;; call++) {
+        slotmem_geometry_t asked = content.geometry;
+        slotmem_segment_t segment;
+        slotmem_restore_t result;
+
+        asked.item_num += 1;    /* the longer way: a smaller image */
+        unit_faults(call, call, status);
+        result = restore_bytes(place, &segment, asked, bytes);
+        if (faults.calls < call) {
+            assert_done(&result, 2, count_set(content.claims, 2));
+            assert_holds(&segment, &content, 1);
+            break;
+        }
+        if (result.outcome == SLOTMEM_RESTORE_DONE) {
+            /* The image was read; our section was not. */
+            assert_done(&result, 2, 0);
+            assert_holds(&segment, &content, 0);
+            continue;
+        }
+        assert_int_equal(result.outcome, outcome);
+        assert_int_equal(result.status, status);
+        assert_non_null(result.why);
+    }
+    assert_true(call > 5);
+    unit_faults(0, 0, 0);
+}
+
+/* [E3] Each call that a restore makes fails once: the file is refused, or left
+ * unread for want of resources; the segment stays zero. */
+static void test_fault_at_each_call(void **state)
+{
+    check_faults(*state, EIO, SLOTMEM_RESTORE_REFUSED);
+    check_faults(*state, APR_EOF, SLOTMEM_RESTORE_REFUSED);
+    check_faults(*state, EMFILE, SLOTMEM_RESTORE_UNREAD);
+    check_faults(*state, ENFILE, SLOTMEM_RESTORE_UNREAD);
+    check_faults(*state, ENOMEM, SLOTMEM_RESTORE_UNREAD);
+}
+
+/* ---- what is trusted ---- */
+
+/* [E1][E4] Bytes after the image are ignored: junk, zeros, or what a store
+ * in place left of a larger file. */
+static void test_stale_tail(void **state)
+{
+    unit_place_t *place = *state;
+    content_t large = content_make(place->pool, 12, 40, TYPE_PERSIST);
+    bytes_t old = encode(place->pool, &large);
+    unit_random_t random = { 5 };
+    apr_uint32_t num;
+
+    for (num = 0; num < 40; num++) {
+        content_t content = content_make(place->pool, 12, num, TYPE_PERSIST);
+        bytes_t image = encode(place->pool, &content);
+        bytes_t junk = bytes_make(place->pool, 1 + unit_below(&random, 100));
+        bytes_t in_place = old;
+        slotmem_segment_t segment;
+        slotmem_restore_t result;
+
+        result = restore_bytes(place, &segment, content.geometry,
+                               bytes_join(place->pool, image, junk));
+        assert_done(&result, num, 0);
+        assert_holds(&segment, &content, 1);
+        unit_fill(&random, junk.data, junk.len);
+        result = restore_bytes(place, &segment, content.geometry,
+                               bytes_join(place->pool, image, junk));
+        assert_done(&result, num, 0);
+
+        memcpy(in_place.data, image.data, image.len);
+        result = restore_bytes(place, &segment, content.geometry, in_place);
+        assert_done(&result, num, 0);
+        assert_holds(&segment, &content, 1);
+        /* The larger number again: its description still stands there. */
+        result = restore_bytes(place, &segment, large.geometry, in_place);
+        assert_done(&result, num, 0);
+        assert_holds(&segment, &content, 1);
+    }
+}
+
+/* [E2] Our section after a store in place by the distributed module: no longer
+ * fits, no run-time claims, no damage. Also of another version or magic. */
+static void test_claims_that_do_not_fit(void **state)
+{
+    unit_place_t *place = *state;
+    content_t ours = content_make(place->pool, 8, 6,
+                                  TYPE_PERSIST | TYPE_CLEARINUSE);
+    content_t theirs = content_make(place->pool, 8, 6,
+                                    TYPE_PERSIST | TYPE_CLEARINUSE);
+    bytes_t bytes = encode(place->pool, &ours);
+    slotmem_segment_t segment;
+    slotmem_restore_t result;
+    bytes_t image;
+    size_t i;
+
+    theirs.claims = NULL;
+    image = encode(place->pool, &theirs);
+    memcpy(bytes.data, image.data, image.len);
+    result = restore_bytes(place, &segment, theirs.geometry, bytes);
+    assert_done(&result, 6, 0);
+    assert_holds(&segment, &theirs, 0);
+
+    for (i = 0; i < 2; i++) {
+        unsigned char *to;
+
+        bytes = encode(place->pool, &ours);
+        bytes.data[image_end(&ours) + 4 * i]++;
+        to = bytes.data + bytes.len - 16;
+        put_md5(&to, bytes.data);
+        result = restore_bytes(place, &segment, ours.geometry, bytes);
+        assert_done(&result, 6, 0);
+        assert_holds(&segment, &ours, 0);
+    }
+}
+
+/* [E2][E4] Bytes after our section are ignored as well. */
+static void test_tail_after_claims(void **state)
+{
+    unit_place_t *place = *state;
+    content_t content = content_make(place->pool, 8, 60,
+                                     TYPE_PERSIST | TYPE_CLEARINUSE);
+    bytes_t bytes = encode(place->pool, &content);
+    slotmem_segment_t segment;
+    slotmem_restore_t result;
+
+    bytes = bytes_join(place->pool, bytes, bytes_of(place->pool, "and more"));
+    result = restore_bytes(place, &segment, content.geometry, bytes);
+    assert_done(&result, 60, count_set(content.claims, 60));
+    assert_holds(&segment, &content, 1);
+}
+
+/* [E4] A file that ends after the MD5 is restored for the geometry asked for,
+ * and for no other; one that ends before the MD5 is not. */
+static void test_no_description(void **state)
+{
+    unit_place_t *place = *state;
+    content_t content = content_make(place->pool, 16, 10, TYPE_PERSIST);
+    slotmem_geometry_t asked = content.geometry;
+    bytes_t bytes = encode(place->pool, &content);
+    slotmem_segment_t segment;
+    slotmem_restore_t result;
+
+    bytes.len = description_at(&content);
+    result = restore_bytes(place, &segment, asked, bytes);
+    assert_done(&result, 10, 0);
+    assert_holds(&segment, &content, 1);
+
+    /* It names no type. */
+    asked.type = TYPE_PERSIST | TYPE_PREGRAB;
+    result = restore_bytes(place, &segment, asked, bytes);
+    assert_done(&result, 10, 0);
+    asked.item_num = 11;
+    result = restore_bytes(place, &segment, asked, bytes);
+    assert_refused(&result);
+    asked.item_num = 9;
+    result = restore_bytes(place, &segment, asked, bytes);
+    assert_refused(&result);
+    asked = unit_geometry(15, 10, TYPE_PERSIST);
+    result = restore_bytes(place, &segment, asked, bytes);
+    assert_refused(&result);
+
+    bytes.len = digest_at(&content);
+    result = restore_bytes(place, &segment, content.geometry, bytes);
+    assert_refused(&result);
+    /* Without an MD5, but with a description where it should be. */
+    bytes = encode(place->pool, &content);
+    memset(bytes.data + digest_at(&content), 0, 16);
+    result = restore_bytes(place, &segment, content.geometry, bytes);
+    assert_refused(&result);
+}
+
+/* [E4] The marks decide, whatever the count says; any value but 0 is in
+ * use. */
+static void test_marks_decide(void **state)
+{
+    static const uint32_t counts[] = { 0, 1, 7, 8, UINT32_MAX };
+    unit_place_t *place = *state;
+    content_t content = content_make(place->pool, 4, 7, TYPE_PERSIST);
+    slotmem_segment_t segment;
+    slotmem_restore_t result;
+    size_t i;
+
+    content.in_use[1] = 2;
+    content.in_use[2] = 0;
+    content.in_use[4] = 0xff;
+    content.in_use[6] = 0x80;
+    for (i = 0; i < ELEMENTS(counts); i++) {
+        result = restore_bytes(place, &segment, content.geometry,
+                               encode_with(place->pool, &content, counts[i]));
+        assert_done(&result, 7, 0);
+        assert_int_equal(slotmem_map_free(&segment.map),
+                         7 - count_set(content.in_use, 7));
+        assert_int_equal(slotmem_map_test(&segment.map, 1), 1);
+        assert_int_equal(slotmem_map_test(&segment.map, 2), 0);
+        assert_int_equal(slotmem_map_test(&segment.map, 4), 1);
+        assert_int_equal(slotmem_map_test(&segment.map, 6), 1);
+    }
+}
+
+/* [E2][E5] From each smaller number: slots, marks and run-time claims come
+ * back in their places, the new slots are free and zero. */
+static void test_grow(void **state)
+{
+    unit_place_t *place = *state;
+    size_t i;
+
+    for (i = 0; i < ELEMENTS(types); i++) {
+        apr_uint32_t num;
+
+        for (num = 0; num < 130; num++) {
+            content_t content = content_make(place->pool, 13, num, types[i]);
+            slotmem_segment_t segment;
+            slotmem_restore_t result = restore_bytes(
+                place, &segment, unit_geometry(13, 130, types[i]),
+                encode(place->pool, &content));
+
+            assert_done(&result, num, content.claims
+                        ? count_set(content.claims, num) : 0);
+            assert_holds(&segment, &content, 1);
+        }
+    }
+}
+
+/* [E5] Larger slots than a read takes at a time, and no bytes at all. */
+static void test_grow_extremes(void **state)
+{
+    static const apr_size_t item_sizes[] = { 0, 65536, 200001 };
+    unit_place_t *place = *state;
+    size_t i;
+
+    for (i = 0; i < ELEMENTS(item_sizes); i++) {
+        content_t content = content_make(place->pool, item_sizes[i], 3,
+                                         TYPE_PERSIST);
+        slotmem_segment_t segment;
+        slotmem_restore_t result = restore_bytes(
+            place, &segment, unit_geometry(item_sizes[i], 5, TYPE_PERSIST),
+            encode(place->pool, &content));
+
+        assert_done(&result, 3, 0);
+        assert_holds(&segment, &content, 1);
+    }
+}
+
+/* [E5] A larger number in the file is never restored, from any number, also
+ * not in part. */
+static void test_shrink(void **state)
+{
+    unit_place_t *place = *state;
+    apr_uint32_t asked;
+    size_t i;
+
+    for (i = 0; i < ELEMENTS(types); i++) {
+        content_t content = content_make(place->pool, 13, 70, types[i]);
+        bytes_t bytes = encode(place->pool, &content);
+
+        for (asked = 0; asked < 70; asked++) {
+            slotmem_segment_t segment;
+            slotmem_restore_t result = restore_bytes(
+                place, &segment, unit_geometry(13, asked, types[i]), bytes);
+
+            assert_refused(&result);
+            assert_non_null(strstr(result.why, "found 70 slots of 13 bytes"));
+        }
+    }
+}
+
+/* Put a whole image of `small` into the slots of `large`, whose first slots are
+ * those of `small`. Their files begin alike: the same number free. */
+static void nest(apr_pool_t *pool, content_t *large, const content_t *small)
+{
+    bytes_t inner;
+    uint32_t num_free = large->geometry.item_num
+                        - count_set(large->in_use, large->geometry.item_num);
+
+    inner = encode_with(pool, small, num_free);
+    memcpy(large->slots, inner.data + 8, inner.len - 8);
+}
+
+/* [E5] A file that is an image of two numbers, as what children write to the
+ * slots can make it: the number asked for, else the largest, is restored. */
+static void test_two_images(void **state)
+{
+    unit_place_t *place = *state;
+    content_t small = content_make(place->pool, 40, 2, TYPE_PERSIST);
+    content_t large = content_make(place->pool, 40, 10, TYPE_PERSIST);
+    slotmem_segment_t segment;
+    slotmem_restore_t result;
+    bytes_t bytes;
+    apr_uint32_t asked;
+
+    nest(place->pool, &large, &small);
+    bytes = encode(place->pool, &large);
+    for (asked = 2; asked < 13; asked++) {
+        const content_t *expected = asked < 10 ? &small : &large;
+
+        result = restore_bytes(place, &segment,
+                               unit_geometry(40, asked, TYPE_PERSIST), bytes);
+        assert_done(&result, expected->geometry.item_num, 0);
+        assert_holds(&segment, expected, 1);
+    }
+}
+
+/* A file that has a description, but no MD5, for each number of slots. */
+static bytes_t full_of_descriptions(apr_pool_t *pool, apr_size_t size,
+                                    apr_uint32_t num)
+{
+    bytes_t bytes = bytes_make(pool, 8 + (size + 1) * num + 32);
+    apr_uint32_t n;
+
+    for (n = 0; n <= num; n++) {
+        unsigned char *to = bytes.data + 8 + (size + 1) * n + 16;
+        uint32_t type = TYPE_PERSIST;
+
+        put(&to, &size, sizeof(size));
+        put(&to, &n, 4);
+        put(&to, &type, 4);
+    }
+    return bytes;
+}
+
+/* [E3][E5] A file with a description for each number of slots is refused with
+ * a few reads of its length, not one of it for each number. */
+static void test_bogus_descriptions(void **state)
+{
+    static const struct {
+        apr_size_t size;
+        apr_uint32_t num;
+    } traps[] = {
+        { 15, 200000 }, { 16, 5000 }, { 1000, 3000 }, { 65535, 40 },
+        { 65536, 40 }, { 100000, 40 }
+    };
+    unit_place_t *place = *state;
+    size_t i;
+
+    for (i = 0; i < ELEMENTS(traps); i++) {
+        bytes_t bytes = full_of_descriptions(place->pool, traps[i].size,
+                                             traps[i].num);
+        slotmem_segment_t segment;
+        slotmem_restore_t result;
+
+        unit_faults(0, 0, 0);
+        result = restore_bytes(place, &segment,
+                               unit_geometry(traps[i].size, traps[i].num + 1,
+                                             TYPE_PERSIST), bytes);
+        assert_refused(&result);
+        assert_true(faults.bytes_read <= 5 * bytes.len + 1000000);
+        assert_true(faults.bytes_digested <= 3 * bytes.len);
+    }
+}
+
+#define TEST(function) \
+    cmocka_unit_test_setup_teardown(function, unit_setup, unit_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_bytes),
+        TEST(test_configured_claims),
+        TEST(test_no_file),
+        TEST(test_no_regular_file),
+        TEST(test_truncated),
+        TEST(test_flipped),
+        TEST(test_why),
+        TEST(test_no_permission),
+        TEST(test_too_many_open_files),
+        TEST(test_fault_at_each_call),
+        TEST(test_stale_tail),
+        TEST(test_claims_that_do_not_fit),
+        TEST(test_tail_after_claims),
+        TEST(test_no_description),
+        TEST(test_marks_decide),
+        TEST(test_grow),
+        TEST(test_grow_extremes),
+        TEST(test_shrink),
+        TEST(test_two_images),
+        TEST(test_bogus_descriptions)
+    };
+    int failed;
+
+    apr_initialize();
+    failed = cmocka_run_group_tests(tests, NULL, NULL);
+    apr_terminate();
+    return failed;
+}

@@ -1,0 +1,798 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * test_persist_store.c: stores that fail or are killed at any call, that run
+ * while others write, and what they leave in the file system.
+ */
+
+#include "unit_file.h"
+
+#include <pthread.h>
+
+static const char *in_dir(unit_place_t *place, const char *name)
+{
+    return apr_pstrcat(place->pool, place->dir, "/", name, NULL);
+}
+
+static const char *path_of(unit_place_t *place)
+{
+    return in_dir(place, "p.persist");
+}
+
+static slotmem_store_t store_of(const slotmem_segment_t *segment,
+                                const char *path)
+{
+    slotmem_store_t store = { .segment = segment, .path = path };
+
+    /* What the caller need not set. */
+    memset(&store.status, 0x77,
+           sizeof(store) - offsetof(slotmem_store_t, status));
+    return store;
+}
+
+static void assert_stored(const slotmem_store_t *store)
+{
+    if (store->step || store->status != APR_SUCCESS) {
+        fail_msg("not stored: %s (%d)", store->step, store->status);
+    }
+}
+
+static void assert_failed(const slotmem_store_t *store, apr_status_t status)
+{
+    assert_non_null(store->step);
+    assert_int_equal(store->status, status);
+}
+
+/* Content, its segment, and its file. */
+typedef struct sample_t {
+    content_t content;
+    slotmem_segment_t segment;
+    bytes_t bytes;
+} sample_t;
+
+static sample_t sample_make(apr_pool_t *pool, apr_size_t size,
+                            apr_uint32_t num)
+{
+    sample_t sample;
+
+    sample.content = content_make(pool, size, num, TYPE_PERSIST);
+    sample.segment = segment_of(pool, &sample.content);
+    sample.bytes = encode(pool, &sample.content);
+    return sample;
+}
+
+/* ---- the new file ---- */
+
+/* [B2] A store replaces the file, it does not write to it: who has the old one
+ * open, or another name of it, keeps it. The new one has mode 0600. */
+static void test_replaces(void **state)
+{
+    unit_place_t *place = *state;
+    const char *path = path_of(place);
+    const char *other = in_dir(place, "other-name");
+    sample_t sample = sample_make(place->pool, 30, 4);
+    slotmem_store_t store = store_of(&sample.segment, path);
+    bytes_t old = bytes_of(place->pool, "the old file");
+    mode_t mask = umask(0);
+    struct stat info;
+
+    write_file(path, old);
+    assert_int_equal(chmod(path, 0666), 0);
+    assert_int_equal(link(path, other), 0);
+    slotmem_store(&store, 1, place->pool);
+    umask(mask);
+    assert_stored(&store);
+    assert_file_is(path, sample.bytes, place->pool);
+    assert_file_is(other, old, place->pool);
+    assert_int_equal(stat(path, &info), 0);
+    assert_int_equal(info.st_mode & 07777, 0600);
+    assert_int_equal(unit_count_entries(place->dir), 2);
+}
+
+/* [B7] What a store that was killed left under the temporary name is replaced;
+ * a symbolic link there is not followed. */
+static void test_leftover(void **state)
+{
+    unit_place_t *place = *state;
+    const char *path = path_of(place);
+    const char *tmp = in_dir(place, "p.persist.tmp");
+    const char *target = in_dir(place, "target");
+    sample_t sample = sample_make(place->pool, 30, 4);
+    slotmem_store_t store = store_of(&sample.segment, path);
+    bytes_t theirs = bytes_of(place->pool, "not ours");
+
+    write_file(tmp, bytes_make(place->pool, 100000));
+    slotmem_store(&store, 1, place->pool);
+    assert_stored(&store);
+    assert_file_is(path, sample.bytes, place->pool);
+    assert_false(exists(tmp));
+
+    write_file(target, theirs);
+    assert_int_equal(symlink(target, tmp), 0);
+    slotmem_store(&store, 1, place->pool);
+    assert_stored(&store);
+    assert_file_is(target, theirs, place->pool);
+    assert_false(exists(tmp));
+
+    assert_int_equal(symlink("/nonexistent/target", tmp), 0);
+    slotmem_store(&store, 1, place->pool);
+    assert_stored(&store);
+    assert_false(exists(tmp));
+
+    /* A directory there is in the way: the file stays as it was. */
+    assert_int_equal(mkdir(tmp, 0700), 0);
+    sample.segment.slots[0]++;
+    slotmem_store(&store, 1, place->pool);
+    assert_failed(&store, APR_EEXIST);
+    assert_file_is(path, sample.bytes, place->pool);
+}
+
+/* [B2] A symbolic link at the path itself is replaced, not followed. */
+static void test_path_is_link(void **state)
+{
+    unit_place_t *place = *state;
+    const char *target = in_dir(place, "target");
+    bytes_t theirs = bytes_of(place->pool, "not ours");
+    sample_t sample = sample_make(place->pool, 30, 4);
+    slotmem_store_t store = store_of(&sample.segment, path_of(place));
+
+    write_file(target, theirs);
+    assert_int_equal(symlink(target, path_of(place)), 0);
+    slotmem_store(&store, 1, place->pool);
+    assert_stored(&store);
+    assert_file_is(target, theirs, place->pool);
+    assert_file_is(path_of(place), sample.bytes, place->pool);
+}
+
+/* ---- stores that fail ---- */
+
+/* [B2] One of three has no directory: it says so, the others are stored. */
+static void test_others_go_on(void **state)
+{
+    unit_place_t *place = *state;
+    sample_t samples[3];
+    slotmem_store_t stores[3];
+    const char *names[] = { "a.persist", "missing/b.persist", "c.persist" };
+    int i;
+
+    for (i = 0; i < 3; i++) {
+        samples[i] = sample_make(place->pool, 10, 5);
+        stores[i] = store_of(&samples[i].segment, in_dir(place, names[i]));
+    }
+    slotmem_store(stores, 3, place->pool);
+    assert_stored(&stores[0]);
+    assert_failed(&stores[1], APR_ENOENT);
+    assert_stored(&stores[2]);
+    assert_file_is(stores[0].path, samples[0].bytes, place->pool);
+    assert_file_is(stores[2].path, samples[2].bytes, place->pool);
+    assert_int_equal(unit_count_entries(place->dir), 2);
+}
+
+/* What a failing store starts from. */
+typedef struct failing_t {
+    unit_place_t *place;
+    slotmem_segment_t *segment;
+} failing_t;
+
+static void store_read_only(void *data)
+{
+    failing_t *failing = data;
+    slotmem_store_t store = store_of(failing->segment,
+                                     path_of(failing->place));
+
+    if (geteuid() == 0) {
+        CHILD_CHECK(seteuid(65534) == 0);
+    }
+    slotmem_store(&store, 1, failing->place->pool);
+    CHILD_CHECK(store.step != NULL);
+    CHILD_CHECK(APR_STATUS_IS_EACCES(store.status));
+}
+
+/* [B2][B9] A directory that may not be written: the old file stays whole. */
+static void test_read_only_directory(void **state)
+{
+    unit_place_t *place = *state;
+    sample_t old = sample_make(place->pool, 10, 5);
+    sample_t new = sample_make(place->pool, 10, 5);
+    failing_t failing = { place, &new.segment };
+
+    write_file(path_of(place), old.bytes);
+    assert_int_equal(chmod(place->dir, 0555), 0);
+    assert_int_equal(unit_in_child(store_read_only, &failing), 0);
+    assert_int_equal(chmod(place->dir, 0755), 0);
+    assert_file_is(path_of(place), old.bytes, place->pool);
+    assert_int_equal(unit_count_entries(place->dir), 1);
+}
+
+static void store_to_small_disk(void *data)
+{
+    unit_place_t *place = data;
+    content_t small = { unit_geometry(1000, 10, TYPE_PERSIST), NULL, NULL,
+                        NULL };
+    slotmem_segment_t old;
+    slotmem_segment_t large;
+    slotmem_store_t stores[2];
+    slotmem_geometry_t geometry = unit_geometry(1000, 300, TYPE_PERSIST);
+    struct stat before;
+    struct stat after;
+
+    unit_small_tmpfs(place->dir, "size=128k");
+    CHILD_CHECK(slotmem_segment_create(&old, &small.geometry, NULL,
+                                       place->pool) == APR_SUCCESS);
+    CHILD_CHECK(slotmem_segment_create(&large, &geometry, NULL, place->pool)
+                == APR_SUCCESS);
+    stores[0] = store_of(&old, path_of(place));
+    slotmem_store(stores, 1, place->pool);
+    CHILD_CHECK(stores[0].step == NULL);
+    CHILD_CHECK(stat(path_of(place), &before) == 0);
+
+    stores[0] = store_of(&large, path_of(place));
+    stores[1] = store_of(&old, in_dir(place, "other.persist"));
+    slotmem_store(stores, 2, place->pool);
+    CHILD_CHECK(stores[0].step != NULL);
+    CHILD_CHECK(APR_STATUS_IS_ENOSPC(stores[0].status));
+    CHILD_CHECK(stores[1].step == NULL);
+    CHILD_CHECK(stat(path_of(place), &after) == 0);
+    CHILD_CHECK(before.st_ino == after.st_ino);
+    CHILD_CHECK(before.st_size == after.st_size);
+    CHILD_CHECK(!exists(in_dir(place, "p.persist.tmp")));
+    CHILD_CHECK(exists(in_dir(place, "other.persist")));
+}
+
+/* [B2] A full disk: the old file stays, nothing is left of the new one, and
+ * the next file, which fits, is stored. Needs root. */
+static void test_full_disk(void **state)
+{
+    int code = unit_in_child(store_to_small_disk, *state);
+
+    if (code == UNIT_SKIP) {
+        skip();
+    }
+    assert_int_equal(code, 0);
+}
+
+/* [B2] A limit to the size of files: as a full disk, and needs no root. */
+static void test_file_size_limit(void **state)
+{
+    unit_place_t *place = *state;
+    sample_t old = sample_make(place->pool, 1000, 10);
+    sample_t new = sample_make(place->pool, 1000, 200);
+    slotmem_store_t store = store_of(&new.segment, path_of(place));
+    struct rlimit limit;
+    struct rlimit small;
+
+    write_file(path_of(place), old.bytes);
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    small = limit;
+    small.rlim_cur = 100000;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    slotmem_store(&store, 1, place->pool);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    assert_failed(&store, EFBIG);
+    assert_file_is(path_of(place), old.bytes, place->pool);
+    assert_int_equal(unit_count_entries(place->dir), 1);
+
+    slotmem_store(&store, 1, place->pool);
+    assert_stored(&store);
+    assert_file_is(path_of(place), new.bytes, place->pool);
+}
+
+/* ---- refused files ---- */
+
+static const char *bad_name(unit_place_t *place, int n)
+{
+    return apr_psprintf(place->pool, "%s.bad-%d", path_of(place), n);
+}
+
+/* Change times have to differ. */
+static void wait_a_tick(void)
+{
+    usleep(20000);
+}
+
+/* [E3] A refused file is kept as .bad-1 to .bad-4, as it was; after that the
+ * oldest of them is replaced, and the store says so. */
+static void test_set_aside(void **state)
+{
+    unit_place_t *place = *state;
+    sample_t sample = sample_make(place->pool, 10, 5);
+    bytes_t kept[SLOTMEM_BAD_FILES + 1];
+    int round;
+
+    for (round = 1; round <= 2 * SLOTMEM_BAD_FILES + 1; round++) {
+        int n = (round - 1) % SLOTMEM_BAD_FILES + 1;
+        slotmem_store_t store = store_of(&sample.segment, path_of(place));
+        int i;
+
+        store.set_aside = 1;
+        kept[n] = bytes_of(place->pool, apr_psprintf(place->pool,
+                                                     "bad file %d", round));
+        write_file(path_of(place), kept[n]);
+        slotmem_store(&store, 1, place->pool);
+        assert_stored(&store);
+        assert_string_equal(store.aside, bad_name(place, n));
+        assert_int_equal(store.aside_replaced != 0,
+                         round > SLOTMEM_BAD_FILES);
+        assert_int_equal(store.set_aside, 0);
+        assert_file_is(path_of(place), sample.bytes, place->pool);
+        for (i = 1; i <= SLOTMEM_BAD_FILES && i <= round; i++) {
+            assert_file_is(bad_name(place, i), kept[i], place->pool);
+        }
+        assert_int_equal(unit_count_entries(place->dir),
+                         1 + (round < SLOTMEM_BAD_FILES ? round
+                                                        : SLOTMEM_BAD_FILES));
+        wait_a_tick();
+    }
+}
+
+/* [E3] A gap in the names is filled first; the next store of the same
+ * instance sets nothing aside. */
+static void test_set_aside_in_gap(void **state)
+{
+    unit_place_t *place = *state;
+    sample_t sample = sample_make(place->pool, 10, 5);
+    slotmem_store_t store = store_of(&sample.segment, path_of(place));
+    bytes_t bad = bytes_of(place->pool, "bad");
+
+    write_file(bad_name(place, 1), bad);
+    write_file(bad_name(place, 3), bad);
+    write_file(path_of(place), bad);
+    store.set_aside = 1;
+    slotmem_store(&store, 1, place->pool);
+    assert_stored(&store);
+    assert_string_equal(store.aside, bad_name(place, 2));
+    assert_false(store.aside_replaced);
+
+    slotmem_store(&store, 1, place->pool);
+    assert_stored(&store);
+    assert_null(store.aside);
+    assert_int_equal(unit_count_entries(place->dir), 4);
+}
+
+/* [E3] Things that are no regular file go aside too; what is gone meanwhile
+ * need not. */
+static void test_set_aside_kinds(void **state)
+{
+    unit_place_t *place = *state;
+    sample_t sample = sample_make(place->pool, 10, 5);
+    slotmem_store_t store = store_of(&sample.segment, path_of(place));
+    struct stat info;
+
+    assert_int_equal(mkdir(path_of(place), 0700), 0);
+    store.set_aside = 1;
+    slotmem_store(&store, 1, place->pool);
+    assert_stored(&store);
+    assert_int_equal(lstat(bad_name(place, 1), &info), 0);
+    assert_true(S_ISDIR(info.st_mode));
+
+    unlink(path_of(place));
+    assert_int_equal(mkfifo(path_of(place), 0600), 0);
+    store.set_aside = 1;
+    slotmem_store(&store, 1, place->pool);
+    assert_stored(&store);
+    assert_int_equal(lstat(bad_name(place, 2), &info), 0);
+    assert_true(S_ISFIFO(info.st_mode));
+
+    unlink(path_of(place));
+    store.set_aside = 1;
+    slotmem_store(&store, 1, place->pool);
+    assert_stored(&store);
+    assert_null(store.aside);
+    assert_file_is(path_of(place), sample.bytes, place->pool);
+}
+
+/* [E3] It cannot be set aside: the store fails, the refused file stays, and the
+ * next store tries again. */
+static void test_set_aside_fails(void **state)
+{
+    unit_place_t *place = *state;
+    sample_t sample = sample_make(place->pool, 10, 5);
+    slotmem_store_t store = store_of(&sample.segment, path_of(place));
+    bytes_t bad = bytes_of(place->pool, "bad");
+    int n;
+
+    for (n = 1; n <= SLOTMEM_BAD_FILES; n++) {
+        assert_int_equal(mkdir(bad_name(place, n), 0700), 0);
+    }
+    write_file(path_of(place), bad);
+    store.set_aside = 1;
+    for (n = 0; n < 2; n++) {
+        slotmem_store(&store, 1, place->pool);
+        assert_non_null(store.step);
+        assert_int_not_equal(store.status, APR_SUCCESS);
+        assert_null(store.aside);
+        assert_int_equal(store.set_aside, 1);
+        assert_file_is(path_of(place), bad, place->pool);
+        assert_int_equal(unit_count_entries(place->dir),
+                         1 + SLOTMEM_BAD_FILES);
+    }
+    assert_int_equal(rmdir(bad_name(place, 3)), 0);
+    slotmem_store(&store, 1, place->pool);
+    assert_stored(&store);
+    assert_file_is(bad_name(place, 3), bad, place->pool);
+}
+
+/* ---- faults ---- */
+
+/* What stands at the path before a store. */
+typedef enum before_t {
+    NO_FILE,
+    OLD_FILE,                   /* a store replaces it */
+    REFUSED_FILE,               /* a store sets it aside */
+    BEFORE_END
+} before_t;
+
+typedef struct scene_t {
+    unit_place_t *place;
+    before_t before;
+    sample_t sample;
+    slotmem_store_t store;
+    bytes_t old;
+} scene_t;
+
+static void scene_make(scene_t *scene, unit_place_t *place, before_t before)
+{
+    memset(scene, 0, sizeof(*scene));
+    scene->place = place;
+    scene->before = before;
+    scene->sample = sample_make(place->pool, 50000, 3);
+    scene->store = store_of(&scene->sample.segment, path_of(place));
+    scene->store.set_aside = before == REFUSED_FILE;
+    scene->old = bytes_of(place->pool, "what was there before");
+    if (before != NO_FILE) {
+        write_file(path_of(place), scene->old);
+    }
+}
+
+/* After a store that may have failed, or was killed: the old file or the new
+ * one, whole; a refused one always under some name. */
+static void scene_check(const scene_t *scene)
+{
+    apr_pool_t *pool = scene->place->pool;
+    bytes_t found = read_file(path_of(scene->place), pool);
+    bytes_t aside = read_file(bad_name(scene->place, 1), pool);
+    int is_new = bytes_same(found, scene->sample.bytes);
+    int is_old = bytes_same(found, scene->old);
+
+    switch (scene->before) {
+    case NO_FILE:
+        assert_true(is_new || !found.data);
+        assert_null(aside.data);
+        break;
+    case OLD_FILE:
+        assert_true(is_new || is_old);
+        assert_null(aside.data);
+        break;
+    default:
+        assert_true(is_new || is_old || !found.data);
+        assert_true(is_old || bytes_same(aside, scene->old));
+    }
+}
+
+/* The next store, with nothing in its way, puts all right. */
+static void scene_end(scene_t *scene)
+{
+    const char *path = path_of(scene->place);
+    apr_pool_t *pool = scene->place->pool;
+
+    unit_faults(0, 0, 0);
+    slotmem_store(&scene->store, 1, pool);
+    assert_stored(&scene->store);
+    assert_file_is(path, scene->sample.bytes, pool);
+    if (scene->before == REFUSED_FILE) {
+        assert_file_is(bad_name(scene->place, 1), scene->old, pool);
+        unlink(bad_name(scene->place, 1));
+    }
+    unlink(path);
+    assert_int_equal(unit_count_entries(scene->place->dir), 0);
+    apr_pool_clear(pool);
+}
+
+/* One call fails, or it and all that follow. Returns 0 when the store made
+ * fewer calls. */
+static int fault_at(unit_place_t *place, before_t before, uint32_t call,
+                    uint32_t to, apr_status_t status)
+{
+    uint32_t open_files = unit_count_entries("/proc/self/fd");
+    scene_t scene;
+    uint32_t calls;
+
+    scene_make(&scene, place, before);
+    unit_faults(call, to, status);
+    slotmem_store(&scene.store, 1, place->pool);
+    calls = faults.calls;
+    assert_int_equal(unit_count_entries("/proc/self/fd"), open_files);
+    if (scene.store.step) {
+        assert_failed(&scene.store, status);
+        /* A single fault, of another call than the one that removes it. */
+        if (to == call && faults.log[call - 1] != 'x') {
+            assert_false(exists(in_dir(place, "p.persist.tmp")));
+        }
+        /* The file changes hands with the rename only. */
+        if (strcmp(scene.store.step, "flush the directory") != 0
+            && before == OLD_FILE) {
+            assert_file_is(path_of(place), scene.old, place->pool);
+        }
+        if (to == call && before == REFUSED_FILE && scene.store.set_aside) {
+            assert_file_is(path_of(place), scene.old, place->pool);
+            assert_false(exists(bad_name(place, 1)));
+        }
+    }
+    else {
+        assert_stored(&scene.store);
+        assert_file_is(path_of(place), scene.sample.bytes, place->pool);
+    }
+    scene_check(&scene);
+    scene_end(&scene);
+    return calls >= call;
+}
+
+/* [B2][E3] Each call that a store makes fails, once or from there on: the old
+ * file or the new one stands there, whole; status and step say what failed; no
+ * file stays open; the next store succeeds. */
+static void test_fault_at_each_call(void **state)
+{
+    static const apr_status_t statuses[] = { EIO, ENOSPC, EACCES };
+    before_t before;
+    size_t i;
+
+    for (before = NO_FILE; before < BEFORE_END; before++) {
+        for (i = 0; i < ELEMENTS(statuses); i++) {
+            uint32_t call = 1;
+
+            while (fault_at(*state, before, call, call, statuses[i])) {
+                call++;
+            }
+            assert_true(call > 7);
+            call = 1;
+            while (fault_at(*state, before, call, UINT32_MAX, statuses[i])) {
+                call++;
+            }
+        }
+    }
+}
+
+static void store_scene(void *data)
+{
+    scene_t *scene = data;
+
+    slotmem_store(&scene->store, 1, scene->place->pool);
+}
+
+/* [B7][E3] The process ends at each call: the old file or the new one stands
+ * there, whole, a refused one under one name at least, and the next store
+ * removes what was left. */
+static void test_kill_at_each_call(void **state)
+{
+    unit_place_t *place = *state;
+    before_t before;
+
+    for (before = NO_FILE; before < BEFORE_END; before++) {
+        uint32_t call = 0;
+        int code;
+
+        do {
+            scene_t scene;
+
+            call++;
+            scene_make(&scene, place, before);
+            unit_faults(call, call, APR_SUCCESS);
+            code = unit_in_child(store_scene, &scene);
+            unit_faults(0, 0, 0);
+            assert_true(code == FAULT_EXIT || code == 0);
+            scene_check(&scene);
+            if (exists(bad_name(place, 1))) {
+                scene.store.set_aside = 0;  /* a restart finds no bad file */
+            }
+            scene_end(&scene);
+        } while (code == FAULT_EXIT);
+        assert_true(call > 7);
+    }
+}
+
+/* ---- stores while others write ---- */
+
+typedef struct writer_t {
+    slotmem_segment_t *segment;
+    _Atomic int stop;
+} writer_t;
+
+static void *scribble(void *data)
+{
+    writer_t *writer = data;
+    volatile char *slots = writer->segment->slots;
+    unit_random_t random = { 1234 };
+
+    while (!writer->stop) {
+        uint32_t at = unit_below(
+            &random, (uint32_t)writer->segment->layout.slots_len);
+
+        slots[at]++;
+        if (unit_random(&random) & 1) {
+            slotmem_map_grab(&writer->segment->map);
+        }
+        else {
+            slotmem_map_clear(&writer->segment->map,
+                              unit_below(&random,
+                                         writer->segment->geometry.item_num));
+        }
+    }
+    return NULL;
+}
+
+/* The file agrees with itself: the number free, and the marks. */
+static void check_count(const char *path, const slotmem_segment_t *segment,
+                        apr_pool_t *pool)
+{
+    bytes_t found = read_file(path, pool);
+    const unsigned char *marks = found.data + 8 + segment->layout.slots_len;
+    apr_uint32_t num_free;
+    apr_uint32_t zeros = 0;
+    apr_uint32_t id;
+
+    memcpy(&num_free, found.data, 4);
+    for (id = 0; id < segment->geometry.item_num; id++) {
+        assert_true(marks[id] <= 1);
+        zeros += marks[id] == 0;
+    }
+    assert_int_equal(num_free, zeros);
+}
+
+/* [B2][B3] A store while another thread writes the slots, and grabs and
+ * releases them, always gives a file that restores. */
+static void test_writers(void **state)
+{
+    unit_place_t *place = *state;
+    slotmem_geometry_t geometry = unit_geometry(100, 2000, TYPE_PERSIST);
+    slotmem_segment_t segment = segment_new(place->pool, geometry);
+    writer_t writer = { &segment, 0 };
+    pthread_t thread;
+    int round;
+
+    assert_int_equal(pthread_create(&thread, NULL, scribble, &writer), 0);
+    for (round = 0; round < 200; round++) {
+        slotmem_store_t store = store_of(&segment, path_of(place));
+        slotmem_restore_t result;
+        slotmem_segment_t copy;
+        apr_pool_t *pool;
+
+        apr_pool_create(&pool, place->pool);
+        copy = segment_new(pool, geometry);
+        slotmem_store(&store, 1, pool);
+        assert_stored(&store);
+        slotmem_restore(&result, &copy, 0, path_of(place), pool);
+        assert_int_equal(result.outcome, SLOTMEM_RESTORE_DONE);
+        check_count(path_of(place), &copy, pool);
+        apr_pool_destroy(pool);
+    }
+    writer.stop = 1;
+    assert_int_equal(pthread_join(thread, NULL), 0);
+}
+
+/* ---- many ---- */
+
+/* The calls in the log that are one of these letters. */
+static char *calls_of(const char *letters, apr_pool_t *pool)
+{
+    char *found = apr_pstrdup(pool, faults.log);
+    char *to = found;
+    const char *from;
+
+    for (from = found; *from; from++) {
+        if (strchr(letters, *from)) {
+            *to++ = *from;
+        }
+    }
+    *to = '\0';
+    return found;
+}
+
+/* [B2] Three files share their flushes: all are written, then all are flushed,
+ * then all are renamed, then the directory is flushed once. */
+static void test_order(void **state)
+{
+    unit_place_t *place = *state;
+    slotmem_store_t stores[3];
+    sample_t samples[3];
+    int i;
+
+    for (i = 0; i < 3; i++) {
+        samples[i] = sample_make(place->pool, 10, 5);
+        stores[i] = store_of(&samples[i].segment,
+                             in_dir(place, apr_itoa(place->pool, i)));
+    }
+    unit_faults(0, 0, 0);
+    slotmem_store(stores, 3, place->pool);
+    assert_string_equal(calls_of("wsn", place->pool), "wwwsssnnns");
+}
+
+/* [B2] A thousand files in one call, with few files open at a time, each
+ * flushed once and their two directories once; all restore. */
+static void test_many(void **state)
+{
+    enum { MANY = 1000 };
+    unit_place_t *place = *state;
+    slotmem_store_t *stores = calloc(MANY, sizeof(*stores));
+    sample_t *samples = calloc(MANY, sizeof(*samples));
+    struct rlimit limit;
+    struct rlimit few;
+    int i;
+
+    assert_true(stores && samples);
+    assert_int_equal(mkdir(in_dir(place, "0"), 0700), 0);
+    assert_int_equal(mkdir(in_dir(place, "1"), 0700), 0);
+    for (i = 0; i < MANY; i++) {
+        samples[i] = sample_make(place->pool, 20, 5);
+        stores[i] = store_of(&samples[i].segment,
+                             apr_psprintf(place->pool, "%s/%d/%d.persist",
+                                          place->dir, i % 2, i));
+    }
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    few = limit;
+    few.rlim_cur = 128;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    unit_faults(0, 0, 0);
+    slotmem_store(stores, MANY, place->pool);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    assert_int_equal(strlen(calls_of("s", place->pool)), MANY + 2);
+    for (i = 0; i < MANY; i++) {
+        assert_stored(&stores[i]);
+        assert_file_is(stores[i].path, samples[i].bytes, place->pool);
+    }
+    assert_int_equal(unit_count_entries(in_dir(place, "0")), MANY / 2);
+    assert_int_equal(unit_count_entries(in_dir(place, "1")), MANY / 2);
+    free(stores);
+    free(samples);
+}
+
+/* No store at all is no error. */
+static void test_none(void **state)
+{
+    unit_place_t *place = *state;
+
+    slotmem_store(NULL, 0, place->pool);
+}
+
+#define TEST(function) \
+    cmocka_unit_test_setup_teardown(function, unit_setup, unit_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_replaces),
+        TEST(test_leftover),
+        TEST(test_path_is_link),
+        TEST(test_others_go_on),
+        TEST(test_read_only_directory),
+        TEST(test_full_disk),
+        TEST(test_file_size_limit),
+        TEST(test_set_aside),
+        TEST(test_set_aside_in_gap),
+        TEST(test_set_aside_kinds),
+        TEST(test_set_aside_fails),
+        TEST(test_fault_at_each_call),
+        TEST(test_kill_at_each_call),
+        TEST(test_writers),
+        TEST(test_order),
+        TEST(test_many),
+        TEST(test_none)
+    };
+    int failed;
+
+    apr_initialize();
+    failed = cmocka_run_group_tests(tests, NULL, NULL);
+    apr_terminate();
+    return failed;
+}

@@ -1,0 +1,410 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * unit_file.h: persisted files, written and read by the tests' own hand, and
+ * the calls by which the code under test reaches the file system.
+ *
+ * Linked with --wrap for each function below: a call can be made to fail, or to
+ * be the last thing the process does; and the tests can count.
+ */
+
+#ifndef SLOTMEM_UNIT_FILE_H
+#define SLOTMEM_UNIT_FILE_H
+
+#include "unit_apr.h"
+
+#include "apr_file_io.h"
+#include "apr_md5.h"
+
+#include "slotmem_persist.h"
+
+/* AP_SLOTMEM_TYPE_*, from httpd's ap_slotmem.h */
+#define TYPE_PERSIST    0x1u
+#define TYPE_PREGRAB    0x4u
+#define TYPE_CLEARINUSE 0x8u
+
+/* ---- faults ---- */
+
+#define FAULT_EXIT 42
+
+static struct faults_t {
+    uint32_t calls;             /* since unit_faults() */
+    uint32_t from;              /* these calls fail, from 1; 0: none */
+    uint32_t to;
+    apr_status_t status;        /* with this; 0: the process ends */
+    char log[32768];            /* one letter a call */
+    uint64_t bytes_read;
+    uint64_t bytes_digested;
+} faults;
+
+UNUSED static void unit_faults(uint32_t from, uint32_t to, apr_status_t status)
+{
+    memset(&faults, 0, sizeof(faults));
+    faults.from = from;
+    faults.to = to;
+    faults.status = status;
+}
+
+static apr_status_t fault(char letter)
+{
+    if (faults.calls < sizeof(faults.log) - 1) {
+        faults.log[faults.calls] = letter;
+    }
+    faults.calls++;
+    if (faults.calls < faults.from || faults.calls > faults.to) {
+        return APR_SUCCESS;
+    }
+    if (faults.status == APR_SUCCESS) {
+        _exit(FAULT_EXIT);
+    }
+    return faults.status;
+}
+
+#define WRAP(name, parameters, letter, call) \
+    apr_status_t __real_##name parameters; \
+    apr_status_t __wrap_##name parameters; \
+    apr_status_t __wrap_##name parameters \
+    { \
+        apr_status_t rv = fault(letter); \
+        return rv != APR_SUCCESS ? rv : __real_##name call; \
+    }
+
+WRAP(apr_stat, (apr_finfo_t *info, const char *path, apr_int32_t wanted,
+                apr_pool_t *pool), '?', (info, path, wanted, pool))
+WRAP(apr_file_open, (apr_file_t **file, const char *path, apr_int32_t flags,
+                     apr_fileperms_t mode, apr_pool_t *pool), 'o',
+     (file, path, flags, mode, pool))
+WRAP(apr_file_info_get, (apr_finfo_t *info, apr_int32_t wanted,
+                         apr_file_t *file), 'i', (info, wanted, file))
+WRAP(apr_file_seek, (apr_file_t *file, apr_seek_where_t where,
+                     apr_off_t *offset), '>', (file, where, offset))
+WRAP(apr_file_sync, (apr_file_t *file), 's', (file))
+WRAP(apr_file_rename, (const char *from, const char *to, apr_pool_t *pool), 'n',
+     (from, to, pool))
+WRAP(apr_file_link, (const char *from, const char *to), 'l', (from, to))
+WRAP(apr_file_remove, (const char *path, apr_pool_t *pool), 'x', (path, pool))
+
+/* A read of len bytes that fails gives half of them. */
+apr_status_t __real_apr_file_read_full(apr_file_t *file, void *buffer,
+                                       apr_size_t len, apr_size_t *done);
+apr_status_t __wrap_apr_file_read_full(apr_file_t *file, void *buffer,
+                                       apr_size_t len, apr_size_t *done);
+apr_status_t __wrap_apr_file_read_full(apr_file_t *file, void *buffer,
+                                       apr_size_t len, apr_size_t *done)
+{
+    apr_status_t rv = fault('r');
+
+    faults.bytes_read += len;
+    if (rv != APR_SUCCESS) {
+        __real_apr_file_read_full(file, buffer, len / 2, done);
+        return rv;
+    }
+    return __real_apr_file_read_full(file, buffer, len, done);
+}
+
+/* A write of len bytes that fails writes half of them. */
+apr_status_t __real_apr_file_write_full(apr_file_t *file, const void *buffer,
+                                        apr_size_t len, apr_size_t *done);
+apr_status_t __wrap_apr_file_write_full(apr_file_t *file, const void *buffer,
+                                        apr_size_t len, apr_size_t *done);
+apr_status_t __wrap_apr_file_write_full(apr_file_t *file, const void *buffer,
+                                        apr_size_t len, apr_size_t *done)
+{
+    apr_status_t rv;
+    int fails = faults.calls + 1 >= faults.from && faults.calls < faults.to;
+
+    if (fails) {
+        __real_apr_file_write_full(file, buffer, len / 2, done);
+    }
+    rv = fault('w');
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    return __real_apr_file_write_full(file, buffer, len, done);
+}
+
+/* A close that fails has closed, as the system does it. */
+apr_status_t __real_apr_file_close(apr_file_t *file);
+apr_status_t __wrap_apr_file_close(apr_file_t *file);
+apr_status_t __wrap_apr_file_close(apr_file_t *file)
+{
+    apr_status_t rv = fault('c');
+    apr_status_t closed = __real_apr_file_close(file);
+
+    return rv != APR_SUCCESS ? rv : closed;
+}
+
+apr_status_t __real_apr_md5_update(apr_md5_ctx_t *context, const void *data,
+                                   apr_size_t len);
+apr_status_t __wrap_apr_md5_update(apr_md5_ctx_t *context, const void *data,
+                                   apr_size_t len);
+apr_status_t __wrap_apr_md5_update(apr_md5_ctx_t *context, const void *data,
+                                   apr_size_t len)
+{
+    faults.bytes_digested += len;
+    return __real_apr_md5_update(context, data, len);
+}
+
+/* ---- bytes and files ---- */
+
+typedef struct bytes_t {
+    unsigned char *data;
+    size_t len;
+} bytes_t;
+
+UNUSED static bytes_t bytes_make(apr_pool_t *pool, size_t len)
+{
+    bytes_t bytes = { apr_palloc(pool, len), len };
+
+    memset(bytes.data, 0, len);
+    return bytes;
+}
+
+UNUSED static bytes_t bytes_join(apr_pool_t *pool, bytes_t a, bytes_t b)
+{
+    bytes_t both = bytes_make(pool, a.len + b.len);
+
+    memcpy(both.data, a.data, a.len);
+    memcpy(both.data + a.len, b.data, b.len);
+    return both;
+}
+
+UNUSED static bytes_t bytes_of(apr_pool_t *pool, const char *text)
+{
+    bytes_t bytes = bytes_make(pool, strlen(text));
+
+    memcpy(bytes.data, text, bytes.len);
+    return bytes;
+}
+
+UNUSED static void write_file(const char *path, bytes_t bytes)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, bytes.data, bytes.len), bytes.len);
+    close(fd);
+}
+
+/* The bytes of a file; data is NULL when it is not there. */
+UNUSED static bytes_t read_file(const char *path, apr_pool_t *pool)
+{
+    bytes_t bytes = { NULL, 0 };
+    int fd = open(path, O_RDONLY | O_NOFOLLOW);
+    struct stat info;
+
+    if (fd >= 0) {
+        assert_int_equal(fstat(fd, &info), 0);
+        bytes = bytes_make(pool, (size_t)info.st_size);
+        assert_int_equal(read(fd, bytes.data, bytes.len), bytes.len);
+        close(fd);
+    }
+    return bytes;
+}
+
+UNUSED static int bytes_same(bytes_t a, bytes_t b)
+{
+    return a.data && b.data && a.len == b.len
+           && memcmp(a.data, b.data, a.len) == 0;
+}
+
+UNUSED static void assert_file_is(const char *path, bytes_t expected,
+                                  apr_pool_t *pool)
+{
+    bytes_t found = read_file(path, pool);
+    size_t at = 0;
+
+    if (!bytes_same(found, expected)) {
+        while (at < found.len && at < expected.len
+               && found.data[at] == expected.data[at]) {
+            at++;
+        }
+        fail_msg("%s: expected %zu bytes, found %zu; they differ at %zu", path,
+                 expected.len, found.len, at);
+    }
+}
+
+UNUSED static int exists(const char *path)
+{
+    struct stat info;
+
+    return lstat(path, &info) == 0;
+}
+
+/* ---- the persisted file, by the tests' own hand ---- */
+
+/* What a file holds. */
+typedef struct content_t {
+    slotmem_geometry_t geometry;
+    unsigned char *slots;
+    unsigned char *in_use;      /* one byte a slot */
+    unsigned char *claims;      /* one byte a slot; NULL: no such section */
+} content_t;
+
+/* Random slots; every third slot or so in use, or claimed for CLEARINUSE. */
+UNUSED static content_t content_make(apr_pool_t *pool, apr_size_t size,
+                                     apr_uint32_t num, apr_uint32_t type)
+{
+    static unit_random_t random = { 20240 };
+    content_t content = { unit_geometry(size, num, type), NULL, NULL, NULL };
+    unsigned char *marks;
+    apr_uint32_t id;
+
+    content.slots = bytes_make(pool, size * num).data;
+    unit_fill(&random, content.slots, size * num);
+    content.in_use = marks = bytes_make(pool, num).data;
+    if (type & TYPE_CLEARINUSE) {
+        content.claims = marks = bytes_make(pool, num).data;
+    }
+    for (id = 0; id < num; id++) {
+        marks[id] = unit_below(&random, 3) == 0;
+    }
+    return content;
+}
+
+static void put(unsigned char **to, const void *from, size_t len)
+{
+    memcpy(*to, from, len);
+    *to += len;
+}
+
+static void put_md5(unsigned char **to, const unsigned char *start)
+{
+    unsigned char digest[16];
+
+    apr_md5(digest, start, (apr_size_t)(*to - start));
+    put(to, digest, sizeof(digest));
+}
+
+/* The file as mod_slotmem_shm.h draws it.
+ * num_free: the number to write at offset 0 */
+UNUSED static bytes_t encode_with(apr_pool_t *pool, const content_t *content,
+                                  uint32_t num_free)
+{
+    static const uint32_t zero = 0;
+    static const uint32_t claims_head[2] = { 0x534c4d43, 1 };
+    uint32_t num = content->geometry.item_num;
+    size_t area = content->geometry.item_size * num;
+    bytes_t bytes = bytes_make(pool, 8 + area + num + 16 + 16
+                                     + (content->claims ? 8 + num + 16 : 0));
+    unsigned char *to = bytes.data;
+
+    put(&to, &num_free, 4);
+    put(&to, &zero, 4);
+    put(&to, content->slots, area);
+    put(&to, content->in_use, num);
+    put_md5(&to, bytes.data);
+    put(&to, &content->geometry.item_size, sizeof(size_t));
+    put(&to, &num, 4);
+    put(&to, &content->geometry.type, 4);
+    if (sizeof(size_t) == 4) {
+        put(&to, &zero, 4);
+    }
+    if (content->claims) {
+        put(&to, claims_head, 8);
+        put(&to, content->claims, num);
+        put_md5(&to, bytes.data);
+    }
+    assert_int_equal(to - bytes.data, bytes.len);
+    return bytes;
+}
+
+UNUSED static bytes_t encode(apr_pool_t *pool, const content_t *content)
+{
+    uint32_t num_free = content->geometry.item_num;
+    uint32_t id;
+
+    for (id = 0; id < content->geometry.item_num; id++) {
+        num_free -= content->in_use[id] != 0;
+    }
+    return encode_with(pool, content, num_free);
+}
+
+/* Where the parts of a content's file begin. */
+UNUSED static size_t digest_at(const content_t *content)
+{
+    return 8 + content->geometry.item_size * content->geometry.item_num
+           + content->geometry.item_num;
+}
+
+UNUSED static size_t description_at(const content_t *content)
+{
+    return digest_at(content) + 16;
+}
+
+UNUSED static size_t image_end(const content_t *content)
+{
+    return digest_at(content) + 32;
+}
+
+/* ---- segments ---- */
+
+UNUSED static slotmem_segment_t segment_new(apr_pool_t *pool,
+                                            slotmem_geometry_t geometry)
+{
+    slotmem_segment_t segment;
+
+    assert_int_equal(slotmem_segment_create(&segment, &geometry, NULL, pool),
+                     APR_SUCCESS);
+    return segment;
+}
+
+/* A segment with the slots and marks of a content; claims too. */
+UNUSED static slotmem_segment_t segment_of(apr_pool_t *pool,
+                                           const content_t *content)
+{
+    slotmem_segment_t segment = segment_new(pool, content->geometry);
+    uint32_t id;
+
+    memcpy(segment.slots, content->slots, segment.layout.slots_len);
+    for (id = 0; id < content->geometry.item_num; id++) {
+        if (content->in_use[id] || (content->claims && content->claims[id])) {
+            slotmem_map_set(&segment.map, id);
+        }
+    }
+    return segment;
+}
+
+/* The segment holds the content in its first slots, and nothing else.
+ * with_claims: they are in use too */
+UNUSED static void assert_holds(const slotmem_segment_t *segment,
+                                const content_t *content, int with_claims)
+{
+    apr_size_t len = content ? content->geometry.item_size
+                               * content->geometry.item_num : 0;
+    apr_uint32_t num = content ? content->geometry.item_num : 0;
+    apr_size_t i;
+
+    assert_true(len <= segment->layout.slots_len);
+    if (len) {
+        assert_memory_equal(segment->slots, content->slots, len);
+    }
+    for (i = len; i < segment->layout.slots_len; i++) {
+        if (segment->slots[i]) {
+            fail_msg("byte %zu of the slots: expected 0", (size_t)i);
+        }
+    }
+    for (i = 0; i < segment->geometry.item_num; i++) {
+        int expected = i < num && (content->in_use[i]
+                                   || (with_claims && content->claims
+                                       && content->claims[i]));
+
+        if (slotmem_map_test(&segment->map, (uint32_t)i) != expected) {
+            fail_msg("slot %zu: expected in use: %d", (size_t)i, expected);
+        }
+    }
+    assert_int_equal(unit_walk(&segment->map, NULL), 0);
+}
+
+#endif /* SLOTMEM_UNIT_FILE_H */
