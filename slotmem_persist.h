@@ -122,8 +122,8 @@ typedef struct slotmem_store_run_t slotmem_store_run_t;
 
 /**
  * Begin to store segments to their persisted files. Nothing is touched yet.
- * @param stores filled in by the caller down to stored, the rest zero; they
- *        must last as long as the run
+ * @param stores filled in by the caller down to stored; they must last as
+ *        long as the run
  * @param pool for the run, the texts of the results and scratch memory
  */
 slotmem_store_run_t *slotmem_store_begin(slotmem_store_t *stores, int num,

@@ -454,7 +454,20 @@ slotmem_store_run_t *slotmem_store_begin(slotmem_store_t *stores, int num,
                                          apr_pool_t *pool)
 {
     slotmem_store_run_t *run = apr_pcalloc(pool, sizeof(*run));
+    int i;
 
+    for (i = 0; i < num; i++) {
+        stores[i].status = APR_SUCCESS;
+        stores[i].step = NULL;
+        stores[i].unchanged = 0;
+        stores[i].aside = NULL;
+        stores[i].aside_replaced = 0;
+        stores[i].tmp = NULL;
+        stores[i].file = NULL;
+        stores[i].used = NULL;
+        stores[i].slots_done = 0;
+        stores[i].pass = SLOTMEM_STORE_NEW;
+    }
     run->stores = stores;
     run->num = num;
     run->pool = pool;

@@ -137,7 +137,7 @@ static void check_bytes(unit_place_t *place, const content_t *content)
         store.configured = (apr_uint64_t *)(void *)
             bytes_make(place->pool, num / 8 + 8).data;
     }
-    slotmem_store(&store, 1, place->pool);
+    store_now(&store, 1, place->pool);
     assert_null(store.step);
     assert_int_equal(store.status, APR_SUCCESS);
     assert_null(store.aside);
@@ -195,7 +195,7 @@ static void test_configured_claims(void **state)
         slotmem_bit_set(configured, id);
         content.claims[id] = 0;
     }
-    slotmem_store(&store, 1, place->pool);
+    store_now(&store, 1, place->pool);
     assert_file_is(path_of(place), encode(place->pool, &content),
                    place->pool);
     result = restore(place, &segment, content.geometry, 1);
