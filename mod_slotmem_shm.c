@@ -45,7 +45,8 @@
 #include <unistd.h>
 
 #include "apr_hash.h"
-#include "apr_lib.h"
+#include "apr_general.h"
+#include "apr_global_mutex.h"
 #include "apr_strings.h"
 
 #include "httpd.h"
@@ -53,9 +54,9 @@
 #include "http_core.h"
 #include "http_log.h"
 #include "http_main.h"
-#include "util_mutex.h"
 #include "ap_mpm.h"
 #include "mpm_common.h"
+#include "scoreboard.h"
 #include "ap_provider.h"
 #include "ap_slotmem.h"
 
@@ -69,8 +70,6 @@
 extern module AP_MODULE_DECLARE_DATA slotmem_shm_module;
 APLOG_USE_MODULE(slotmem_shm);
 
-/* The mutex for segments that are created at run time. */
-#define RUNTIME_MUTEX "slotmem-shm"
 /* Default of SlotmemCheckpointInterval, in seconds. */
 #define CHECKPOINT_INTERVAL 30
 
@@ -79,7 +78,8 @@ struct ap_slotmem_instance_t {
     slotmem_segment_t segment;
     const char *name;           /* as created, or NULL: anonymous */
     pid_t creator;
-    apr_uint64_t *configured;   /* PERSIST and CLEARINUSE only: a bit for each
+    const char *shm_name;       /* if made or attached at run time */
+    slotmem_word_t *configured; /* PERSIST and CLEARINUSE only: a bit for each
                                    slot that was claimed in configuration. A
                                    slot in use without one is claimed at run
                                    time. Written in the parent alone. */
@@ -106,6 +106,10 @@ static struct {
     apr_interval_time_t checkpoint; /* SlotmemCheckpointInterval */
     pid_t parent;                   /* that ran post_config, or 0 */
     apr_global_mutex_t *mutex;      /* or NULL: nothing at run time */
+    union {
+        unsigned char bytes[SLOTMEM_SECRET_LEN];
+        apr_uint64_t numbers[SLOTMEM_SECRET_LEN / 8];
+    } secret;                       /* of the generation's run-time names */
     runtime_shared_t *shared;       /* or NULL: nothing at run time */
 } state;
 
@@ -132,9 +136,9 @@ static void set_prefix(const char *prefix)
     state.prefix_len = strlen(prefix);
 }
 
-/* The key of a name: the same for all names of the same persisted file. That
- * of an absolute name is the name, unless a relative one has that file; then,
- * and for relative names, it is the relative name. Points into name. */
+/* The key of a name. That of an absolute name is the name, unless a relative
+ * one has that file; then, and for relative names, it is the relative name.
+ * Points into name. */
 static const char *key_of(const char *name, apr_ssize_t *len)
 {
     apr_size_t suffix = strlen(NAME_SUFFIX);
@@ -230,12 +234,12 @@ static const char *shown(const char *name)
 }
 
 /* The one constructor: a segment that is new or, with attach, a sibling's.
- * pool: for the handle and the memory. */
+ * pool: for the handle and the memory */
 static apr_status_t make_instance(ap_slotmem_instance_t **inst,
                                   const char *name,
                                   const slotmem_geometry_t *geometry,
-                                  const char *shm_name, int attach,
-                                  apr_pool_t *pool)
+                                  const slotmem_shm_name_t *shm_name,
+                                  int attach, apr_pool_t *pool)
 {
     ap_slotmem_instance_t *made = apr_pcalloc(pool, sizeof(*made));
     apr_status_t rv;
@@ -250,6 +254,9 @@ static apr_status_t make_instance(ap_slotmem_instance_t **inst,
     }
     if (!is_anonymous(name)) {
         made->name = apr_pstrdup(pool, name);
+    }
+    if (shm_name) {
+        made->shm_name = apr_pstrdup(pool, shm_name->name);
     }
     *inst = made;
     return APR_SUCCESS;
@@ -291,7 +298,7 @@ static apr_status_t check_reuse(const ap_slotmem_instance_t *inst,
                      "segment %s exists with %u slots of %" APR_SIZE_T_FMT
                      " bytes; who asks for %u slots of %" APR_SIZE_T_FMT
                      " bytes gets those: are there two names that differ "
-                     "only in a few signs?", inst->name, has->item_num,
+                     "only in a few characters?", inst->name, has->item_num,
                      has->item_size, asked->item_num, asked->item_size);
     }
     return APR_SUCCESS;
@@ -307,13 +314,17 @@ static ap_slotmem_instance_t *find(apr_hash_t *instances, const char *name)
 
 /* ---- create and attach: before the MPM runs ---- */
 
-static void make_persistent(ap_slotmem_instance_t *inst)
+static apr_status_t make_persistent(ap_slotmem_instance_t *inst)
 {
     const slotmem_geometry_t *geometry = &inst->segment.geometry;
 
     if (geometry->type & AP_SLOTMEM_TYPE_CLEARINUSE) {
-        inst->configured = apr_pcalloc(state.pool, sizeof(*inst->configured)
+        inst->configured =
+            slotmem_calloc(state.pool, sizeof(*inst->configured)
                                        * slotmem_map_words(geometry->item_num));
+        if (!inst->configured) {
+            return APR_ENOMEM;
+        }
     }
     inst->kept.segment = &inst->segment;
     inst->kept.name = inst->name;
@@ -326,6 +337,7 @@ static void make_persistent(ap_slotmem_instance_t *inst)
                                           SLOTMEM_FILE_SUFFIX, NULL);
     }
     slotmem_keeper_add(&inst->kept);
+    return APR_SUCCESS;
 }
 
 static apr_status_t create_configured(ap_slotmem_instance_t **inst,
@@ -336,15 +348,16 @@ static apr_status_t create_configured(ap_slotmem_instance_t **inst,
     apr_status_t rv = make_instance(&made, name, geometry, NULL, 0,
                                     state.pool);
 
+    if (rv == APR_SUCCESS && made->name
+        && (geometry->type & AP_SLOTMEM_TYPE_PERSIST)) {
+        rv = make_persistent(made);
+    }
     if (rv != APR_SUCCESS) {
         log_not_created(rv, name, geometry);
         return rv;
     }
     if (made->name) {
         remember(state.instances, made);
-        if (geometry->type & AP_SLOTMEM_TYPE_PERSIST) {
-            make_persistent(made);
-        }
     }
     *inst = made;
     return APR_SUCCESS;
@@ -358,12 +371,18 @@ static apr_status_t lock_runtime(void)
                                        : APR_ENOSHMAVAIL;
 }
 
-/* No other server, and no other generation, comes upon the same name. */
-static const char *shm_name_of(const char *name, apr_pool_t *pool)
+/* What siblings call the memory of a name: differs between servers and between
+ * generations. The secret keeps others from making it first. */
+static slotmem_shm_name_t shm_name_of(const char *name, apr_pool_t *pool)
 {
-    return apr_psprintf(pool, "%s.%" APR_PID_T_FMT ".%d",
-                        path_of(name, pool), state.parent,
-                        ap_state_query(AP_SQ_CONFIG_GEN));
+    slotmem_shm_name_t shm_name;
+
+    shm_name.name = apr_psprintf(pool, "%s.%" APR_UINT64_T_HEX_FMT "%"
+                                 APR_UINT64_T_HEX_FMT, path_of(name, pool),
+                                 state.secret.numbers[0],
+                                 state.secret.numbers[1]);
+    shm_name.secret = state.secret.bytes;
+    return shm_name;
 }
 
 static int is_gone(pid_t pid)
@@ -371,18 +390,19 @@ static int is_gone(pid_t pid)
     return pid <= 0 || (kill(pid, 0) != 0 && errno == ESRCH);
 }
 
-/* Attach what a sibling created, if that sibling lives. Call with the lock.
- * APR_ENOENT: no such name; APR_INCOMPLETE: an orphan has the name. */
+/* Attach what a sibling created, if that sibling lives. Call with the lock. */
 static apr_status_t attach_sibling(ap_slotmem_instance_t **inst,
                                    const char *name)
 {
+    slotmem_shm_name_t shm_name;
     apr_pool_t *pool;
     apr_status_t rv;
 
     apr_pool_create(&pool, runtime.pool);
-    rv = make_instance(inst, name, NULL, shm_name_of(name, pool), 1, pool);
+    shm_name = shm_name_of(name, pool);
+    rv = make_instance(inst, name, NULL, &shm_name, 1, pool);
     if (rv == APR_SUCCESS && is_gone((*inst)->creator)) {
-        rv = APR_INCOMPLETE;
+        rv = APR_ENOENT;
     }
     if (rv != APR_SUCCESS) {
         apr_pool_destroy(pool);
@@ -392,37 +412,62 @@ static apr_status_t attach_sibling(ap_slotmem_instance_t **inst,
     return APR_SUCCESS;
 }
 
-/* An instance of this child's, or a sibling's, by name. Call with the lock. */
+/* An instance of this child's, or a sibling's, by name. One whose creator has
+ * gone is no longer what the name means: it stays mapped for those who have
+ * it, and the name is looked up anew. Call with the lock. */
 static apr_status_t find_at_runtime(ap_slotmem_instance_t **inst,
                                     const char *name)
 {
     *inst = find(runtime.instances, name);
-    return *inst ? APR_SUCCESS : attach_sibling(inst, name);
+    if (*inst && !is_gone((*inst)->creator)) {
+        return APR_SUCCESS;
+    }
+    return attach_sibling(inst, name);
 }
 
-/* Make named memory that siblings can attach, or anonymous memory. Call with
- * the lock. */
+/* Make named memory that siblings can attach, or anonymous memory. Whoever had
+ * the name is gone. Call with the lock. */
 static apr_status_t create_new_at_runtime(ap_slotmem_instance_t **inst,
                                           const char *name,
                                           const slotmem_geometry_t *geometry)
 {
-    const char *shm_name = NULL;
+    slotmem_shm_name_t shm_name;
+    int named = !is_anonymous(name);
     apr_pool_t *pool;
     apr_status_t rv;
 
     apr_pool_create(&pool, runtime.pool);
-    if (!is_anonymous(name)) {
+    if (named) {
         shm_name = shm_name_of(name, pool);
-        apr_shm_remove(shm_name, pool);     /* an orphan's, if any */
+        apr_shm_remove(shm_name.name, pool);
         atomic_store(&state.shared->created, 1);
     }
-    rv = make_instance(inst, name, geometry, shm_name, 0, pool);
+    rv = make_instance(inst, name, geometry, named ? &shm_name : NULL, 0,
+                       pool);
     if (rv != APR_SUCCESS) {
         apr_pool_destroy(pool);
         return rv;
     }
-    if ((*inst)->name) {
+    if (named) {
         remember(runtime.instances, *inst);
+    }
+    return APR_SUCCESS;
+}
+
+/* The child ends: its names go, as APR would do it, but the memory stays until
+ * the process goes, since other cleanups may use it. */
+static apr_status_t remove_names(void *data)
+{
+    apr_hash_index_t *hi;
+
+    (void)data;
+    for (hi = apr_hash_first(runtime.pool, runtime.instances); hi;
+         hi = apr_hash_next(hi)) {
+        ap_slotmem_instance_t *inst = apr_hash_this_val(hi);
+
+        if (inst->creator == getpid()) {
+            apr_shm_remove(inst->shm_name, runtime.pool);
+        }
     }
     return APR_SUCCESS;
 }
@@ -437,8 +482,7 @@ static apr_status_t create_at_runtime(ap_slotmem_instance_t **inst,
 
     if (rv == APR_SUCCESS) {
         if (!is_anonymous(name)) {
-            exists = find_at_runtime(&found, name) == APR_SUCCESS
-                     && !is_gone(found->creator);
+            exists = find_at_runtime(&found, name) == APR_SUCCESS;
         }
         if (!exists) {
             rv = create_new_at_runtime(&found, name, geometry);
@@ -513,7 +557,7 @@ static apr_status_t slotmem_attach(ap_slotmem_instance_t **inst,
         return APR_ENOSHMAVAIL;
     }
     if (is_anonymous(name)) {
-        return APR_ENOENT;
+        return APR_ENOSHMAVAIL;
     }
     found = find(state.instances, name);
     if (!found && runtime.pool) {
@@ -833,8 +877,19 @@ static int slotmem_pre_config(apr_pool_t *pconf, apr_pool_t *plog,
     set_prefix(state.runtime_prefix);
     apr_pool_cleanup_register(pconf, NULL, end_generation,
                               apr_pool_cleanup_null);
-    ap_mutex_register(pconf, RUNTIME_MUTEX, NULL, APR_LOCK_DEFAULT, 0);
     return OK;
+}
+
+/* A mutex that is given up when its holder is killed, which not every kind
+ * that APR has, or that the directive Mutex may choose, is. */
+static apr_status_t create_mutex(apr_pool_t *pconf)
+{
+    apr_status_t rv = apr_global_mutex_create(&state.mutex, NULL,
+                                              APR_LOCK_PROC_PTHREAD, pconf);
+
+    return rv == APR_SUCCESS
+           ? rv : apr_global_mutex_create(&state.mutex, NULL, APR_LOCK_FCNTL,
+                                          pconf);
 }
 
 /* What children need to create segments at run time. Without it the server
@@ -842,19 +897,21 @@ static int slotmem_pre_config(apr_pool_t *pconf, apr_pool_t *plog,
 static void prepare_runtime(apr_pool_t *pconf, server_rec *s)
 {
     apr_shm_t *shm;
-    apr_status_t rv = apr_shm_create(&shm, sizeof(runtime_shared_t), NULL,
-                                     state.pool);
+    apr_status_t rv = apr_generate_random_bytes(state.secret.bytes,
+                                                sizeof(state.secret));
 
     if (rv == APR_SUCCESS) {
+        rv = apr_shm_create(&shm, sizeof(runtime_shared_t), NULL, state.pool);
+    }
+    if (rv == APR_SUCCESS) {
         state.shared = apr_shm_baseaddr_get(shm);
-        rv = ap_global_mutex_create(&state.mutex, NULL, RUNTIME_MUTEX, NULL,
-                                    s, pconf, 0);
+        rv = create_mutex(pconf);
     }
     if (rv != APR_SUCCESS) {
         state.mutex = NULL;
         ap_log_error(APLOG_MARK, APLOG_ERR, rv, s,
-                     "no segment can be created at run time: no shared memory "
-                     "or no mutex %s", RUNTIME_MUTEX);
+                     "no segment can be created at run time: no random bytes, "
+                     "no shared memory or no mutex");
     }
 }
 
@@ -868,11 +925,23 @@ static int slotmem_post_config(apr_pool_t *pconf, apr_pool_t *plog,
     return OK;
 }
 
-/* Runs after every post_config, and not in the first pass: from here on it is
- * this generation's state that counts (B10). */
-static void slotmem_reached_mpm(void)
+/* From here on it is this generation's state that counts (B10). Runs after the
+ * scoreboard was made, the last thing of a first start that can fail. */
+static int slotmem_pre_mpm(apr_pool_t *pool, ap_scoreboard_e type)
 {
+    (void)pool;
+    (void)type;
     slotmem_keeper_enable();
+    return OK;
+}
+
+/* Runs after every post_config, and not in the first pass. After a restart the
+ * scoreboard is there, and a graceful one has no pre_mpm. */
+static void slotmem_optional_fn_retrieve(void)
+{
+    if (ap_exists_scoreboard_image()) {
+        slotmem_keeper_enable();
+    }
 }
 
 /* In the parent, every ten seconds or so. Its pool is pconf, which grows. */
@@ -888,20 +957,24 @@ static void slotmem_child_init(apr_pool_t *pchild, server_rec *s)
 {
     apr_status_t rv;
 
-    apr_pool_create(&runtime.pool, pchild);
+    /* No parent, as in pre_config: pchild's subpools go before its cleanups. */
+    if (apr_pool_create_unmanaged_ex(&runtime.pool, apr_pool_abort_get(pchild),
+                                     NULL) != APR_SUCCESS) {
+        state.mutex = NULL;
+        return;
+    }
     apr_pool_tag(runtime.pool, "slotmem_shm_runtime");
     runtime.instances = apr_hash_make(runtime.pool);
+    apr_pool_cleanup_register(pchild, NULL, remove_names,
+                              apr_pool_cleanup_null);
     if (!state.mutex) {
         return;
     }
-    rv = apr_global_mutex_child_init(&state.mutex,
-                                     apr_global_mutex_lockfile(state.mutex),
-                                     pchild);
+    rv = apr_global_mutex_child_init(&state.mutex, NULL, pchild);
     if (rv != APR_SUCCESS) {
         state.mutex = NULL;
         ap_log_error(APLOG_MARK, APLOG_ERR, rv, s,
-                     "this child can create no segment at run time: no mutex "
-                     "%s", RUNTIME_MUTEX);
+                     "this child can create no segment at run time: no mutex");
     }
 }
 
@@ -916,8 +989,9 @@ static void slotmem_register_hooks(apr_pool_t *pool)
     ap_hook_pre_config(slotmem_pre_config, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_post_config(slotmem_post_config, NULL, NULL,
                         APR_HOOK_REALLY_FIRST);
-    ap_hook_optional_fn_retrieve(slotmem_reached_mpm, NULL, NULL,
+    ap_hook_optional_fn_retrieve(slotmem_optional_fn_retrieve, NULL, NULL,
                                  APR_HOOK_REALLY_LAST);
+    ap_hook_pre_mpm(slotmem_pre_mpm, NULL, NULL, APR_HOOK_REALLY_LAST);
     ap_hook_monitor(slotmem_monitor, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(slotmem_child_init, NULL, NULL, APR_HOOK_REALLY_FIRST);
 }

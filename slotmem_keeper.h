@@ -42,7 +42,7 @@ typedef struct slotmem_kept_t {
     const char *name;           /**< as created; for the log */
     const char *path;           /**< the persisted file */
     const char *fallback;       /**< restored while path has no file; or NULL */
-    apr_uint64_t *configured;   /**< see slotmem_store_t; or NULL */
+    slotmem_word_t *configured; /**< see slotmem_store_t; or NULL */
     /* the keeper's; zero when handed over */
     slotmem_stored_t stored;
     int refused;                /* what stands at path is to be set aside */

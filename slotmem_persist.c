@@ -20,9 +20,10 @@
  * enough, the description at the offset that n gives names the size, number
  * and type, and the MD5 there fits all bytes before it. What comes after it is
  * ours (the run-time claims) or left over (the distributed module stores in
- * place and does not truncate). The image of the number asked for is tried
- * first, then, in one pass, all smaller ones; the largest that verifies is
- * restored, and its slots are the first of a segment that has grown.
+ * place and does not truncate). A file that is as a whole an image of the
+ * number asked for is restored; one of more slots is refused, also when bytes
+ * in its slots look like an image of fewer. In any other, one pass finds the
+ * largest image of up to the number asked for; it fills the first slots.
  *
  * Digests are computed over the bytes that were read, in private memory or in
  * a segment that nobody else has yet.
@@ -103,10 +104,9 @@ static const unsigned char *bytes_at(reader_t *reader, apr_off_t offset,
     return reader->window + (offset - reader->window_at);
 }
 
-/* Add the bytes from one offset to another to a digest, and copy them to a
- * buffer that is not NULL. */
+/* Add the bytes from one offset to another to a digest. */
 static int digest_bytes(reader_t *reader, apr_md5_ctx_t *md5, apr_off_t from,
-                        apr_off_t to, unsigned char *copy)
+                        apr_off_t to)
 {
     while (from < to) {
         apr_size_t n = to - from < (apr_off_t)CHUNK ? (apr_size_t)(to - from)
@@ -117,11 +117,33 @@ static int digest_bytes(reader_t *reader, apr_md5_ctx_t *md5, apr_off_t from,
             return 0;
         }
         apr_md5_update(md5, bytes, n);
-        if (copy) {
-            memcpy(copy, bytes, n);
-            copy += n;
-        }
         from += (apr_off_t)n;
+    }
+    return 1;
+}
+
+/* Mark a slot in use for each byte that is not 0, from an offset on, with the
+ * digest on the way. Returns 0 when they cannot be read. */
+static int read_marks(reader_t *reader, apr_md5_ctx_t *md5, apr_off_t from,
+                      slotmem_map_t *map, apr_uint32_t num,
+                      apr_uint32_t *marked)
+{
+    apr_uint32_t id = 0;
+
+    while (id < num) {
+        apr_uint32_t n = num - id < CHUNK ? num - id : (apr_uint32_t)CHUNK;
+        const unsigned char *bytes = bytes_at(reader, from + (apr_off_t)id, n);
+        apr_uint32_t i;
+
+        if (!bytes) {
+            return 0;
+        }
+        apr_md5_update(md5, bytes, n);
+        for (i = 0; i < n; i++, id++) {
+            if (bytes[i]) {
+                *marked += (apr_uint32_t)slotmem_map_set(map, id);
+            }
+        }
     }
     return 1;
 }
@@ -172,54 +194,114 @@ static int description_fits(reader_t *reader, const slotmem_layout_t *layout,
     return found && memcmp(found, &expected, sizeof(expected)) == 0;
 }
 
-/* Restore the image of geometry->item_num slots if it verifies, else leave
- * the slots zero.
- * marks: one byte a slot, filled in; md5: that of all bytes up to the image's
- * own MD5 */
-static int load(reader_t *reader, slotmem_segment_t *segment,
-                const slotmem_geometry_t *geometry, unsigned char *marks,
-                apr_md5_ctx_t *md5)
+/* The segment is as new again. */
+static void empty(slotmem_segment_t *segment, const slotmem_layout_t *layout)
 {
-    slotmem_layout_t layout;
+    memset(segment->slots, 0, layout->slots_len);
+    memset((char *)segment->header + segment->layout.map, 0,
+           slotmem_map_size(segment->map.num));
+}
 
-    if (slotmem_layout(&layout, geometry) != APR_SUCCESS
-        || layout.file_description > reader->len) {
-        return 0;
-    }
-    /* Releases before 2.4.34 wrote no description: the file ends there. */
-    if (layout.file_description != reader->len
-        && !description_fits(reader, &layout, geometry)) {
-        return 0;
-    }
+/* Restore the image of geometry->item_num slots, with a description or (in
+ * releases before 2.4.34) without one, if its MD5 fits; else leave the segment
+ * empty. md5: that of all bytes up to the image's own */
+static int load(reader_t *reader, slotmem_segment_t *segment,
+                const slotmem_geometry_t *geometry,
+                const slotmem_layout_t *layout, apr_md5_ctx_t *md5)
+{
+    apr_off_t marks = SLOTMEM_FILE_HEAD + (apr_off_t)layout->slots_len;
+    apr_uint32_t marked = 0;
+
     apr_md5_init(md5);
-    if (digest_bytes(reader, md5, 0, SLOTMEM_FILE_HEAD, NULL)
-        && read_slots(reader, md5, segment->slots, layout.slots_len)
-        && digest_bytes(reader, md5,
-                        SLOTMEM_FILE_HEAD + (apr_off_t)layout.slots_len,
-                        layout.file_digest, marks)) {
-        if (digest_fits(reader, md5, layout.file_digest)) {
+    if (digest_bytes(reader, md5, 0, SLOTMEM_FILE_HEAD)
+        && read_slots(reader, md5, segment->slots, layout->slots_len)
+        && read_marks(reader, md5, marks, &segment->map, geometry->item_num,
+                      &marked)) {
+        if (digest_fits(reader, md5, layout->file_digest)) {
             return 1;
         }
         reader->digest_differs = 1;
     }
-    memset(segment->slots, 0, layout.slots_len);
+    empty(segment, layout);
     return 0;
 }
 
-/* In one pass, the largest number of slots below geometry->item_num of which
- * the file holds a whole image. Returns 0 when there is none. */
-static int find_smaller(reader_t *reader, const slotmem_geometry_t *asked,
-                        apr_uint32_t *item_num)
+/* The number of slots of which the file has just the length, in one of the
+ * three forms that exist, or -1. */
+static apr_int64_t num_by_length(const reader_t *reader, int form,
+                                 apr_size_t item_size)
+{
+    apr_off_t image = SLOTMEM_FILE_HEAD + SLOTMEM_FILE_DIGEST;
+    apr_off_t slot = (apr_off_t)item_size + 1;
+
+    if (form > 0) {
+        image += (apr_off_t)sizeof(slotmem_description_t);
+    }
+    if (form > 1) {
+        image += SLOTMEM_FILE_CLAIMS_HEAD + SLOTMEM_FILE_DIGEST;
+        slot++;
+    }
+    return reader->len >= image && (reader->len - image) % slot == 0
+           ? (reader->len - image) / slot : -1;
+}
+
+/* Is the file as a whole an image of the number asked for? Its MD5 is not
+ * looked at. */
+static int is_as_asked(reader_t *reader, const slotmem_geometry_t *asked,
+                       const slotmem_layout_t *layout)
+{
+    int form;
+
+    for (form = 0; form < 3; form++) {
+        if (num_by_length(reader, form, asked->item_size)
+            == (apr_int64_t)asked->item_num) {
+            return form == 0 || description_fits(reader, layout, asked);
+        }
+    }
+    return 0;
+}
+
+/* Is the file as a whole an image of more slots than asked for? */
+static int is_larger(reader_t *reader, const slotmem_geometry_t *asked)
+{
+    int form;
+
+    for (form = 1; form < 3; form++) {
+        apr_int64_t num = num_by_length(reader, form, asked->item_size);
+        slotmem_geometry_t larger = *asked;
+        slotmem_layout_t layout;
+        apr_md5_ctx_t md5;
+
+        if (num <= (apr_int64_t)asked->item_num || num > APR_UINT32_MAX) {
+            continue;
+        }
+        larger.item_num = (apr_uint32_t)num;
+        apr_md5_init(&md5);
+        if (slotmem_layout(&layout, &larger) == APR_SUCCESS
+            && description_fits(reader, &layout, &larger)
+            && digest_bytes(reader, &md5, 0, layout.file_digest)
+            && digest_fits(reader, &md5, layout.file_digest)) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* In one pass, the largest number of slots up to that asked for of which the
+ * file begins with an image. Returns 0 when there is none. */
+static int find_largest(reader_t *reader, const slotmem_geometry_t *asked,
+                        slotmem_geometry_t *largest)
 {
     slotmem_geometry_t candidate = *asked;
     slotmem_layout_t layout;
     apr_md5_ctx_t md5;
     apr_off_t digested = 0;
+    apr_uint64_t num;
     int found = 0;
 
     apr_md5_init(&md5);
-    for (candidate.item_num = 0; candidate.item_num < asked->item_num;
-         candidate.item_num++) {
+    for (num = 0; num <= asked->item_num; num++) {
+        candidate.item_num = (apr_uint32_t)num;
         if (slotmem_layout(&layout, &candidate) != APR_SUCCESS
             || layout.file_image_len > reader->len) {
             break;
@@ -227,13 +309,16 @@ static int find_smaller(reader_t *reader, const slotmem_geometry_t *asked,
         if (!description_fits(reader, &layout, &candidate)) {
             continue;
         }
-        if (!digest_bytes(reader, &md5, digested, layout.file_digest, NULL)) {
-            break;
+        if (!digest_bytes(reader, &md5, digested, layout.file_digest)) {
+            return 0;
         }
         digested = layout.file_digest;
         if (digest_fits(reader, &md5, layout.file_digest)) {
-            *item_num = candidate.item_num;
+            *largest = candidate;
             found = 1;
+        }
+        else {
+            reader->digest_differs = 1;
         }
     }
     return found;
@@ -244,7 +329,7 @@ static int find_smaller(reader_t *reader, const slotmem_geometry_t *asked,
  * image: the MD5 as load() left it */
 static apr_uint32_t load_claims(reader_t *reader, slotmem_segment_t *segment,
                                 const slotmem_layout_t *layout,
-                                apr_uint32_t item_num, unsigned char *marks,
+                                apr_uint32_t item_num,
                                 const apr_md5_ctx_t *image)
 {
     static const apr_uint32_t head[2] = {
@@ -256,20 +341,13 @@ static apr_uint32_t load_claims(reader_t *reader, slotmem_segment_t *segment,
                                           SLOTMEM_FILE_CLAIMS_HEAD);
     apr_md5_ctx_t md5 = *image;
     apr_uint32_t set = 0;
-    apr_uint32_t id;
 
     if (!found || memcmp(found, head, sizeof(head)) != 0) {
         return 0;
     }
-    if (!digest_bytes(reader, &md5, layout->file_digest, claims, NULL)
-        || !digest_bytes(reader, &md5, claims, end, marks)
-        || !digest_fits(reader, &md5, end)) {
-        return 0;
-    }
-    for (id = 0; id < item_num; id++) {
-        if (marks[id]) {
-            set += (apr_uint32_t)slotmem_map_set(&segment->map, id);
-        }
+    if (digest_bytes(reader, &md5, layout->file_digest, end)
+        && digest_fits(reader, &md5, end)) {
+        read_marks(reader, &md5, claims, &segment->map, item_num, &set);
     }
     return set;
 }
@@ -333,18 +411,18 @@ static const char *why_refused(reader_t *reader,
     if (reader->status != APR_SUCCESS) {
         return "it cannot be read";
     }
-    if (reader->digest_differs) {
-        return apr_psprintf(pool, "its MD5 does not fit its content: expected "
-                            "%s, found %s", hex(reader->computed, pool),
-                            hex(reader->stored, pool));
-    }
     if (find_description(reader, &found)
-        && (found.item_num != asked->item_num
+        && (found.item_num > asked->item_num
             || found.item_size != asked->item_size
             || found.type != asked->type)) {
         return apr_psprintf(pool, "%s, found %u slots of %" APR_SIZE_T_FMT
                             " bytes, type 0x%x", shape, found.item_num,
                             found.item_size, found.type);
+    }
+    if (reader->digest_differs) {
+        return apr_psprintf(pool, "its MD5 does not fit its content: expected "
+                            "%s, found %s", hex(reader->computed, pool),
+                            hex(reader->stored, pool));
     }
     return apr_psprintf(pool, "%s, in %" APR_OFF_T_FMT " bytes or more; found "
                         "%" APR_OFF_T_FMT " bytes without a description that "
@@ -368,6 +446,14 @@ static int refuse(slotmem_restore_t *result, apr_status_t status,
     return 0;
 }
 
+static const char *not_regular(apr_filetype_e type)
+{
+    return type == APR_DIR ? "expected a regular file, found a directory"
+         : type == APR_LNK ? "expected a regular file, found a symbolic link"
+         : type == APR_PIPE ? "expected a regular file, found a FIFO"
+         : "expected a regular file, found something else";
+}
+
 /* Open a persisted file to read it, if it is a regular file: anything else
  * is not touched, since opening a FIFO would block the start. */
 static int open_regular(slotmem_restore_t *result, reader_t *reader,
@@ -387,14 +473,7 @@ static int open_regular(slotmem_restore_t *result, reader_t *reader,
         return refuse(result, rv, "its type cannot be found out");
     }
     if (before.filetype != APR_REG) {
-        return refuse(result, APR_SUCCESS,
-                      before.filetype == APR_DIR
-                      ? "expected a regular file, found a directory"
-                      : before.filetype == APR_LNK
-                      ? "expected a regular file, found a symbolic link"
-                      : before.filetype == APR_PIPE
-                      ? "expected a regular file, found a FIFO"
-                      : "expected a regular file, found something else");
+        return refuse(result, APR_SUCCESS, not_regular(before.filetype));
     }
     rv = apr_file_open(&reader->file, path,
                        APR_FOPEN_READ | APR_FOPEN_BINARY | APR_FOPEN_NONBLOCK,
@@ -425,41 +504,34 @@ static int open_regular(slotmem_restore_t *result, reader_t *reader,
 static void know_file(reader_t *reader, apr_off_t digested, apr_md5_ctx_t *md5,
                       slotmem_stored_t *stored)
 {
-    if (digest_bytes(reader, md5, digested, reader->len, NULL)) {
+    if (digest_bytes(reader, md5, digested, reader->len)) {
         apr_md5_final(stored->digest, md5);
         stored->known = 1;
     }
 }
 
-/* Restore the image asked for, or the largest smaller one. */
-static int load_best(slotmem_restore_t *result, reader_t *reader,
-                     slotmem_segment_t *segment, int with_claims,
-                     apr_pool_t *scratch)
+/* Restore the image that the file holds, if the segment has room for it. */
+static int load_image(slotmem_restore_t *result, reader_t *reader,
+                      slotmem_segment_t *segment, int with_claims)
 {
     slotmem_geometry_t geometry = segment->geometry;
-    unsigned char *marks = apr_palloc(scratch, geometry.item_num);
-    slotmem_layout_t layout;
+    slotmem_layout_t layout = segment->layout;
     apr_md5_ctx_t md5;
-    apr_uint32_t id;
 
-    if (!load(reader, segment, &geometry, marks, &md5)
-        && (!find_smaller(reader, &segment->geometry, &geometry.item_num)
-            || !load(reader, segment, &geometry, marks, &md5))) {
+    if ((!is_as_asked(reader, &geometry, &layout)
+         || !load(reader, segment, &geometry, &layout, &md5))
+        && (is_larger(reader, &segment->geometry)
+            || !find_largest(reader, &segment->geometry, &geometry)
+            || slotmem_layout(&layout, &geometry) != APR_SUCCESS
+            || !load(reader, segment, &geometry, &layout, &md5))) {
         return 0;
     }
-    for (id = 0; id < geometry.item_num; id++) {
-        if (marks[id]) {
-            slotmem_map_set(&segment->map, id);
-        }
-    }
     result->item_num = geometry.item_num;
-    if (slotmem_layout(&layout, &geometry) == APR_SUCCESS) {
-        if (with_claims) {
-            result->claims = load_claims(reader, segment, &layout,
-                                         geometry.item_num, marks, &md5);
-        }
-        know_file(reader, layout.file_digest, &md5, &result->stored);
+    if (with_claims) {
+        result->claims = load_claims(reader, segment, &layout,
+                                     geometry.item_num, &md5);
     }
+    know_file(reader, layout.file_digest, &md5, &result->stored);
     return 1;
 }
 
@@ -474,7 +546,7 @@ void slotmem_restore(slotmem_restore_t *result, slotmem_segment_t *segment,
     apr_pool_create(&scratch, pool);
     reader.window = apr_palloc(scratch, CHUNK);
     if (open_regular(result, &reader, path, scratch)) {
-        if (load_best(result, &reader, segment, with_claims, scratch)) {
+        if (load_image(result, &reader, segment, with_claims)) {
             result->outcome = SLOTMEM_RESTORE_DONE;
         }
         else {

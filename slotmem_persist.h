@@ -91,7 +91,7 @@ void slotmem_restore(slotmem_restore_t *result, slotmem_segment_t *segment,
 typedef struct slotmem_store_t {
     const slotmem_segment_t *segment;
     const char *path;               /**< the persisted file */
-    const apr_uint64_t *configured; /**< NULL: store the in-use marks as they
+    const slotmem_word_t *configured; /**< NULL: store the in-use marks as they
                                          are. Else CLEARINUSE: store none, and
                                          as run-time claims the slots in use
                                          that have no bit here */
@@ -111,7 +111,7 @@ typedef struct slotmem_store_t {
     /* scratch */
     const char *tmp;
     apr_file_t *file;
-    apr_uint64_t *used;             /* the map, as it was first seen */
+    slotmem_word_t *used;           /* the map, as it was first seen */
     apr_size_t slots_done;          /* bytes of the slots passed so far */
     enum { SLOTMEM_STORE_NEW, SLOTMEM_STORE_COMPARES, SLOTMEM_STORE_WRITES }
         pass;

@@ -52,6 +52,7 @@ struct slotmem_store_run_t {
     slotmem_store_t *stores;
     int num;
     int first;                      /* of the batch at work */
+    int end;                        /* the first store after it */
     int next;                       /* the store at work in it */
     int step;                       /* what is done to it: index in steps[] */
     apr_time_t deadline;
@@ -124,7 +125,8 @@ static void emit_digest(writer_t *writer)
 /* One byte a slot: 1 where used has a bit and except (if not NULL) has none;
  * used NULL: all 0. */
 static void emit_marks(writer_t *writer, apr_uint32_t num,
-                       const uint64_t *used, const uint64_t *except)
+                       const slotmem_word_t *used,
+                       const slotmem_word_t *except)
 {
     unsigned char bytes[SLOTMEM_MAP_WORD_BITS];
     apr_uint32_t word;
@@ -132,7 +134,7 @@ static void emit_marks(writer_t *writer, apr_uint32_t num,
     for (word = 0; word < slotmem_map_words(num); word++) {
         apr_uint32_t left = num - word * SLOTMEM_MAP_WORD_BITS;
         apr_uint32_t n = left < sizeof(bytes) ? left : sizeof(bytes);
-        uint64_t bits = used ? used[word] : 0;
+        slotmem_word_t bits = used ? used[word] : 0;
         apr_uint32_t i;
 
         if (except) {
@@ -147,17 +149,13 @@ static void emit_marks(writer_t *writer, apr_uint32_t num,
 
 /* What comes before the slots. The map is taken first, so that what is in use
  * in the file was claimed before its slot was copied. */
-static void emit_head(writer_t *writer, slotmem_store_t *store,
-                      apr_pool_t *scratch)
+static void emit_head(writer_t *writer, slotmem_store_t *store)
 {
     apr_uint32_t num = store->segment->geometry.item_num;
     apr_uint32_t words = slotmem_map_words(num);
     apr_uint32_t head[2] = { num, 0 };
     apr_uint32_t word;
 
-    if (!store->used) {
-        store->used = apr_palloc(scratch, words * sizeof(*store->used));
-    }
     slotmem_map_copy(&store->segment->map, store->used);
     for (word = 0; word < words && !store->configured; word++) {
         head[0] -= (apr_uint32_t)__builtin_popcountll(store->used[word]);
@@ -193,7 +191,7 @@ static int emit_segment(slotmem_store_run_t *run, slotmem_store_t *store)
     writer_t *writer = &run->writer;
 
     if (!store->slots_done) {
-        emit_head(writer, store, run->scratch);
+        emit_head(writer, store);
     }
     while (store->slots_done < segment->layout.slots_len) {
         apr_size_t left = segment->layout.slots_len - store->slots_done;
@@ -278,9 +276,16 @@ static int has_changed(slotmem_store_run_t *run, slotmem_store_t *store)
 static int write_new_file(slotmem_store_run_t *run, slotmem_store_t *store)
 {
     writer_t *writer = &run->writer;
+    apr_uint32_t num = store->segment->geometry.item_num;
 
     if (store->pass == SLOTMEM_STORE_NEW) {
         store->tmp = apr_pstrcat(run->scratch, store->path, ".tmp", NULL);
+        store->used = slotmem_calloc(run->scratch, sizeof(*store->used)
+                                     * slotmem_map_words(num));
+        if (!store->used) {
+            fail(run, store, "find memory", APR_ENOMEM);
+            return 1;
+        }
         if (is_same_file(store, run->scratch)) {
             store->pass = SLOTMEM_STORE_COMPARES;
         }
@@ -450,42 +455,49 @@ static int (*const steps[])(slotmem_store_run_t *, slotmem_store_t *) = {
 };
 #define STEPS ((int)(sizeof(steps) / sizeof(*steps)))
 
-slotmem_store_run_t *slotmem_store_begin(slotmem_store_t *stores, int num,
-                                         apr_pool_t *pool)
+static void reset(slotmem_store_t *store)
 {
-    slotmem_store_run_t *run = apr_pcalloc(pool, sizeof(*run));
-    int i;
+    store->status = APR_SUCCESS;
+    store->step = NULL;
+    store->unchanged = 0;
+    store->aside = NULL;
+    store->aside_replaced = 0;
+    store->tmp = NULL;
+    store->file = NULL;
+    store->used = NULL;
+    store->slots_done = 0;
+    store->pass = SLOTMEM_STORE_NEW;
+}
 
-    for (i = 0; i < num; i++) {
-        stores[i].status = APR_SUCCESS;
-        stores[i].step = NULL;
-        stores[i].unchanged = 0;
-        stores[i].aside = NULL;
-        stores[i].aside_replaced = 0;
-        stores[i].tmp = NULL;
-        stores[i].file = NULL;
-        stores[i].used = NULL;
-        stores[i].slots_done = 0;
-        stores[i].pass = SLOTMEM_STORE_NEW;
+/* Was there no file descriptor for the store at work, while others of its
+ * batch have theirs open? Then the batch ends before it, and it begins the
+ * next one. */
+static int ends_batch(slotmem_store_run_t *run, slotmem_store_t *store)
+{
+    if (!store->step || run->next == run->first
+        || !(APR_STATUS_IS_EMFILE(store->status)
+             || APR_STATUS_IS_ENFILE(store->status))) {
+        return 0;
     }
-    run->stores = stores;
-    run->num = num;
-    run->pool = pool;
-    run->writer.buffer = apr_palloc(pool, CHUNK);
-    apr_pool_create(&run->scratch, pool);
-    return run;
+    run->end = run->next;
+    reset(store);
+    return 1;
 }
 
 /* Returns 0 when it is late: the store at work goes on, or the next begins. */
-static int continue_batch(slotmem_store_run_t *run, int end)
+static int continue_batch(slotmem_store_run_t *run)
 {
     for (; run->step < STEPS; run->step++, run->next = run->first) {
-        while (run->next < end) {
+        while (run->next < run->end) {
             slotmem_store_t *store = &run->stores[run->next];
 
-            if (!store->step && !store->unchanged
-                && !steps[run->step](run, store)) {
-                return 0;
+            if (!store->step && !store->unchanged) {
+                if (!steps[run->step](run, store)) {
+                    return 0;
+                }
+                if (run->step == 0 && ends_batch(run, store)) {
+                    break;
+                }
             }
             run->next++;
             if (is_late(run)) {
@@ -496,19 +508,41 @@ static int continue_batch(slotmem_store_run_t *run, int end)
     return 1;
 }
 
+static void begin_batch(slotmem_store_run_t *run, int first)
+{
+    run->first = first;
+    run->next = first;
+    run->end = run->num - first < BATCH ? run->num : first + BATCH;
+    run->step = 0;
+    apr_pool_clear(run->scratch);
+}
+
+slotmem_store_run_t *slotmem_store_begin(slotmem_store_t *stores, int num,
+                                         apr_pool_t *pool)
+{
+    slotmem_store_run_t *run = apr_pcalloc(pool, sizeof(*run));
+    int i;
+
+    for (i = 0; i < num; i++) {
+        reset(&stores[i]);
+    }
+    run->stores = stores;
+    run->num = num;
+    run->pool = pool;
+    run->writer.buffer = apr_palloc(pool, CHUNK);
+    apr_pool_create(&run->scratch, pool);
+    begin_batch(run, 0);
+    return run;
+}
+
 int slotmem_store_continue(slotmem_store_run_t *run, apr_time_t deadline)
 {
     run->deadline = deadline;
     while (run->first < run->num) {
-        int end = run->num - run->first < BATCH ? run->num
-                                                : run->first + BATCH;
-
-        if (!continue_batch(run, end)) {
+        if (!continue_batch(run)) {
             return 0;
         }
-        run->first = run->next = end;
-        run->step = 0;
-        apr_pool_clear(run->scratch);
+        begin_batch(run, run->end);
     }
     flush_directories(run->stores, run->num, run->scratch);
     return 1;
@@ -518,7 +552,7 @@ void slotmem_store_abandon(slotmem_store_run_t *run)
 {
     int i;
 
-    for (i = run->first; i < run->num && i < run->first + BATCH; i++) {
+    for (i = run->first; i < run->end; i++) {
         slotmem_store_t *store = &run->stores[i];
 
         if (store->tmp && !store->step && !store->unchanged) {
