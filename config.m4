@@ -20,6 +20,9 @@ mod_slotmem_shm.lo dnl
 slotmem_map.lo dnl
 slotmem_segment.lo dnl
 slotmem_persist.lo dnl
+slotmem_store.lo dnl
+slotmem_lock.lo dnl
+slotmem_keeper.lo dnl
 "
 
 APACHE_MODULE(slotmem_shm, slots of shared memory for other modules, $slotmem_shm_objects, , most)

@@ -14,7 +14,7 @@
 /*
  * mod_slotmem_shm.c: slots in shared memory for other modules, which survive
  * restarts in a file. The provider's functions, names to instances, and the
- * hooks; slotmem_segment.h has the memory, slotmem_persist.h the file,
+ * hooks; slotmem_segment.h has the memory, slotmem_keeper.h the files,
  * slotmem_map.h the in-use marks. The contract is docs/contract.md.
  *
  * Lifecycle. pre_config starts each configuration pass with no instance. create
@@ -23,7 +23,8 @@
  * cleared, at a restart or stop, one cleanup stores what is persisted and
  * then gives the memory up. It was registered first, so the consumers' own
  * cleanups have run by then. Only the process that ran post_config acts on it,
- * and only a generation that reached the MPM stores.
+ * and only a generation that reached the MPM stores. In between, the monitor
+ * hook stores what has changed.
  *
  * A child that creates a new name at run time makes named shared memory
  * in a pool of the child's own; its siblings attach it by that name. None of
@@ -44,7 +45,8 @@
 #include <unistd.h>
 
 #include "apr_hash.h"
-#include "apr_lib.h"
+#include "apr_general.h"
+#include "apr_global_mutex.h"
 #include "apr_strings.h"
 
 #include "httpd.h"
@@ -52,8 +54,9 @@
 #include "http_core.h"
 #include "http_log.h"
 #include "http_main.h"
-#include "util_mutex.h"
 #include "ap_mpm.h"
+#include "mpm_common.h"
+#include "scoreboard.h"
 #include "ap_provider.h"
 #include "ap_slotmem.h"
 
@@ -62,28 +65,25 @@
 #endif
 
 #include "mod_slotmem_shm.h"
-#include "slotmem_persist.h"
+#include "slotmem_keeper.h"
 
 extern module AP_MODULE_DECLARE_DATA slotmem_shm_module;
 APLOG_USE_MODULE(slotmem_shm);
 
-/* The mutex for segments that are created at run time. */
-#define RUNTIME_MUTEX "slotmem-shm"
+/* Default of SlotmemCheckpointInterval, in seconds. */
+#define CHECKPOINT_INTERVAL 30
 
 /* Process-local: the API's handle. Its mapping is shared, itself never. */
 struct ap_slotmem_instance_t {
     slotmem_segment_t segment;
     const char *name;           /* as created, or NULL: anonymous */
     pid_t creator;
-    const char *file;           /* the persisted file, or NULL: no store */
-    apr_uint64_t *configured;   /* PERSIST and CLEARINUSE only: a bit for each
+    const char *shm_name;       /* if made or attached at run time */
+    slotmem_word_t *configured; /* PERSIST and CLEARINUSE only: a bit for each
                                    slot that was claimed in configuration. A
                                    slot in use without one is claimed at run
                                    time. Written in the parent alone. */
-    int file_refused;           /* the first store sets the file aside */
-    int file_unread;            /* the file must not be replaced */
-    apr_status_t failed_status; /* the last failed store that was logged: */
-    const char *failed_step;    /* ... or NULL */
+    slotmem_kept_t kept;        /* if PERSIST; used in the parent alone */
 };
 
 /* Shared memory, anonymous, one for a generation. */
@@ -100,12 +100,16 @@ typedef struct runtime_shared_t {
 static struct {
     apr_pool_t *pool;               /* no parent; NULL before pre_config */
     apr_hash_t *instances;          /* by key, see key_of() */
-    apr_array_header_t *persisted;  /* of ap_slotmem_instance_t * */
-    const char *prefix;             /* of the files of relative names */
+    const char *runtime_prefix;     /* of relative names in DefaultRuntimeDir */
+    const char *prefix;             /* of relative names */
     apr_size_t prefix_len;
+    apr_interval_time_t checkpoint; /* SlotmemCheckpointInterval */
     pid_t parent;                   /* that ran post_config, or 0 */
-    int reached_mpm;                /* 1: this generation may store */
     apr_global_mutex_t *mutex;      /* or NULL: nothing at run time */
+    union {
+        unsigned char bytes[SLOTMEM_SECRET_LEN];
+        apr_uint64_t numbers[SLOTMEM_SECRET_LEN / 8];
+    } secret;                       /* of the generation's run-time names */
     runtime_shared_t *shared;       /* or NULL: nothing at run time */
 } state;
 
@@ -126,9 +130,15 @@ static int is_anonymous(const char *name)
 #define NAME_PREFIX "slotmem-shm-"
 #define NAME_SUFFIX ".shm"
 
-/* The key of a name: the same for all names of the same persisted file. That
- * of an absolute name is the name, unless a relative one has that file; then,
- * and for relative names, it is the relative name. Points into name. */
+static void set_prefix(const char *prefix)
+{
+    state.prefix = prefix;
+    state.prefix_len = strlen(prefix);
+}
+
+/* The key of a name. That of an absolute name is the name, unless a relative
+ * one has that file; then, and for relative names, it is the relative name.
+ * Points into name. */
 static const char *key_of(const char *name, apr_ssize_t *len)
 {
     apr_size_t suffix = strlen(NAME_SUFFIX);
@@ -172,7 +182,7 @@ static void warn_when_full(ap_slotmem_instance_t *inst)
                  "segment %s: the last of its %u slots is taken; for room, "
                  "raise the number of slots (BalancerGrowth or growth=), or "
                  "stop the server and remove %s", inst->name,
-                 inst->segment.geometry.item_num, inst->file);
+                 inst->segment.geometry.item_num, inst->kept.path);
 }
 
 /* A slot of a segment that is stored without its marks was claimed, anew or
@@ -224,12 +234,12 @@ static const char *shown(const char *name)
 }
 
 /* The one constructor: a segment that is new or, with attach, a sibling's.
- * pool: for the handle and the memory. */
+ * pool: for the handle and the memory */
 static apr_status_t make_instance(ap_slotmem_instance_t **inst,
                                   const char *name,
                                   const slotmem_geometry_t *geometry,
-                                  const char *shm_name, int attach,
-                                  apr_pool_t *pool)
+                                  const slotmem_shm_name_t *shm_name,
+                                  int attach, apr_pool_t *pool)
 {
     ap_slotmem_instance_t *made = apr_pcalloc(pool, sizeof(*made));
     apr_status_t rv;
@@ -244,6 +254,9 @@ static apr_status_t make_instance(ap_slotmem_instance_t **inst,
     }
     if (!is_anonymous(name)) {
         made->name = apr_pstrdup(pool, name);
+    }
+    if (shm_name) {
+        made->shm_name = apr_pstrdup(pool, shm_name->name);
     }
     *inst = made;
     return APR_SUCCESS;
@@ -285,7 +298,7 @@ static apr_status_t check_reuse(const ap_slotmem_instance_t *inst,
                      "segment %s exists with %u slots of %" APR_SIZE_T_FMT
                      " bytes; who asks for %u slots of %" APR_SIZE_T_FMT
                      " bytes gets those: are there two names that differ "
-                     "only in a few signs?", inst->name, has->item_num,
+                     "only in a few characters?", inst->name, has->item_num,
                      has->item_size, asked->item_num, asked->item_size);
     }
     return APR_SUCCESS;
@@ -299,149 +312,32 @@ static ap_slotmem_instance_t *find(apr_hash_t *instances, const char *name)
     return apr_hash_get(instances, key, len);
 }
 
-/* ---- persisted files ---- */
-
-static void restore(ap_slotmem_instance_t *inst)
-{
-    slotmem_restore_t result;
-
-    slotmem_restore(&result, &inst->segment, inst->configured != NULL,
-                    inst->file, state.pool);
-    switch (result.outcome) {
-    case SLOTMEM_RESTORE_NO_FILE:
-        break;
-    case SLOTMEM_RESTORE_DONE:
-        ap_log_error(APLOG_MARK, APLOG_INFO, 0, ap_server_conf,
-                     "segment %s: restored %u of %u slots from %s, %u of them "
-                     "claimed at run time", inst->name, result.item_num,
-                     inst->segment.geometry.item_num, inst->file,
-                     result.claims);
-        break;
-    case SLOTMEM_RESTORE_REFUSED:
-        inst->file_refused = 1;
-        ap_log_error(APLOG_MARK, APLOG_ERR, result.status, ap_server_conf,
-                     "segment %s starts empty: %s was not restored: %s; the "
-                     "first store will keep it as %s.bad-N", inst->name,
-                     inst->file, result.why, inst->file);
-        break;
-    case SLOTMEM_RESTORE_UNREAD:
-        inst->file_unread = 1;
-        ap_log_error(APLOG_MARK, APLOG_ERR, result.status, ap_server_conf,
-                     "segment %s starts empty: %s was not restored: %s; the "
-                     "file stays as it is, and the segment is not stored "
-                     "before the next restart", inst->name, inst->file,
-                     result.why);
-        break;
-    }
-}
-
-static int same_failure(const slotmem_store_t *a, const slotmem_store_t *b)
-{
-    return a->step && b->step && a->status == b->status
-           && strcmp(a->step, b->step) == 0;
-}
-
-/* Is this failure the one that the instance has logged already? Notes it. */
-static int is_old_failure(ap_slotmem_instance_t *inst,
-                          const slotmem_store_t *store)
-{
-    int old = inst->failed_step && store->step
-              && inst->failed_status == store->status
-              && strcmp(inst->failed_step, store->step) == 0;
-
-    inst->failed_step = store->step;
-    inst->failed_status = store->status;
-    return old;
-}
-
-/* One line for each file that went aside, one for each reason to fail. */
-static void log_stores(ap_slotmem_instance_t **insts,
-                       const slotmem_store_t *stores, int num,
-                       apr_pool_t *pool)
-{
-    char *silent = apr_pcalloc(pool, (apr_size_t)num + 1);
-    int i, j;
-
-    for (i = 0; i < num; i++) {
-        if (stores[i].aside) {
-            ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
-                         "segment %s: the refused file %s is kept as %s%s",
-                         insts[i]->name, stores[i].path, stores[i].aside,
-                         stores[i].aside_replaced
-                         ? ", in place of the oldest one kept" : "");
-        }
-        silent[i] = (char)is_old_failure(insts[i], &stores[i]);
-    }
-    for (i = 0; i < num; i++) {
-        int more = 0;
-
-        if (!stores[i].step || silent[i]) {
-            continue;
-        }
-        for (j = i + 1; j < num; j++) {
-            if (!silent[j] && same_failure(&stores[i], &stores[j])) {
-                silent[j] = 1;
-                more++;
-            }
-        }
-        ap_log_error(APLOG_MARK, APLOG_ERR, stores[i].status, ap_server_conf,
-                     "segment %s: cannot store %s: cannot %s%s",
-                     insts[i]->name, stores[i].path, stores[i].step,
-                     more ? apr_psprintf(pool, " (the same for %d more)", more)
-                          : "");
-    }
-}
-
-/* Store all that is persisted. Live memory is only read. */
-static void store_all(void)
-{
-    ap_slotmem_instance_t **insts;
-    slotmem_store_t *stores;
-    apr_pool_t *scratch;
-    int num = 0;
-    int i;
-
-    apr_pool_create(&scratch, state.pool);
-    insts = apr_pcalloc(scratch, ((apr_size_t)state.persisted->nelts + 1)
-                                 * sizeof(*insts));
-    stores = apr_pcalloc(scratch, ((apr_size_t)state.persisted->nelts + 1)
-                                  * sizeof(*stores));
-    for (i = 0; i < state.persisted->nelts; i++) {
-        ap_slotmem_instance_t *inst =
-            APR_ARRAY_IDX(state.persisted, i, ap_slotmem_instance_t *);
-
-        if (inst->file_unread) {
-            continue;
-        }
-        insts[num] = inst;
-        stores[num].segment = &inst->segment;
-        stores[num].path = inst->file;
-        stores[num].configured = inst->configured;
-        stores[num].set_aside = inst->file_refused;
-        num++;
-    }
-    slotmem_store(stores, num, scratch);
-    for (i = 0; i < num; i++) {
-        insts[i]->file_refused = stores[i].set_aside;
-    }
-    log_stores(insts, stores, num, scratch);
-    apr_pool_destroy(scratch);
-}
-
 /* ---- create and attach: before the MPM runs ---- */
 
-static void make_persistent(ap_slotmem_instance_t *inst)
+static apr_status_t make_persistent(ap_slotmem_instance_t *inst)
 {
     const slotmem_geometry_t *geometry = &inst->segment.geometry;
 
-    inst->file = apr_pstrcat(state.pool, path_of(inst->name, state.pool),
-                             SLOTMEM_FILE_SUFFIX, NULL);
     if (geometry->type & AP_SLOTMEM_TYPE_CLEARINUSE) {
-        inst->configured = apr_pcalloc(state.pool, sizeof(*inst->configured)
+        inst->configured =
+            slotmem_calloc(state.pool, sizeof(*inst->configured)
                                        * slotmem_map_words(geometry->item_num));
+        if (!inst->configured) {
+            return APR_ENOMEM;
+        }
     }
-    restore(inst);
-    APR_ARRAY_PUSH(state.persisted, ap_slotmem_instance_t *) = inst;
+    inst->kept.segment = &inst->segment;
+    inst->kept.name = inst->name;
+    inst->kept.configured = inst->configured;
+    inst->kept.path = apr_pstrcat(state.pool, path_of(inst->name, state.pool),
+                                  SLOTMEM_FILE_SUFFIX, NULL);
+    if (*inst->name != '/' && strcmp(state.prefix, state.runtime_prefix) != 0) {
+        inst->kept.fallback = apr_pstrcat(state.pool, state.runtime_prefix,
+                                          inst->name, NAME_SUFFIX,
+                                          SLOTMEM_FILE_SUFFIX, NULL);
+    }
+    slotmem_keeper_add(&inst->kept);
+    return APR_SUCCESS;
 }
 
 static apr_status_t create_configured(ap_slotmem_instance_t **inst,
@@ -452,15 +348,16 @@ static apr_status_t create_configured(ap_slotmem_instance_t **inst,
     apr_status_t rv = make_instance(&made, name, geometry, NULL, 0,
                                     state.pool);
 
+    if (rv == APR_SUCCESS && made->name
+        && (geometry->type & AP_SLOTMEM_TYPE_PERSIST)) {
+        rv = make_persistent(made);
+    }
     if (rv != APR_SUCCESS) {
         log_not_created(rv, name, geometry);
         return rv;
     }
     if (made->name) {
         remember(state.instances, made);
-        if (geometry->type & AP_SLOTMEM_TYPE_PERSIST) {
-            make_persistent(made);
-        }
     }
     *inst = made;
     return APR_SUCCESS;
@@ -474,12 +371,18 @@ static apr_status_t lock_runtime(void)
                                        : APR_ENOSHMAVAIL;
 }
 
-/* No other server, and no other generation, comes upon the same name. */
-static const char *shm_name_of(const char *name, apr_pool_t *pool)
+/* What siblings call the memory of a name: differs between servers and between
+ * generations. The secret keeps others from making it first. */
+static slotmem_shm_name_t shm_name_of(const char *name, apr_pool_t *pool)
 {
-    return apr_psprintf(pool, "%s.%" APR_PID_T_FMT ".%d",
-                        path_of(name, pool), state.parent,
-                        ap_state_query(AP_SQ_CONFIG_GEN));
+    slotmem_shm_name_t shm_name;
+
+    shm_name.name = apr_psprintf(pool, "%s.%" APR_UINT64_T_HEX_FMT "%"
+                                 APR_UINT64_T_HEX_FMT, path_of(name, pool),
+                                 state.secret.numbers[0],
+                                 state.secret.numbers[1]);
+    shm_name.secret = state.secret.bytes;
+    return shm_name;
 }
 
 static int is_gone(pid_t pid)
@@ -487,18 +390,19 @@ static int is_gone(pid_t pid)
     return pid <= 0 || (kill(pid, 0) != 0 && errno == ESRCH);
 }
 
-/* Attach what a sibling created, if that sibling lives. Call with the lock.
- * APR_ENOENT: no such name; APR_INCOMPLETE: an orphan has the name. */
+/* Attach what a sibling created, if that sibling lives. Call with the lock. */
 static apr_status_t attach_sibling(ap_slotmem_instance_t **inst,
                                    const char *name)
 {
+    slotmem_shm_name_t shm_name;
     apr_pool_t *pool;
     apr_status_t rv;
 
     apr_pool_create(&pool, runtime.pool);
-    rv = make_instance(inst, name, NULL, shm_name_of(name, pool), 1, pool);
+    shm_name = shm_name_of(name, pool);
+    rv = make_instance(inst, name, NULL, &shm_name, 1, pool);
     if (rv == APR_SUCCESS && is_gone((*inst)->creator)) {
-        rv = APR_INCOMPLETE;
+        rv = APR_ENOENT;
     }
     if (rv != APR_SUCCESS) {
         apr_pool_destroy(pool);
@@ -508,37 +412,62 @@ static apr_status_t attach_sibling(ap_slotmem_instance_t **inst,
     return APR_SUCCESS;
 }
 
-/* An instance of this child's, or a sibling's, by name. Call with the lock. */
+/* An instance of this child's, or a sibling's, by name. One whose creator has
+ * gone is no longer what the name means: it stays mapped for those who have
+ * it, and the name is looked up anew. Call with the lock. */
 static apr_status_t find_at_runtime(ap_slotmem_instance_t **inst,
                                     const char *name)
 {
     *inst = find(runtime.instances, name);
-    return *inst ? APR_SUCCESS : attach_sibling(inst, name);
+    if (*inst && !is_gone((*inst)->creator)) {
+        return APR_SUCCESS;
+    }
+    return attach_sibling(inst, name);
 }
 
-/* Make named memory that siblings can attach, or anonymous memory. Call with
- * the lock. */
+/* Make named memory that siblings can attach, or anonymous memory. Whoever had
+ * the name is gone. Call with the lock. */
 static apr_status_t create_new_at_runtime(ap_slotmem_instance_t **inst,
                                           const char *name,
                                           const slotmem_geometry_t *geometry)
 {
-    const char *shm_name = NULL;
+    slotmem_shm_name_t shm_name;
+    int named = !is_anonymous(name);
     apr_pool_t *pool;
     apr_status_t rv;
 
     apr_pool_create(&pool, runtime.pool);
-    if (!is_anonymous(name)) {
+    if (named) {
         shm_name = shm_name_of(name, pool);
-        apr_shm_remove(shm_name, pool);     /* an orphan's, if any */
+        apr_shm_remove(shm_name.name, pool);
         atomic_store(&state.shared->created, 1);
     }
-    rv = make_instance(inst, name, geometry, shm_name, 0, pool);
+    rv = make_instance(inst, name, geometry, named ? &shm_name : NULL, 0,
+                       pool);
     if (rv != APR_SUCCESS) {
         apr_pool_destroy(pool);
         return rv;
     }
-    if ((*inst)->name) {
+    if (named) {
         remember(runtime.instances, *inst);
+    }
+    return APR_SUCCESS;
+}
+
+/* The child ends: its names go, as APR would do it, but the memory stays until
+ * the process goes, since other cleanups may use it. */
+static apr_status_t remove_names(void *data)
+{
+    apr_hash_index_t *hi;
+
+    (void)data;
+    for (hi = apr_hash_first(runtime.pool, runtime.instances); hi;
+         hi = apr_hash_next(hi)) {
+        ap_slotmem_instance_t *inst = apr_hash_this_val(hi);
+
+        if (inst->creator == getpid()) {
+            apr_shm_remove(inst->shm_name, runtime.pool);
+        }
     }
     return APR_SUCCESS;
 }
@@ -553,8 +482,7 @@ static apr_status_t create_at_runtime(ap_slotmem_instance_t **inst,
 
     if (rv == APR_SUCCESS) {
         if (!is_anonymous(name)) {
-            exists = find_at_runtime(&found, name) == APR_SUCCESS
-                     && !is_gone(found->creator);
+            exists = find_at_runtime(&found, name) == APR_SUCCESS;
         }
         if (!exists) {
             rv = create_new_at_runtime(&found, name, geometry);
@@ -629,7 +557,7 @@ static apr_status_t slotmem_attach(ap_slotmem_instance_t **inst,
         return APR_ENOSHMAVAIL;
     }
     if (is_anonymous(name)) {
-        return APR_ENOENT;
+        return APR_ENOSHMAVAIL;
     }
     found = find(state.instances, name);
     if (!found && runtime.pool) {
@@ -823,6 +751,88 @@ static const ap_slotmem_provider_t provider = {
     slotmem_fgrab
 };
 
+/* ---- directives ---- */
+
+/* Is this folder one that only who runs the server can change? */
+static const char *check_folder(cmd_parms *cmd, const char *path)
+{
+    apr_finfo_t info;
+    apr_status_t rv = apr_stat(&info, path, APR_FINFO_TYPE | APR_FINFO_PROT,
+                               cmd->temp_pool);
+
+    if (rv != APR_SUCCESS && rv != APR_INCOMPLETE) {
+        return apr_psprintf(cmd->pool, "%s: %pm", path, &rv);
+    }
+    if (info.filetype != APR_DIR) {
+        return apr_psprintf(cmd->pool, "%s is not a directory", path);
+    }
+    if (access(path, W_OK | X_OK) != 0) {
+        rv = errno;
+        return apr_psprintf(cmd->pool, "%s is not writable: %pm", path, &rv);
+    }
+    if ((info.protection & (APR_FPROT_WWRITE | APR_FPROT_WSTICKY))
+        == APR_FPROT_WWRITE) {
+        return apr_psprintf(cmd->pool, "%s is writable by everybody, who could "
+                            "put files of their own in it: chmod o-w it", path);
+    }
+    if (info.protection & APR_FPROT_GWRITE) {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, cmd->server,
+                     "%s: %s is writable by its group, who could put files of "
+                     "their own in it", cmd->cmd->name, path);
+    }
+    return NULL;
+}
+
+static const char *set_persist_dir(cmd_parms *cmd, void *config,
+                                   const char *arg)
+{
+    const char *error = ap_check_cmd_context(cmd, GLOBAL_ONLY);
+    const char *path = ap_server_root_relative(cmd->pool, arg);
+
+    (void)config;
+    if (error) {
+        return error;
+    }
+    error = path ? check_folder(cmd, path)
+                 : apr_psprintf(cmd->pool, "%s is no valid path", arg);
+    if (error) {
+        return apr_pstrcat(cmd->pool, cmd->cmd->name, ": ", error, NULL);
+    }
+    set_prefix(ap_make_full_path(state.pool, path, NAME_PREFIX));
+    return NULL;
+}
+
+static const char *set_checkpoint_interval(cmd_parms *cmd, void *config,
+                                           const char *arg)
+{
+    const char *error = ap_check_cmd_context(cmd, GLOBAL_ONLY);
+    apr_int64_t seconds;
+    char *end;
+
+    (void)config;
+    if (error) {
+        return error;
+    }
+    seconds = apr_strtoi64(arg, &end, 10);
+    if (end == arg || *end || seconds < 0 || seconds > APR_INT32_MAX) {
+        return apr_psprintf(cmd->pool, "%s: expected a number of seconds, 0 "
+                            "for no checkpoints, found %s", cmd->cmd->name,
+                            arg);
+    }
+    state.checkpoint = apr_time_from_sec(seconds);
+    return NULL;
+}
+
+static const command_rec slotmem_directives[] = {
+    AP_INIT_TAKE1("SlotmemPersistDir", set_persist_dir, NULL, RSRC_CONF,
+                  "folder of the persisted files of relative names; default: "
+                  "DefaultRuntimeDir"),
+    AP_INIT_TAKE1("SlotmemCheckpointInterval", set_checkpoint_interval, NULL,
+                  RSRC_CONF, "seconds between two checkpoints; 0: none; "
+                  "default: 30"),
+    { NULL }
+};
+
 /* ---- hooks ---- */
 
 /* The generation ends: store it, if it ever ran, and give its memory up. A
@@ -835,9 +845,7 @@ static apr_status_t end_generation(void *data)
     if (state.parent != getpid()) {
         return APR_SUCCESS;
     }
-    if (state.reached_mpm) {
-        store_all();
-    }
+    slotmem_keeper_end();
     memset(&state, 0, sizeof(state));
     apr_pool_destroy(pool);
     return APR_SUCCESS;
@@ -858,19 +866,30 @@ static int slotmem_pre_config(apr_pool_t *pconf, apr_pool_t *plog,
     }
     apr_pool_tag(state.pool, "slotmem_shm");
     state.instances = apr_hash_make(state.pool);
-    state.persisted = apr_array_make(state.pool, 16,
-                                     sizeof(ap_slotmem_instance_t *));
-    state.prefix = ap_runtime_dir_relative(state.pool, NAME_PREFIX);
-    if (!state.prefix) {
+    slotmem_keeper_start(state.pool);
+    state.checkpoint = apr_time_from_sec(CHECKPOINT_INTERVAL);
+    state.runtime_prefix = ap_runtime_dir_relative(state.pool, NAME_PREFIX);
+    if (!state.runtime_prefix) {
         ap_log_error(APLOG_MARK, APLOG_ERR, 0, ap_server_conf,
                      "DefaultRuntimeDir is no valid path");
         return HTTP_INTERNAL_SERVER_ERROR;
     }
-    state.prefix_len = strlen(state.prefix);
+    set_prefix(state.runtime_prefix);
     apr_pool_cleanup_register(pconf, NULL, end_generation,
                               apr_pool_cleanup_null);
-    ap_mutex_register(pconf, RUNTIME_MUTEX, NULL, APR_LOCK_DEFAULT, 0);
     return OK;
+}
+
+/* A mutex that is given up when its holder is killed, which not every kind
+ * that APR has, or that the directive Mutex may choose, is. */
+static apr_status_t create_mutex(apr_pool_t *pconf)
+{
+    apr_status_t rv = apr_global_mutex_create(&state.mutex, NULL,
+                                              APR_LOCK_PROC_PTHREAD, pconf);
+
+    return rv == APR_SUCCESS
+           ? rv : apr_global_mutex_create(&state.mutex, NULL, APR_LOCK_FCNTL,
+                                          pconf);
 }
 
 /* What children need to create segments at run time. Without it the server
@@ -878,19 +897,21 @@ static int slotmem_pre_config(apr_pool_t *pconf, apr_pool_t *plog,
 static void prepare_runtime(apr_pool_t *pconf, server_rec *s)
 {
     apr_shm_t *shm;
-    apr_status_t rv = apr_shm_create(&shm, sizeof(runtime_shared_t), NULL,
-                                     state.pool);
+    apr_status_t rv = apr_generate_random_bytes(state.secret.bytes,
+                                                sizeof(state.secret));
 
     if (rv == APR_SUCCESS) {
+        rv = apr_shm_create(&shm, sizeof(runtime_shared_t), NULL, state.pool);
+    }
+    if (rv == APR_SUCCESS) {
         state.shared = apr_shm_baseaddr_get(shm);
-        rv = ap_global_mutex_create(&state.mutex, NULL, RUNTIME_MUTEX, NULL,
-                                    s, pconf, 0);
+        rv = create_mutex(pconf);
     }
     if (rv != APR_SUCCESS) {
         state.mutex = NULL;
         ap_log_error(APLOG_MARK, APLOG_ERR, rv, s,
-                     "no segment can be created at run time: no shared memory "
-                     "or no mutex %s", RUNTIME_MUTEX);
+                     "no segment can be created at run time: no random bytes, "
+                     "no shared memory or no mutex");
     }
 }
 
@@ -904,31 +925,56 @@ static int slotmem_post_config(apr_pool_t *pconf, apr_pool_t *plog,
     return OK;
 }
 
-/* Runs after every post_config, and not in the first pass: from here on it is
- * this generation's state that counts (B10). */
-static void slotmem_reached_mpm(void)
+/* From here on it is this generation's state that counts (B10). Runs after the
+ * scoreboard was made, the last thing of a first start that can fail. */
+static int slotmem_pre_mpm(apr_pool_t *pool, ap_scoreboard_e type)
 {
-    state.reached_mpm = 1;
+    (void)pool;
+    (void)type;
+    slotmem_keeper_enable();
+    return OK;
+}
+
+/* Runs after every post_config, and not in the first pass. After a restart the
+ * scoreboard is there, and a graceful one has no pre_mpm. */
+static void slotmem_optional_fn_retrieve(void)
+{
+    if (ap_exists_scoreboard_image()) {
+        slotmem_keeper_enable();
+    }
+}
+
+/* In the parent, every ten seconds or so. Its pool is pconf, which grows. */
+static int slotmem_monitor(apr_pool_t *pconf, server_rec *s)
+{
+    (void)pconf;
+    (void)s;
+    slotmem_keeper_checkpoint(state.checkpoint);
+    return OK;
 }
 
 static void slotmem_child_init(apr_pool_t *pchild, server_rec *s)
 {
     apr_status_t rv;
 
-    apr_pool_create(&runtime.pool, pchild);
+    /* No parent, as in pre_config: pchild's subpools go before its cleanups. */
+    if (apr_pool_create_unmanaged_ex(&runtime.pool, apr_pool_abort_get(pchild),
+                                     NULL) != APR_SUCCESS) {
+        state.mutex = NULL;
+        return;
+    }
     apr_pool_tag(runtime.pool, "slotmem_shm_runtime");
     runtime.instances = apr_hash_make(runtime.pool);
+    apr_pool_cleanup_register(pchild, NULL, remove_names,
+                              apr_pool_cleanup_null);
     if (!state.mutex) {
         return;
     }
-    rv = apr_global_mutex_child_init(&state.mutex,
-                                     apr_global_mutex_lockfile(state.mutex),
-                                     pchild);
+    rv = apr_global_mutex_child_init(&state.mutex, NULL, pchild);
     if (rv != APR_SUCCESS) {
         state.mutex = NULL;
         ap_log_error(APLOG_MARK, APLOG_ERR, rv, s,
-                     "this child can create no segment at run time: no mutex "
-                     "%s", RUNTIME_MUTEX);
+                     "this child can create no segment at run time: no mutex");
     }
 }
 
@@ -943,8 +989,10 @@ static void slotmem_register_hooks(apr_pool_t *pool)
     ap_hook_pre_config(slotmem_pre_config, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_post_config(slotmem_post_config, NULL, NULL,
                         APR_HOOK_REALLY_FIRST);
-    ap_hook_optional_fn_retrieve(slotmem_reached_mpm, NULL, NULL,
+    ap_hook_optional_fn_retrieve(slotmem_optional_fn_retrieve, NULL, NULL,
                                  APR_HOOK_REALLY_LAST);
+    ap_hook_pre_mpm(slotmem_pre_mpm, NULL, NULL, APR_HOOK_REALLY_LAST);
+    ap_hook_monitor(slotmem_monitor, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(slotmem_child_init, NULL, NULL, APR_HOOK_REALLY_FIRST);
 }
 
@@ -954,7 +1002,7 @@ module AP_MODULE_DECLARE_DATA slotmem_shm_module = {
     NULL,
     NULL,                       /* per-server config: none */
     NULL,
-    NULL,                       /* directives: none */
+    slotmem_directives,
     slotmem_register_hooks,
 #ifdef AP_MODULE_FLAG_NONE
     AP_MODULE_FLAG_NONE

@@ -31,22 +31,24 @@
 
 #define NO_BIT UINT32_MAX       /* num is at most UINT32_MAX: never a slot */
 
-/* The bits of a word that belong to the level; the last word may have fewer
- * than 64. */
-static inline uint64_t valid_bits(uint32_t bits, uint32_t word)
+#define ALL_BITS ((slotmem_word_t)-1)
+
+/* The bits of a word that belong to the level; the last word may have some
+ * that do not. */
+static inline slotmem_word_t valid_bits(uint32_t bits, uint32_t word)
 {
     uint32_t left = bits - word * SLOTMEM_MAP_WORD_BITS;
 
-    return left >= SLOTMEM_MAP_WORD_BITS ? UINT64_MAX
-                                         : (UINT64_C(1) << left) - 1;
+    return left >= SLOTMEM_MAP_WORD_BITS ? ALL_BITS
+                                         : ((slotmem_word_t)1 << left) - 1;
 }
 
-static inline uint64_t bit_of(uint32_t id)
+static inline slotmem_word_t bit_of(uint32_t id)
 {
-    return UINT64_C(1) << (id % SLOTMEM_MAP_WORD_BITS);
+    return (slotmem_word_t)1 << (id % SLOTMEM_MAP_WORD_BITS);
 }
 
-static inline uint32_t lowest_bit(uint64_t word)
+static inline uint32_t lowest_bit(slotmem_word_t word)
 {
     return (uint32_t)__builtin_ctzll(word);
 }
@@ -61,12 +63,12 @@ size_t slotmem_map_size(uint32_t num)
     for (k = 0; k < map.levels; k++) {
         words += slotmem_map_words(map.bits[k]);
     }
-    return words * sizeof(uint64_t);
+    return words * sizeof(slotmem_word_t);
 }
 
 void slotmem_map_view(slotmem_map_t *map, void *memory, uint32_t num)
 {
-    _Atomic uint64_t *next = memory;
+    _Atomic slotmem_word_t *next = memory;
     uint32_t bits = num;
 
     *map = (slotmem_map_t){ .num = num };
@@ -91,7 +93,7 @@ static uint32_t first_zero(const slotmem_map_t *map, uint32_t level,
     uint32_t word;
 
     for (word = first; word < end; word++) {
-        uint64_t zeros = ~atomic_load_explicit(&map->level[level][word],
+        slotmem_word_t zeros = ~atomic_load_explicit(&map->level[level][word],
                                                memory_order_relaxed)
                          & valid_bits(map->bits[level], word);
 
@@ -107,7 +109,7 @@ static uint32_t first_zero(const slotmem_map_t *map, uint32_t level,
 static void mark_free(slotmem_map_t *map, uint32_t level, uint32_t word)
 {
     for (; level + 1 < map->levels; level++) {
-        _Atomic uint64_t *hints =
+        _Atomic slotmem_word_t *hints =
             &map->level[level + 1][word / SLOTMEM_MAP_WORD_BITS];
 
         if (atomic_load(hints) & bit_of(word)) {
@@ -124,8 +126,8 @@ static void mark_full(slotmem_map_t *map, uint32_t level, uint32_t word)
 {
     for (; level + 1 < map->levels; level++) {
         uint32_t up = word / SLOTMEM_MAP_WORD_BITS;
-        uint64_t valid = valid_bits(map->bits[level], word);
-        uint64_t hints = atomic_fetch_or(&map->level[level + 1][up],
+        slotmem_word_t valid = valid_bits(map->bits[level], word);
+        slotmem_word_t hints = atomic_fetch_or(&map->level[level + 1][up],
                                          bit_of(word)) | bit_of(word);
 
         if ((atomic_load(&map->level[level][word]) & valid) != valid) {
@@ -143,8 +145,8 @@ static void mark_full(slotmem_map_t *map, uint32_t level, uint32_t word)
 int slotmem_map_set(slotmem_map_t *map, uint32_t id)
 {
     uint32_t word = id / SLOTMEM_MAP_WORD_BITS;
-    uint64_t valid = valid_bits(map->num, word);
-    uint64_t before;
+    slotmem_word_t valid = valid_bits(map->num, word);
+    slotmem_word_t before;
 
     if (slotmem_map_test(map, id)) {
         return 0;
@@ -163,7 +165,7 @@ int slotmem_map_set(slotmem_map_t *map, uint32_t id)
 int slotmem_map_clear(slotmem_map_t *map, uint32_t id)
 {
     uint32_t word = id / SLOTMEM_MAP_WORD_BITS;
-    uint64_t before;
+    slotmem_word_t before;
 
     if (!slotmem_map_test(map, id)) {
         return 0;
@@ -233,7 +235,7 @@ static inline uint32_t count_used(const slotmem_map_t *map)
     uint32_t word;
 
     for (word = 0; word < words; word++) {
-        uint64_t bits = atomic_load_explicit(&map->level[0][word],
+        slotmem_word_t bits = atomic_load_explicit(&map->level[0][word],
                                              memory_order_relaxed);
 
         if (word + 1 == words) {
@@ -267,11 +269,11 @@ uint32_t slotmem_map_next(const slotmem_map_t *map, uint32_t from)
 {
     uint32_t words = slotmem_map_words(map->num);
     uint32_t word = from / SLOTMEM_MAP_WORD_BITS;
-    uint64_t mask = UINT64_MAX << (from % SLOTMEM_MAP_WORD_BITS);
+    slotmem_word_t mask = ALL_BITS << (from % SLOTMEM_MAP_WORD_BITS);
 
-    for (; word < words; word++, mask = UINT64_MAX) {
+    for (; word < words; word++, mask = ALL_BITS) {
         /* Acquire: the slot's data is read next; pairs with the claim. */
-        uint64_t bits = atomic_load_explicit(&map->level[0][word],
+        slotmem_word_t bits = atomic_load_explicit(&map->level[0][word],
                                              memory_order_acquire)
                         & mask & valid_bits(map->num, word);
 
@@ -282,7 +284,7 @@ uint32_t slotmem_map_next(const slotmem_map_t *map, uint32_t from)
     return map->num;
 }
 
-void slotmem_map_copy(const slotmem_map_t *map, uint64_t *words)
+void slotmem_map_copy(const slotmem_map_t *map, slotmem_word_t *words)
 {
     uint32_t n = slotmem_map_words(map->num);
     uint32_t word;

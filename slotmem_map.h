@@ -14,10 +14,11 @@
 /*
  * slotmem_map.h: the in-use map of a segment, one bit a slot.
  *
- * A bitmap in shared memory, in words of 64 bits, with summary levels above
- * it when it has more than SLOTMEM_MAP_PLAIN_WORDS words: bit w of level k+1
- * says that word w of level k was seen full. The bits of level 0 are the
- * only truth; a summary bit is a hint that saves looking at a full word.
+ * A bitmap in shared memory, in words of 64 bits (of 32 on machines without
+ * atomic operations on 64), with summary levels above it when
+ * it has more than SLOTMEM_MAP_PLAIN_WORDS words: bit w of level k+1 says that
+ * word w of level k was seen full. The bits of level 0 are the only truth; a
+ * summary bit is a hint that saves looking at a full word.
  *
  *     level 0   N bits, one a slot           ceil(N / 64) words
  *     level 1   one bit a word of level 0    ceil(words / 64) words
@@ -29,10 +30,11 @@
  * A crash: each claim and each release is one atomic operation on one word of
  * level 0, so a process that is killed has done it or has not. A hint that
  * says "full" too late or not at all costs a look at that word. For a hint
- * that says "full" of a word with a free slot to stay, a releaser must die
- * between two adjacent operations and a grab fill the word in that same
- * moment; then grabs pass the slot by until another release in the word, or
- * until all else is full: "full" is said only after a look at all of level 0.
+ * that says "full" of a word with a free slot to stay, a process must die
+ * between two adjacent operations while another one claims or releases in
+ * that word in the same moment; then grabs pass the slot by until the next
+ * release in the word, or until all else is full: "full" is said only after a
+ * look at all of level 0.
  *
  * Concurrency: every function may be called by any thread of any process
  * that maps the memory, with no lock. Geometry comes from the caller's private
@@ -46,27 +48,34 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#if ATOMIC_LLONG_LOCK_FREE != 2
-#error "the in-use map needs atomic operations on 64 bits without a lock"
+/** A word of the map: 64 bits where atomic operations on them take no lock,
+ *  so that they are right between processes; else 32. */
+#if ATOMIC_LLONG_LOCK_FREE == 2
+typedef uint64_t slotmem_word_t;
+#define SLOTMEM_MAP_WORD_BITS 64u
+#elif ATOMIC_INT_LOCK_FREE == 2
+typedef uint32_t slotmem_word_t;
+#define SLOTMEM_MAP_WORD_BITS 32u
+#else
+#error "the in-use map needs atomic operations that take no lock"
 #endif
 
 #if defined(__GNUC__)
 #pragma GCC visibility push(hidden)
 #endif
 
-#define SLOTMEM_MAP_WORD_BITS   64u
 /** Up to this many words a level is scanned word by word: the upkeep of a
  *  summary costs more atomic operations than it saves. */
 #define SLOTMEM_MAP_PLAIN_WORDS 16u
 /** Levels that UINT32_MAX slots need. */
-#define SLOTMEM_MAP_LEVELS      5
+#define SLOTMEM_MAP_LEVELS      6
 
 /** Process-local: one process's view of a map in shared memory. */
 typedef struct slotmem_map_t {
     uint32_t num;                       /**< number of slots */
     uint32_t levels;                    /**< 1 to SLOTMEM_MAP_LEVELS */
     uint32_t bits[SLOTMEM_MAP_LEVELS];  /**< bits of each level */
-    _Atomic uint64_t *level[SLOTMEM_MAP_LEVELS];
+    _Atomic slotmem_word_t *level[SLOTMEM_MAP_LEVELS];
 } slotmem_map_t;
 
 /** Number of words that hold @a bits bits. */
@@ -81,7 +90,7 @@ size_t slotmem_map_size(uint32_t num);
 /**
  * Fill in the view of a map.
  * @param map the view, process-local
- * @param memory slotmem_map_size(num) bytes, aligned to 8; not touched
+ * @param memory slotmem_map_size(num) bytes, aligned for words; not touched
  * @param num number of slots, from the caller's private geometry
  */
 void slotmem_map_view(slotmem_map_t *map, void *memory, uint32_t num);
@@ -94,7 +103,7 @@ void slotmem_map_view(slotmem_map_t *map, void *memory, uint32_t num);
  */
 static inline int slotmem_map_test(const slotmem_map_t *map, uint32_t id)
 {
-    uint64_t word = atomic_load_explicit(
+    slotmem_word_t word = atomic_load_explicit(
         &map->level[0][id / SLOTMEM_MAP_WORD_BITS], memory_order_acquire);
 
     return (int)(word >> (id % SLOTMEM_MAP_WORD_BITS)) & 1;
@@ -135,20 +144,20 @@ uint32_t slotmem_map_next(const slotmem_map_t *map, uint32_t from);
  * Copy level 0 to private memory; bits past the last slot come out as 0.
  * @param words slotmem_map_words(map->num) words
  */
-void slotmem_map_copy(const slotmem_map_t *map, uint64_t *words);
+void slotmem_map_copy(const slotmem_map_t *map, slotmem_word_t *words);
 
 /** @return bit @a id of private words, 1 or 0 */
-static inline int slotmem_bit_test(const uint64_t *words, uint32_t id)
+static inline int slotmem_bit_test(const slotmem_word_t *words, uint32_t id)
 {
     return (int)(words[id / SLOTMEM_MAP_WORD_BITS]
                  >> (id % SLOTMEM_MAP_WORD_BITS)) & 1;
 }
 
 /** Set bit @a id of private words. */
-static inline void slotmem_bit_set(uint64_t *words, uint32_t id)
+static inline void slotmem_bit_set(slotmem_word_t *words, uint32_t id)
 {
     words[id / SLOTMEM_MAP_WORD_BITS] |=
-        UINT64_C(1) << (id % SLOTMEM_MAP_WORD_BITS);
+        (slotmem_word_t)1 << (id % SLOTMEM_MAP_WORD_BITS);
 }
 
 #if defined(__GNUC__)

@@ -12,41 +12,37 @@
  */
 
 /*
- * slotmem_persist.c: the persisted file of a segment. What a crash leaves and
- * who may call what stands in slotmem_persist.h, the layout of the file in
- * mod_slotmem_shm.h.
+ * slotmem_persist.c: verify the persisted file of a segment, and restore it;
+ * slotmem_store.c writes it. What a crash leaves and who may call what stands
+ * in slotmem_persist.h, the layout of the file in mod_slotmem_shm.h.
  *
  * Which files are restored. A file is an image of n slots when it is long
  * enough, the description at the offset that n gives names the size, number
  * and type, and the MD5 there fits all bytes before it. What comes after it is
  * ours (the run-time claims) or left over (the distributed module stores in
- * place and does not truncate). The image of the number asked for is tried
- * first, then, in one pass, all smaller ones; the largest that verifies is
- * restored, and its slots are the first of a segment that has grown.
+ * place and does not truncate). A file that is as a whole an image of the
+ * number asked for is restored; one of more slots is refused, also when bytes
+ * in its slots look like an image of fewer. In any other, one pass finds the
+ * largest image of up to the number asked for; it fills the first slots.
  *
- * Digests are computed over the bytes that were read or will be written, in
- * private memory or in a segment that nobody else has, never over live slots.
+ * Digests are computed over the bytes that were read, in private memory or in
+ * a segment that nobody else has yet.
  */
 
 #include <errno.h>
 #include <string.h>
 
-#include "apr_hash.h"
 #include "apr_md5.h"
 #include "apr_strings.h"
 
-#include "mod_slotmem_shm.h"
 #include "slotmem_persist.h"
 
-/* Bytes copied, checksummed and written, or read, at a time. */
-#define CHUNK ((apr_size_t)65536)
-/* Files that are open at the same time during a store. */
-#define BATCH 64
+#define CHUNK SLOTMEM_CHUNK
 
 _Static_assert(APR_MD5_DIGESTSIZE == SLOTMEM_FILE_DIGEST,
                "the persisted file has an MD5 where APR-util has one");
 
-static slotmem_description_t describe(const slotmem_geometry_t *geometry)
+slotmem_description_t slotmem_describe(const slotmem_geometry_t *geometry)
 {
     slotmem_description_t description;
 
@@ -56,8 +52,6 @@ static slotmem_description_t describe(const slotmem_geometry_t *geometry)
     description.type = geometry->type;
     return description;
 }
-
-/* ---- restore ---- */
 
 /* Process-local: a file that is being verified, read through a window. */
 typedef struct reader_t {
@@ -110,10 +104,9 @@ static const unsigned char *bytes_at(reader_t *reader, apr_off_t offset,
     return reader->window + (offset - reader->window_at);
 }
 
-/* Add the bytes from one offset to another to a digest, and copy them to a
- * buffer that is not NULL. */
+/* Add the bytes from one offset to another to a digest. */
 static int digest_bytes(reader_t *reader, apr_md5_ctx_t *md5, apr_off_t from,
-                        apr_off_t to, unsigned char *copy)
+                        apr_off_t to)
 {
     while (from < to) {
         apr_size_t n = to - from < (apr_off_t)CHUNK ? (apr_size_t)(to - from)
@@ -124,11 +117,33 @@ static int digest_bytes(reader_t *reader, apr_md5_ctx_t *md5, apr_off_t from,
             return 0;
         }
         apr_md5_update(md5, bytes, n);
-        if (copy) {
-            memcpy(copy, bytes, n);
-            copy += n;
-        }
         from += (apr_off_t)n;
+    }
+    return 1;
+}
+
+/* Mark a slot in use for each byte that is not 0, from an offset on, with the
+ * digest on the way. Returns 0 when they cannot be read. */
+static int read_marks(reader_t *reader, apr_md5_ctx_t *md5, apr_off_t from,
+                      slotmem_map_t *map, apr_uint32_t num,
+                      apr_uint32_t *marked)
+{
+    apr_uint32_t id = 0;
+
+    while (id < num) {
+        apr_uint32_t n = num - id < CHUNK ? num - id : (apr_uint32_t)CHUNK;
+        const unsigned char *bytes = bytes_at(reader, from + (apr_off_t)id, n);
+        apr_uint32_t i;
+
+        if (!bytes) {
+            return 0;
+        }
+        apr_md5_update(md5, bytes, n);
+        for (i = 0; i < n; i++, id++) {
+            if (bytes[i]) {
+                *marked += (apr_uint32_t)slotmem_map_set(map, id);
+            }
+        }
     }
     return 1;
 }
@@ -172,61 +187,121 @@ static int digest_fits(reader_t *reader, const apr_md5_ctx_t *md5,
 static int description_fits(reader_t *reader, const slotmem_layout_t *layout,
                             const slotmem_geometry_t *geometry)
 {
-    slotmem_description_t expected = describe(geometry);
+    slotmem_description_t expected = slotmem_describe(geometry);
     const unsigned char *found = bytes_at(reader, layout->file_description,
                                           sizeof(expected));
 
     return found && memcmp(found, &expected, sizeof(expected)) == 0;
 }
 
-/* Restore the image of geometry->item_num slots if it verifies, else leave
- * the slots zero.
- * marks: one byte a slot, filled in; md5: that of all bytes up to the image's
- * own MD5 */
-static int load(reader_t *reader, slotmem_segment_t *segment,
-                const slotmem_geometry_t *geometry, unsigned char *marks,
-                apr_md5_ctx_t *md5)
+/* The segment is as new again. */
+static void empty(slotmem_segment_t *segment, const slotmem_layout_t *layout)
 {
-    slotmem_layout_t layout;
+    memset(segment->slots, 0, layout->slots_len);
+    memset((char *)segment->header + segment->layout.map, 0,
+           slotmem_map_size(segment->map.num));
+}
 
-    if (slotmem_layout(&layout, geometry) != APR_SUCCESS
-        || layout.file_description > reader->len) {
-        return 0;
-    }
-    /* Releases before 2.4.34 wrote no description: the file ends there. */
-    if (layout.file_description != reader->len
-        && !description_fits(reader, &layout, geometry)) {
-        return 0;
-    }
+/* Restore the image of geometry->item_num slots, with a description or (in
+ * releases before 2.4.34) without one, if its MD5 fits; else leave the segment
+ * empty. md5: that of all bytes up to the image's own */
+static int load(reader_t *reader, slotmem_segment_t *segment,
+                const slotmem_geometry_t *geometry,
+                const slotmem_layout_t *layout, apr_md5_ctx_t *md5)
+{
+    apr_off_t marks = SLOTMEM_FILE_HEAD + (apr_off_t)layout->slots_len;
+    apr_uint32_t marked = 0;
+
     apr_md5_init(md5);
-    if (digest_bytes(reader, md5, 0, SLOTMEM_FILE_HEAD, NULL)
-        && read_slots(reader, md5, segment->slots, layout.slots_len)
-        && digest_bytes(reader, md5,
-                        SLOTMEM_FILE_HEAD + (apr_off_t)layout.slots_len,
-                        layout.file_digest, marks)) {
-        if (digest_fits(reader, md5, layout.file_digest)) {
+    if (digest_bytes(reader, md5, 0, SLOTMEM_FILE_HEAD)
+        && read_slots(reader, md5, segment->slots, layout->slots_len)
+        && read_marks(reader, md5, marks, &segment->map, geometry->item_num,
+                      &marked)) {
+        if (digest_fits(reader, md5, layout->file_digest)) {
             return 1;
         }
         reader->digest_differs = 1;
     }
-    memset(segment->slots, 0, layout.slots_len);
+    empty(segment, layout);
     return 0;
 }
 
-/* In one pass, the largest number of slots below geometry->item_num of which
- * the file holds a whole image. Returns 0 when there is none. */
-static int find_smaller(reader_t *reader, const slotmem_geometry_t *asked,
-                        apr_uint32_t *item_num)
+/* The number of slots of which the file has just the length, in one of the
+ * three forms that exist, or -1. */
+static apr_int64_t num_by_length(const reader_t *reader, int form,
+                                 apr_size_t item_size)
+{
+    apr_off_t image = SLOTMEM_FILE_HEAD + SLOTMEM_FILE_DIGEST;
+    apr_off_t slot = (apr_off_t)item_size + 1;
+
+    if (form > 0) {
+        image += (apr_off_t)sizeof(slotmem_description_t);
+    }
+    if (form > 1) {
+        image += SLOTMEM_FILE_CLAIMS_HEAD + SLOTMEM_FILE_DIGEST;
+        slot++;
+    }
+    return reader->len >= image && (reader->len - image) % slot == 0
+           ? (reader->len - image) / slot : -1;
+}
+
+/* Is the file as a whole an image of the number asked for? Its MD5 is not
+ * looked at. */
+static int is_as_asked(reader_t *reader, const slotmem_geometry_t *asked,
+                       const slotmem_layout_t *layout)
+{
+    int form;
+
+    for (form = 0; form < 3; form++) {
+        if (num_by_length(reader, form, asked->item_size)
+            == (apr_int64_t)asked->item_num) {
+            return form == 0 || description_fits(reader, layout, asked);
+        }
+    }
+    return 0;
+}
+
+/* Is the file as a whole an image of more slots than asked for? */
+static int is_larger(reader_t *reader, const slotmem_geometry_t *asked)
+{
+    int form;
+
+    for (form = 1; form < 3; form++) {
+        apr_int64_t num = num_by_length(reader, form, asked->item_size);
+        slotmem_geometry_t larger = *asked;
+        slotmem_layout_t layout;
+        apr_md5_ctx_t md5;
+
+        if (num <= (apr_int64_t)asked->item_num || num > APR_UINT32_MAX) {
+            continue;
+        }
+        larger.item_num = (apr_uint32_t)num;
+        apr_md5_init(&md5);
+        if (slotmem_layout(&layout, &larger) == APR_SUCCESS
+            && description_fits(reader, &layout, &larger)
+            && digest_bytes(reader, &md5, 0, layout.file_digest)
+            && digest_fits(reader, &md5, layout.file_digest)) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* In one pass, the largest number of slots up to that asked for of which the
+ * file begins with an image. Returns 0 when there is none. */
+static int find_largest(reader_t *reader, const slotmem_geometry_t *asked,
+                        slotmem_geometry_t *largest)
 {
     slotmem_geometry_t candidate = *asked;
     slotmem_layout_t layout;
     apr_md5_ctx_t md5;
     apr_off_t digested = 0;
+    apr_uint64_t num;
     int found = 0;
 
     apr_md5_init(&md5);
-    for (candidate.item_num = 0; candidate.item_num < asked->item_num;
-         candidate.item_num++) {
+    for (num = 0; num <= asked->item_num; num++) {
+        candidate.item_num = (apr_uint32_t)num;
         if (slotmem_layout(&layout, &candidate) != APR_SUCCESS
             || layout.file_image_len > reader->len) {
             break;
@@ -234,13 +309,16 @@ static int find_smaller(reader_t *reader, const slotmem_geometry_t *asked,
         if (!description_fits(reader, &layout, &candidate)) {
             continue;
         }
-        if (!digest_bytes(reader, &md5, digested, layout.file_digest, NULL)) {
-            break;
+        if (!digest_bytes(reader, &md5, digested, layout.file_digest)) {
+            return 0;
         }
         digested = layout.file_digest;
         if (digest_fits(reader, &md5, layout.file_digest)) {
-            *item_num = candidate.item_num;
+            *largest = candidate;
             found = 1;
+        }
+        else {
+            reader->digest_differs = 1;
         }
     }
     return found;
@@ -248,11 +326,11 @@ static int find_smaller(reader_t *reader, const slotmem_geometry_t *asked,
 
 /* Set the run-time claims that stand after the description, if they do.
  * Anything that does not fit is none of ours, or left over: no claims.
- * md5: as load() left it */
+ * image: the MD5 as load() left it */
 static apr_uint32_t load_claims(reader_t *reader, slotmem_segment_t *segment,
                                 const slotmem_layout_t *layout,
-                                apr_uint32_t item_num, unsigned char *marks,
-                                apr_md5_ctx_t *md5)
+                                apr_uint32_t item_num,
+                                const apr_md5_ctx_t *image)
 {
     static const apr_uint32_t head[2] = {
         SLOTMEM_FILE_CLAIMS_MAGIC, SLOTMEM_FILE_CLAIMS_VERSION
@@ -261,21 +339,15 @@ static apr_uint32_t load_claims(reader_t *reader, slotmem_segment_t *segment,
     apr_off_t end = claims + (apr_off_t)item_num;
     const unsigned char *found = bytes_at(reader, layout->file_image_len,
                                           SLOTMEM_FILE_CLAIMS_HEAD);
+    apr_md5_ctx_t md5 = *image;
     apr_uint32_t set = 0;
-    apr_uint32_t id;
 
     if (!found || memcmp(found, head, sizeof(head)) != 0) {
         return 0;
     }
-    if (!digest_bytes(reader, md5, layout->file_digest, claims, NULL)
-        || !digest_bytes(reader, md5, claims, end, marks)
-        || !digest_fits(reader, md5, end)) {
-        return 0;
-    }
-    for (id = 0; id < item_num; id++) {
-        if (marks[id]) {
-            set += (apr_uint32_t)slotmem_map_set(&segment->map, id);
-        }
+    if (digest_bytes(reader, &md5, layout->file_digest, end)
+        && digest_fits(reader, &md5, end)) {
+        read_marks(reader, &md5, claims, &segment->map, item_num, &set);
     }
     return set;
 }
@@ -339,18 +411,18 @@ static const char *why_refused(reader_t *reader,
     if (reader->status != APR_SUCCESS) {
         return "it cannot be read";
     }
-    if (reader->digest_differs) {
-        return apr_psprintf(pool, "its MD5 does not fit its content: expected "
-                            "%s, found %s", hex(reader->computed, pool),
-                            hex(reader->stored, pool));
-    }
     if (find_description(reader, &found)
-        && (found.item_num != asked->item_num
+        && (found.item_num > asked->item_num
             || found.item_size != asked->item_size
             || found.type != asked->type)) {
         return apr_psprintf(pool, "%s, found %u slots of %" APR_SIZE_T_FMT
                             " bytes, type 0x%x", shape, found.item_num,
                             found.item_size, found.type);
+    }
+    if (reader->digest_differs) {
+        return apr_psprintf(pool, "its MD5 does not fit its content: expected "
+                            "%s, found %s", hex(reader->computed, pool),
+                            hex(reader->stored, pool));
     }
     return apr_psprintf(pool, "%s, in %" APR_OFF_T_FMT " bytes or more; found "
                         "%" APR_OFF_T_FMT " bytes without a description that "
@@ -374,6 +446,14 @@ static int refuse(slotmem_restore_t *result, apr_status_t status,
     return 0;
 }
 
+static const char *not_regular(apr_filetype_e type)
+{
+    return type == APR_DIR ? "expected a regular file, found a directory"
+         : type == APR_LNK ? "expected a regular file, found a symbolic link"
+         : type == APR_PIPE ? "expected a regular file, found a FIFO"
+         : "expected a regular file, found something else";
+}
+
 /* Open a persisted file to read it, if it is a regular file: anything else
  * is not touched, since opening a FIFO would block the start. */
 static int open_regular(slotmem_restore_t *result, reader_t *reader,
@@ -393,14 +473,7 @@ static int open_regular(slotmem_restore_t *result, reader_t *reader,
         return refuse(result, rv, "its type cannot be found out");
     }
     if (before.filetype != APR_REG) {
-        return refuse(result, APR_SUCCESS,
-                      before.filetype == APR_DIR
-                      ? "expected a regular file, found a directory"
-                      : before.filetype == APR_LNK
-                      ? "expected a regular file, found a symbolic link"
-                      : before.filetype == APR_PIPE
-                      ? "expected a regular file, found a FIFO"
-                      : "expected a regular file, found something else");
+        return refuse(result, APR_SUCCESS, not_regular(before.filetype));
     }
     rv = apr_file_open(&reader->file, path,
                        APR_FOPEN_READ | APR_FOPEN_BINARY | APR_FOPEN_NONBLOCK,
@@ -408,7 +481,8 @@ static int open_regular(slotmem_restore_t *result, reader_t *reader,
     if (rv != APR_SUCCESS) {
         return refuse(result, rv, "it cannot be opened");
     }
-    rv = apr_file_info_get(&opened, wanted | APR_FINFO_SIZE, reader->file);
+    rv = apr_file_info_get(&opened, wanted | APR_FINFO_SIZE | APR_FINFO_MTIME,
+                           reader->file);
     if (rv != APR_SUCCESS) {
         return refuse(result, rv, "its length cannot be found out");
     }
@@ -418,34 +492,49 @@ static int open_regular(slotmem_restore_t *result, reader_t *reader,
                       "it was exchanged while it was being opened");
     }
     reader->len = opened.size;
+    result->stored.size = opened.size;
+    result->stored.mtime = opened.mtime;
+    result->stored.inode = opened.inode;
+    result->stored.device = opened.device;
     return 1;
 }
 
-/* Restore the image asked for, or the largest smaller one. */
-static int load_best(slotmem_restore_t *result, reader_t *reader,
-                     slotmem_segment_t *segment, int with_claims,
-                     apr_pool_t *scratch)
+/* Digest the rest of the file after an image, so that a store can tell that
+ * it would write the same. md5: as load() left it */
+static void know_file(reader_t *reader, apr_off_t digested, apr_md5_ctx_t *md5,
+                      slotmem_stored_t *stored)
+{
+    if (digest_bytes(reader, md5, digested, reader->len)) {
+        apr_md5_final(stored->digest, md5);
+        stored->known = 1;
+    }
+}
+
+/* Restore the image that the file holds, if the segment has room for it. */
+static int load_image(slotmem_restore_t *result, reader_t *reader,
+                      slotmem_segment_t *segment, int with_claims)
 {
     slotmem_geometry_t geometry = segment->geometry;
-    unsigned char *marks = apr_palloc(scratch, geometry.item_num);
-    slotmem_layout_t layout;
+    slotmem_layout_t layout = segment->layout;
     apr_md5_ctx_t md5;
-    apr_uint32_t id;
 
-    if (!load(reader, segment, &geometry, marks, &md5)
-        && (!find_smaller(reader, &segment->geometry, &geometry.item_num)
-            || !load(reader, segment, &geometry, marks, &md5))) {
+    if ((!is_as_asked(reader, &geometry, &layout)
+         || !load(reader, segment, &geometry, &layout, &md5))
+        && (is_larger(reader, &segment->geometry)
+            || !find_largest(reader, &segment->geometry, &geometry)
+            || slotmem_layout(&layout, &geometry) != APR_SUCCESS
+            || !load(reader, segment, &geometry, &layout, &md5))) {
         return 0;
     }
-    for (id = 0; id < geometry.item_num; id++) {
-        if (marks[id]) {
-            slotmem_map_set(&segment->map, id);
-        }
-    }
     result->item_num = geometry.item_num;
-    if (with_claims && slotmem_layout(&layout, &geometry) == APR_SUCCESS) {
+    if (with_claims) {
         result->claims = load_claims(reader, segment, &layout,
-                                     geometry.item_num, marks, &md5);
+                                     geometry.item_num, &md5);
+    }
+    know_file(reader, layout.file_digest, &md5, &result->stored);
+    if (reader->status != APR_SUCCESS) {
+        empty(segment, &layout);
+        return 0;
     }
     return 1;
 }
@@ -461,7 +550,7 @@ void slotmem_restore(slotmem_restore_t *result, slotmem_segment_t *segment,
     apr_pool_create(&scratch, pool);
     reader.window = apr_palloc(scratch, CHUNK);
     if (open_regular(result, &reader, path, scratch)) {
-        if (load_best(result, &reader, segment, with_claims, scratch)) {
+        if (load_image(result, &reader, segment, with_claims)) {
             result->outcome = SLOTMEM_RESTORE_DONE;
         }
         else {
@@ -469,318 +558,5 @@ void slotmem_restore(slotmem_restore_t *result, slotmem_segment_t *segment,
                    why_refused(&reader, segment, pool));
         }
     }
-    apr_pool_destroy(scratch);
-}
-
-/* ---- store ---- */
-
-/* Process-local: a file that is being written. */
-typedef struct writer_t {
-    apr_file_t *file;
-    apr_md5_ctx_t md5;              /* of all bytes so far */
-    unsigned char *buffer;          /* CHUNK bytes */
-    apr_size_t fill;                /* of them not yet written */
-    apr_status_t status;            /* the first failure, which stays */
-} writer_t;
-
-static void drain(writer_t *writer)
-{
-    if (writer->status == APR_SUCCESS && writer->fill) {
-        writer->status = apr_file_write_full(writer->file, writer->buffer,
-                                             writer->fill, NULL);
-    }
-    writer->fill = 0;
-}
-
-/* Copy bytes, which others may be writing, to private memory; the digest is
- * over the copy. */
-static void emit(writer_t *writer, const void *data, apr_size_t len)
-{
-    const unsigned char *from = data;
-
-    while (len) {
-        apr_size_t room = CHUNK - writer->fill;
-        apr_size_t n = len < room ? len : room;
-
-        memcpy(writer->buffer + writer->fill, from, n);
-        apr_md5_update(&writer->md5, writer->buffer + writer->fill, n);
-        writer->fill += n;
-        from += n;
-        len -= n;
-        if (writer->fill == CHUNK) {
-            drain(writer);
-        }
-    }
-}
-
-static void emit_digest(writer_t *writer)
-{
-    apr_md5_ctx_t copy = writer->md5;
-    unsigned char digest[APR_MD5_DIGESTSIZE];
-
-    apr_md5_final(digest, &copy);
-    emit(writer, digest, sizeof(digest));
-}
-
-/* One byte a slot: 1 where used has a bit and except (if not NULL) has none;
- * used NULL: all 0. */
-static void emit_marks(writer_t *writer, apr_uint32_t num,
-                       const uint64_t *used, const uint64_t *except)
-{
-    unsigned char bytes[SLOTMEM_MAP_WORD_BITS];
-    apr_uint32_t word;
-
-    for (word = 0; word < slotmem_map_words(num); word++) {
-        apr_uint32_t left = num - word * SLOTMEM_MAP_WORD_BITS;
-        apr_uint32_t n = left < sizeof(bytes) ? left : sizeof(bytes);
-        uint64_t bits = used ? used[word] : 0;
-        apr_uint32_t i;
-
-        if (except) {
-            bits &= ~except[word];
-        }
-        for (i = 0; i < n; i++) {
-            bytes[i] = (unsigned char)(bits >> i & 1);
-        }
-        emit(writer, bytes, n);
-    }
-}
-
-/* The image of a segment, and its run-time claims if it is CLEARINUSE. The
- * map is taken first, so that what is in use in the file was claimed before
- * its slot was copied. */
-static void emit_segment(writer_t *writer, const slotmem_store_t *store,
-                         apr_pool_t *scratch)
-{
-    const slotmem_segment_t *segment = store->segment;
-    slotmem_description_t description = describe(&segment->geometry);
-    apr_uint32_t num = segment->geometry.item_num;
-    apr_uint32_t words = slotmem_map_words(num);
-    uint64_t *used = apr_palloc(scratch, words * sizeof(*used));
-    apr_uint32_t head[2] = { num, 0 };
-    apr_uint32_t word;
-
-    slotmem_map_copy(&segment->map, used);
-    for (word = 0; word < words && !store->configured; word++) {
-        head[0] -= (apr_uint32_t)__builtin_popcountll(used[word]);
-    }
-    emit(writer, head, sizeof(head));
-    emit(writer, segment->slots, segment->layout.slots_len);
-    emit_marks(writer, num, store->configured ? NULL : used, NULL);
-    emit_digest(writer);
-    emit(writer, &description, sizeof(description));
-    if (store->configured) {
-        head[0] = SLOTMEM_FILE_CLAIMS_MAGIC;
-        head[1] = SLOTMEM_FILE_CLAIMS_VERSION;
-        emit(writer, head, sizeof(head));
-        emit_marks(writer, num, used, store->configured);
-        emit_digest(writer);
-    }
-    drain(writer);
-}
-
-/* A step of a store failed: what stood at the path before stays there. */
-static void fail(slotmem_store_t *store, const char *step,
-                 apr_status_t status, apr_pool_t *scratch)
-{
-    store->step = step;
-    store->status = status;
-    if (store->file) {
-        apr_file_close(store->file);
-        store->file = NULL;
-    }
-    apr_file_remove(store->tmp, scratch);
-}
-
-static void write_new_file(slotmem_store_t *store, unsigned char *buffer,
-                           apr_pool_t *scratch)
-{
-    writer_t writer;
-    apr_status_t rv;
-
-    memset(&writer, 0, sizeof(writer));
-    writer.buffer = buffer;
-    apr_md5_init(&writer.md5);
-
-    store->tmp = apr_pstrcat(scratch, store->path, ".tmp", NULL);
-    apr_file_remove(store->tmp, scratch);   /* what a killed store left */
-    rv = apr_file_open(&store->file, store->tmp,
-                       APR_FOPEN_WRITE | APR_FOPEN_CREATE | APR_FOPEN_EXCL
-                       | APR_FOPEN_BINARY,
-                       APR_FPROT_UREAD | APR_FPROT_UWRITE, scratch);
-    if (rv != APR_SUCCESS) {
-        store->file = NULL;
-        store->step = "create a new file";
-        store->status = rv;
-        return;
-    }
-    writer.file = store->file;
-    emit_segment(&writer, store, scratch);
-    if (writer.status != APR_SUCCESS) {
-        fail(store, "write", writer.status, scratch);
-    }
-}
-
-static void flush_and_close(slotmem_store_t *store, apr_pool_t *scratch)
-{
-    apr_status_t rv = apr_file_sync(store->file);
-
-    if (rv != APR_SUCCESS) {
-        fail(store, "flush", rv, scratch);
-        return;
-    }
-    rv = apr_file_close(store->file);
-    store->file = NULL;
-    if (rv != APR_SUCCESS) {
-        fail(store, "close", rv, scratch);
-    }
-}
-
-/* Keep the refused file under the first free name, else in place of the one
- * that has been kept longest (which its change time tells). */
-static apr_status_t set_aside(slotmem_store_t *store, apr_pool_t *pool)
-{
-    apr_time_t oldest = 0;
-    apr_status_t rv;
-    int n;
-
-    store->aside = NULL;
-    for (n = 1; n <= SLOTMEM_BAD_FILES; n++) {
-        const char *name = apr_psprintf(pool, "%s.bad-%d", store->path, n);
-        apr_finfo_t info;
-
-        rv = apr_stat(&info, name, APR_FINFO_LINK | APR_FINFO_CTIME, pool);
-        if (APR_STATUS_IS_ENOENT(rv)) {
-            store->aside = name;
-            store->aside_replaced = 0;
-            break;
-        }
-        if (rv != APR_SUCCESS) {
-            return rv;
-        }
-        if (!store->aside || info.ctime < oldest) {
-            store->aside = name;
-            store->aside_replaced = 1;
-            oldest = info.ctime;
-        }
-    }
-    rv = apr_file_rename(store->path, store->aside, pool);
-    if (APR_STATUS_IS_ENOENT(rv)) {     /* gone meanwhile: nothing to keep */
-        store->aside = NULL;
-        rv = APR_SUCCESS;
-    }
-    return rv;
-}
-
-static void put_in_place(slotmem_store_t *store, apr_pool_t *pool,
-                         apr_pool_t *scratch)
-{
-    apr_status_t rv;
-
-    if (store->set_aside) {
-        rv = set_aside(store, pool);
-        if (rv != APR_SUCCESS) {
-            store->aside = NULL;
-            fail(store, "set the refused file aside", rv, scratch);
-            return;
-        }
-    }
-    rv = apr_file_rename(store->tmp, store->path, scratch);
-    if (rv != APR_SUCCESS) {
-        if (store->aside) {
-            apr_file_rename(store->aside, store->path, scratch);
-            store->aside = NULL;
-        }
-        fail(store, "rename the new file", rv, scratch);
-        return;
-    }
-    store->set_aside = 0;
-}
-
-static apr_status_t flush_directory(const char *directory, apr_pool_t *scratch)
-{
-    apr_file_t *file;
-    apr_status_t rv = apr_file_open(&file, directory, APR_FOPEN_READ,
-                                    APR_OS_DEFAULT, scratch);
-
-    if (rv != APR_SUCCESS) {
-        return rv;
-    }
-    rv = apr_file_sync(file);
-    apr_file_close(file);
-    return APR_STATUS_IS_EINVAL(rv) ? APR_SUCCESS : rv; /* has no such thing */
-}
-
-/* Make the renames last: each directory is flushed once. */
-static void flush_directories(slotmem_store_t *stores, int num,
-                              apr_pool_t *scratch)
-{
-    apr_hash_t *flushed = apr_hash_make(scratch);
-    int i;
-
-    for (i = 0; i < num; i++) {
-        const char *slash = strrchr(stores[i].path, '/');
-        apr_size_t len = slash ? (apr_size_t)(slash - stores[i].path) + 1 : 0;
-        const char *directory = len ? apr_pstrmemdup(scratch, stores[i].path,
-                                                     len) : ".";
-        apr_status_t *rv = apr_hash_get(flushed, directory,
-                                        APR_HASH_KEY_STRING);
-
-        if (stores[i].step) {
-            continue;
-        }
-        if (!rv) {
-            rv = apr_palloc(scratch, sizeof(*rv));
-            *rv = flush_directory(directory, scratch);
-            apr_hash_set(flushed, directory, APR_HASH_KEY_STRING, rv);
-        }
-        if (*rv != APR_SUCCESS) {
-            stores[i].step = "flush the directory";
-            stores[i].status = *rv;
-        }
-    }
-}
-
-static void store_batch(slotmem_store_t *stores, int num,
-                        unsigned char *buffer, apr_pool_t *pool,
-                        apr_pool_t *scratch)
-{
-    int i;
-
-    for (i = 0; i < num; i++) {
-        stores[i].status = APR_SUCCESS;
-        stores[i].step = NULL;
-        stores[i].aside = NULL;
-        stores[i].file = NULL;
-        write_new_file(&stores[i], buffer, scratch);
-    }
-    for (i = 0; i < num; i++) {
-        if (!stores[i].step) {
-            flush_and_close(&stores[i], scratch);
-        }
-    }
-    for (i = 0; i < num; i++) {
-        if (!stores[i].step) {
-            put_in_place(&stores[i], pool, scratch);
-        }
-    }
-}
-
-void slotmem_store(slotmem_store_t *stores, int num, apr_pool_t *pool)
-{
-    apr_pool_t *scratch;
-    apr_pool_t *batch_scratch;
-    unsigned char *buffer;
-    int first;
-
-    apr_pool_create(&scratch, pool);
-    apr_pool_create(&batch_scratch, scratch);
-    buffer = apr_palloc(scratch, CHUNK);
-    for (first = 0; first < num; first += BATCH) {
-        store_batch(stores + first, num - first < BATCH ? num - first : BATCH,
-                    buffer, pool, batch_scratch);
-        apr_pool_clear(batch_scratch);
-    }
-    flush_directories(stores, num, scratch);
     apr_pool_destroy(scratch);
 }

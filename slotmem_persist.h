@@ -33,11 +33,22 @@
 
 #include "apr_file_io.h"
 
+#include "mod_slotmem_shm.h"
 #include "slotmem_segment.h"
 
 #if defined(__GNUC__)
 #pragma GCC visibility push(hidden)
 #endif
+
+/** Process-local: what is known of the bytes of a file. */
+typedef struct slotmem_stored_t {
+    int known;                      /**< 0: nothing, and the rest is unset */
+    unsigned char digest[16];       /**< MD5 of all its bytes */
+    apr_off_t size;                 /**< with the next three, how to tell */
+    apr_time_t mtime;               /**< that it is still the same file */
+    apr_ino_t inode;
+    apr_dev_t device;
+} slotmem_stored_t;
 
 /** Process-local: how a restore went. */
 typedef struct slotmem_restore_t {
@@ -53,7 +64,11 @@ typedef struct slotmem_restore_t {
     const char *why;                /**< expected and found; NULL if done */
     apr_uint32_t item_num;          /**< slots that the file held, if done */
     apr_uint32_t claims;            /**< of them, claimed at run time */
+    slotmem_stored_t stored;        /**< what the file is, if done */
 } slotmem_restore_t;
+
+/** The description of a geometry, as it stands in a file. */
+slotmem_description_t slotmem_describe(const slotmem_geometry_t *geometry);
 
 /**
  * Restore a new segment from its persisted file (contract E2 to E5).
@@ -66,41 +81,67 @@ typedef struct slotmem_restore_t {
 void slotmem_restore(slotmem_restore_t *result, slotmem_segment_t *segment,
                      int with_claims, const char *path, apr_pool_t *pool);
 
+/** Bytes read, or copied, checksummed and written, at a time. */
+#define SLOTMEM_CHUNK ((apr_size_t)65536)
+
+/** A refused file is kept as path.bad-1 to path.bad-SLOTMEM_BAD_FILES. */
+#define SLOTMEM_BAD_FILES 4
+
 /** Process-local: one file to store, and how that went. */
 typedef struct slotmem_store_t {
     const slotmem_segment_t *segment;
     const char *path;               /**< the persisted file */
-    const apr_uint64_t *configured; /**< NULL: store the in-use marks as they
+    const slotmem_word_t *configured; /**< NULL: store the in-use marks as they
                                          are. Else CLEARINUSE: store none, and
                                          as run-time claims the slots in use
                                          that have no bit here */
     int set_aside;                  /**< what stands at path was refused: move
                                          it away first; 0 once that is done */
-    /* set by slotmem_store() */
+    slotmem_stored_t stored;        /**< what stands at path; kept up to date.
+                                         A file that is known and would get
+                                         the bytes it has is not written */
+    /* how it went; set by slotmem_store_continue() */
     apr_status_t status;
     const char *step;               /**< what failed, or NULL: then what stood
                                          at path stays there, unless it is the
                                          flush of the directory that failed */
+    int unchanged;                  /**< 1: nothing had to be written */
     const char *aside;              /**< where the refused file went, or NULL */
     int aside_replaced;             /**< ... and replaced an older one there */
     /* scratch */
     const char *tmp;
     apr_file_t *file;
+    slotmem_word_t *used;           /* the map, as it was first seen */
+    apr_size_t slots_done;          /* bytes of the slots passed so far */
+    enum { SLOTMEM_STORE_NEW, SLOTMEM_STORE_COMPARES, SLOTMEM_STORE_WRITES }
+        pass;
 } slotmem_store_t;
 
-/** A refused file is kept as path.bad-1 to path.bad-SLOTMEM_BAD_FILES. */
-#define SLOTMEM_BAD_FILES 4
+/** Process-local: files that are being stored together. */
+typedef struct slotmem_store_run_t slotmem_store_run_t;
 
 /**
- * Store segments to their persisted files. All are written before the first is
- * flushed, and flushed before the first is renamed, in batches; a directory
- * is flushed once: many files share their flushes.
- * @param stores filled in by the caller down to set_aside; one that fails has
- *        its status and step set, its file stays as it was, and the others
- *        go on
- * @param pool for the texts of the results; scratch memory is given back
+ * Begin to store segments to their persisted files. Nothing is touched yet.
+ * @param stores filled in by the caller down to stored; they must last as
+ *        long as the run
+ * @param pool for the run, the texts of the results and scratch memory
  */
-void slotmem_store(slotmem_store_t *stores, int num, apr_pool_t *pool);
+slotmem_store_run_t *slotmem_store_begin(slotmem_store_t *stores, int num,
+                                         apr_pool_t *pool);
+
+/**
+ * Go on with a run. In batches, all files are written before the first is
+ * flushed, and flushed before the first is renamed; a directory is flushed
+ * once a run: many files share their flushes. A store that fails has its
+ * status and step set, and the others go on.
+ * @param deadline when to return with work left, checked after every chunk
+ *        and every file; 0: never
+ * @return 1 when the run is over, 0 when there is work left
+ */
+int slotmem_store_continue(slotmem_store_run_t *run, apr_time_t deadline);
+
+/** Give a run up that is not over: its new files are removed. */
+void slotmem_store_abandon(slotmem_store_run_t *run);
 
 #if defined(__GNUC__)
 #pragma GCC visibility pop

@@ -21,6 +21,7 @@
  */
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -130,53 +131,59 @@ static apr_status_t populate(char *base, apr_size_t len)
     return APR_SUCCESS;
 }
 
+static void fill_header(slotmem_header_t *header,
+                        const slotmem_geometry_t *geometry,
+                        const slotmem_shm_name_t *shm_name)
+{
+    header->version = SLOTMEM_HEADER_VERSION;
+    header->item_size = geometry->item_size;
+    header->item_num = geometry->item_num;
+    header->type = geometry->type;
+    header->creator = (uint32_t)getpid();
+    if (shm_name) {
+        memcpy(header->secret, shm_name->secret, sizeof(header->secret));
+    }
+    atomic_store_explicit(&header->magic, SLOTMEM_HEADER_MAGIC,
+                          memory_order_release);
+}
+
 apr_status_t slotmem_segment_create(slotmem_segment_t *segment,
                                     const slotmem_geometry_t *geometry,
-                                    const char *shm_name, apr_pool_t *pool)
+                                    const slotmem_shm_name_t *shm_name,
+                                    apr_pool_t *pool)
 {
     slotmem_layout_t layout;
-    apr_size_t len;
     apr_shm_t *shm;
-    char *base;
     apr_status_t rv = slotmem_layout(&layout, geometry);
 
+    if (rv == APR_SUCCESS && shm_name) {
+        rv = named_memory_available(layout.memory_len + SLOTMEM_ALIGN, pool);
+    }
     if (rv != APR_SUCCESS) {
         return rv;
     }
-    len = layout.memory_len + SLOTMEM_ALIGN;
-    if (shm_name) {
-        rv = named_memory_available(len, pool);
-        if (rv != APR_SUCCESS) {
-            return rv;
-        }
-    }
-    rv = apr_shm_create(&shm, len, shm_name, pool);
+    rv = apr_shm_create(&shm, layout.memory_len + SLOTMEM_ALIGN,
+                        shm_name ? shm_name->name : NULL, pool);
     if (rv != APR_SUCCESS) {
         return rv;
     }
-    base = aligned_base(shm);
     if (shm_name) {
-        rv = populate(base, layout.memory_len);
+        rv = populate(aligned_base(shm), layout.memory_len);
         if (rv != APR_SUCCESS) {
             apr_shm_destroy(shm);
             return rv;
         }
     }
-    view(segment, geometry, &layout, base);
-    segment->header->item_size = geometry->item_size;
-    segment->header->item_num = geometry->item_num;
-    segment->header->type = geometry->type;
-    segment->header->version = SLOTMEM_HEADER_VERSION;
-    segment->header->creator = (uint32_t)getpid();
-    atomic_store_explicit(&segment->header->magic, SLOTMEM_HEADER_MAGIC,
-                          memory_order_release);
+    view(segment, geometry, &layout, aligned_base(shm));
+    fill_header(segment->header, geometry, shm_name);
     return APR_SUCCESS;
 }
 
 /* Does the mapped memory hold a complete segment? Copies what it says of its
  * shape and verifies the copy. */
-static int verify(const apr_shm_t *shm, slotmem_geometry_t *geometry,
-                  slotmem_layout_t *layout, pid_t *creator)
+static int verify(const apr_shm_t *shm, const unsigned char *secret,
+                  slotmem_geometry_t *geometry, slotmem_layout_t *layout,
+                  pid_t *creator)
 {
     apr_size_t mapped = apr_shm_size_get(shm);
     slotmem_header_t *shared;
@@ -195,7 +202,8 @@ static int verify(const apr_shm_t *shm, slotmem_geometry_t *geometry,
         return 0;
     }
     memcpy(&header, shared, sizeof(header));
-    if (header.version != SLOTMEM_HEADER_VERSION) {
+    if (header.version != SLOTMEM_HEADER_VERSION
+        || memcmp(header.secret, secret, sizeof(header.secret)) != 0) {
         return 0;
     }
     if (header.item_size > SIZE_LIMIT) {
@@ -210,12 +218,13 @@ static int verify(const apr_shm_t *shm, slotmem_geometry_t *geometry,
 }
 
 apr_status_t slotmem_segment_attach(slotmem_segment_t *segment, pid_t *creator,
-                                    const char *shm_name, apr_pool_t *pool)
+                                    const slotmem_shm_name_t *shm_name,
+                                    apr_pool_t *pool)
 {
     slotmem_geometry_t geometry;
     slotmem_layout_t layout;
     apr_shm_t *shm;
-    apr_status_t rv = apr_shm_attach(&shm, shm_name, pool);
+    apr_status_t rv = apr_shm_attach(&shm, shm_name->name, pool);
 
     if (APR_STATUS_IS_ENOENT(rv)) {
         return APR_ENOENT;
@@ -223,11 +232,28 @@ apr_status_t slotmem_segment_attach(slotmem_segment_t *segment, pid_t *creator,
     if (rv != APR_SUCCESS) {
         return APR_INCOMPLETE;
     }
-    if (!verify(shm, &geometry, &layout, creator)
+    if (!verify(shm, shm_name->secret, &geometry, &layout, creator)
         || populate(aligned_base(shm), layout.memory_len) != APR_SUCCESS) {
         apr_shm_detach(shm);
         return APR_INCOMPLETE;
     }
     view(segment, &geometry, &layout, aligned_base(shm));
     return APR_SUCCESS;
+}
+
+static apr_status_t free_memory(void *memory)
+{
+    free(memory);
+    return APR_SUCCESS;
+}
+
+void *slotmem_calloc(apr_pool_t *pool, apr_size_t len)
+{
+    void *memory = calloc(1, len ? len : 1);
+
+    if (memory) {
+        apr_pool_cleanup_register(pool, memory, free_memory,
+                                  apr_pool_cleanup_null);
+    }
+    return memory;
 }

@@ -54,11 +54,19 @@
 #define SLOTMEM_ALIGN 64
 
 /** Opens a header that is complete: written last. */
-#define SLOTMEM_HEADER_MAGIC UINT64_C(0x736c6f746d656d31)
+#define SLOTMEM_HEADER_MAGIC 0x736c6f74u
+/** Bytes of a generation's secret. */
+#define SLOTMEM_SECRET_LEN 16
 /** Layout of header, map and slots. A segment with another version is not
  *  attached; all processes of a generation run the same code, so it is
  *  something else that has taken the name. */
 #define SLOTMEM_HEADER_VERSION 1u
+
+/** Process-local: the name of a segment that siblings share. */
+typedef struct slotmem_shm_name_t {
+    const char *name;           /**< for apr_shm_create() */
+    const unsigned char *secret;/**< SLOTMEM_SECRET_LEN bytes */
+} slotmem_shm_name_t;
 
 /** Process-local: the shape of a segment. */
 typedef struct slotmem_geometry_t {
@@ -83,18 +91,20 @@ typedef struct slotmem_layout_t {
  *  but for full_said. Whatever a process writes here can mislead only those
  *  that attach the segment by name. */
 typedef struct slotmem_header_t {
-    _Atomic uint64_t magic;     /**< SLOTMEM_HEADER_MAGIC: written last, with
+    _Atomic uint32_t magic;     /**< SLOTMEM_HEADER_MAGIC: written last, with
                                      release; pairs with the load in attach */
+    uint32_t version;           /**< SLOTMEM_HEADER_VERSION */
     uint64_t item_size;
     uint32_t item_num;
     uint32_t type;
-    uint32_t version;           /**< SLOTMEM_HEADER_VERSION */
+    unsigned char secret[SLOTMEM_SECRET_LEN]; /**< the generation's; only who
+                                     has it can have made the segment */
     uint32_t creator;           /**< pid */
     _Atomic uint32_t full_said; /**< 1: the warning that the last free slot
                                      went has been logged; set by any process,
                                      with exchange; decides over a log line,
                                      nothing else */
-    uint32_t unused[7];         /**< 0 */
+    uint32_t unused[4];         /**< 0 */
 } slotmem_header_t;
 
 _Static_assert(sizeof(slotmem_header_t) == SLOTMEM_ALIGN,
@@ -129,7 +139,8 @@ apr_status_t slotmem_layout(slotmem_layout_t *layout,
  */
 apr_status_t slotmem_segment_create(slotmem_segment_t *segment,
                                     const slotmem_geometry_t *geometry,
-                                    const char *shm_name, apr_pool_t *pool);
+                                    const slotmem_shm_name_t *shm_name,
+                                    apr_pool_t *pool);
 
 /**
  * Attach a named segment. Its geometry is copied to private memory, and used
@@ -138,10 +149,18 @@ apr_status_t slotmem_segment_create(slotmem_segment_t *segment,
  * @param creator set to the pid of the creator on success
  * @param pool the memory is unmapped with this pool
  * @return APR_SUCCESS; APR_ENOENT: no such name; APR_INCOMPLETE: something is
- *         there that is no complete segment of this version
+ *         there that is no complete segment of this version and generation
  */
 apr_status_t slotmem_segment_attach(slotmem_segment_t *segment, pid_t *creator,
-                                    const char *shm_name, apr_pool_t *pool);
+                                    const slotmem_shm_name_t *shm_name,
+                                    apr_pool_t *pool);
+
+/**
+ * Private memory that may be large.
+ * @return len zero bytes, which go with the pool, or NULL: there is no memory
+ *         (an allocation from the pool itself would end the process)
+ */
+void *slotmem_calloc(apr_pool_t *pool, apr_size_t len);
 
 #if defined(__GNUC__)
 #pragma GCC visibility pop

@@ -282,9 +282,15 @@ static void test_inherited(void **state)
 
 /* ---- named memory ---- */
 
-static const char *name_of(const unit_place_t *place)
+static const unsigned char secret[SLOTMEM_SECRET_LEN] = "sixteen letters";
+
+static const slotmem_shm_name_t *name_of(const unit_place_t *place)
 {
-    return apr_pstrcat(place->pool, place->dir, "/named", NULL);
+    slotmem_shm_name_t *name = apr_palloc(place->pool, sizeof(*name));
+
+    name->name = apr_pstrcat(place->pool, place->dir, "/named", NULL);
+    name->secret = secret;
+    return name;
 }
 
 static void create_named(slotmem_segment_t *segment, apr_size_t size,
@@ -472,6 +478,11 @@ static void test_attach_refuses_headers(void **state)
     ATTACH_GIVES(damage, APR_INCOMPLETE);
     header->version = SLOTMEM_HEADER_VERSION;
 
+    header->secret[15] ^= 1;                    /* somebody else made it */
+    ATTACH_GIVES(damage, APR_INCOMPLETE);
+    header->secret[15] ^= 1;
+    ATTACH_GIVES(damage, APR_SUCCESS);
+
     header->item_size = 101;
     ATTACH_GIVES(damage, APR_INCOMPLETE);
     header->item_size = UINT64_MAX;
@@ -536,12 +547,17 @@ static void test_attach_refuses_garbage(void **state)
     for (i = 0; i < 50; i++) {
         unit_fill(&random, segment.header, SLOTMEM_ALIGN);
         segment.header->magic = SLOTMEM_HEADER_MAGIC;
+        if (i % 4 < 2) {
+            segment.header->version = SLOTMEM_HEADER_VERSION;
+            memcpy(segment.header->secret, secret, sizeof(secret));
+        }
         write_length(path, i % 2 ? len : unit_random(&random));
         ATTACH_GIVES(damage, APR_INCOMPLETE);
     }
     segment.header->item_size = 4096;
     segment.header->item_num = 20;
     segment.header->version = SLOTMEM_HEADER_VERSION;
+    memcpy(segment.header->secret, secret, sizeof(secret));
     write_length(path, len);
     ATTACH_GIVES(damage, APR_SUCCESS);
 
@@ -580,7 +596,7 @@ static void fill_small_shm(void *data)
     slotmem_geometry_t small = unit_geometry(4096, 100, 0);
     slotmem_geometry_t large = unit_geometry(4096, 300, 0);
     slotmem_geometry_t huge = unit_geometry(1024 * MIB, 1, 0);
-    const char *name = name_of(place);
+    const slotmem_shm_name_t *name = name_of(place);
     slotmem_segment_t segment;
     slotmem_segment_t other;
     apr_pool_t *pool;

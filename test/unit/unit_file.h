@@ -34,6 +34,18 @@
 #define TYPE_PREGRAB    0x4u
 #define TYPE_CLEARINUSE 0x8u
 
+/* Store at once, whatever is known of the files. */
+UNUSED static void store_now(slotmem_store_t *stores, int num, apr_pool_t *pool)
+{
+    int i;
+
+    for (i = 0; i < num; i++) {
+        stores[i].stored.known = 0;
+    }
+    assert_int_equal(slotmem_store_continue(
+                         slotmem_store_begin(stores, num, pool), 0), 1);
+}
+
 /* ---- faults ---- */
 
 #define FAULT_EXIT 42

@@ -1,0 +1,79 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * slotmem_keeper.h: keeps segments in their persisted files: when they are
+ * restored and stored, and what the log says of it. slotmem_persist.h has
+ * the file, slotmem_lock.h which of two servers may store it.
+ *
+ * Lifecycle: empty at pre_config; each persisted segment is added, and with
+ * that restored, when it is created; locks are taken when the generation has
+ * reached the MPM, and only from then on is anything stored: by checkpoints
+ * from the monitor hook, and when the generation ends.
+ *
+ * A crash loses what changed since the last checkpoint.
+ *
+ * Concurrency: called by the parent's one thread alone.
+ */
+
+#ifndef SLOTMEM_KEEPER_H
+#define SLOTMEM_KEEPER_H
+
+#include "slotmem_persist.h"
+
+#if defined(__GNUC__)
+#pragma GCC visibility push(hidden)
+#endif
+
+/** Process-local: a segment that is kept in a file. */
+typedef struct slotmem_kept_t {
+    /* set by the caller */
+    slotmem_segment_t *segment;
+    const char *name;           /**< as created; for the log */
+    const char *path;           /**< the persisted file */
+    const char *fallback;       /**< restored while path has no file; or NULL */
+    slotmem_word_t *configured; /**< see slotmem_store_t; or NULL */
+    /* the keeper's; zero when handed over */
+    slotmem_stored_t stored;
+    int refused;                /* what stands at path is to be set aside */
+    int unread;                 /* what stands at path must not be replaced */
+    pid_t other;                /* the server that was said to hold the lock */
+    apr_status_t failed_status; /* the last failed store that was logged: */
+    const char *failed_step;    /* ... or NULL */
+} slotmem_kept_t;
+
+/** Begin anew, with no segment. @param pool lasts till slotmem_keeper_end() */
+void slotmem_keeper_start(apr_pool_t *pool);
+
+/** Keep a new segment: restore it now, store it from now on. A failure is
+ *  logged, and the segment is as new. */
+void slotmem_keeper_add(slotmem_kept_t *kept);
+
+/** The generation has reached the MPM: what is kept may be stored. */
+void slotmem_keeper_enable(void);
+
+/**
+ * Store what has changed, if it is time, for a quarter of a second at most;
+ * what is left is stored by the next calls.
+ * @param interval from the begin of one checkpoint to the next; 0: none
+ */
+void slotmem_keeper_checkpoint(apr_interval_time_t interval);
+
+/** The generation ends: store all that has changed, if it was enabled. */
+void slotmem_keeper_end(void);
+
+#if defined(__GNUC__)
+#pragma GCC visibility pop
+#endif
+
+#endif /* SLOTMEM_KEEPER_H */

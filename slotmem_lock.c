@@ -1,0 +1,106 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * slotmem_lock.c: which server stores a persisted file; see slotmem_lock.h.
+ * APR locks whole files only, hence fcntl().
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "apr_file_io.h"
+#include "apr_md5.h"
+#include "apr_portable.h"
+#include "apr_strings.h"
+
+#include "slotmem_lock.h"
+
+/* The one open file of a folder; closing any other would drop its locks. It
+ * is found again after a restart, when this module has been loaded anew. */
+static apr_status_t lock_file(int *fd, const char *path, apr_size_t folder_len,
+                              apr_pool_t *keeper, apr_pool_t *scratch)
+{
+    const char *name = apr_psprintf(scratch, "%.*s%s", (int)folder_len, path,
+                                    SLOTMEM_LOCK_FILE);
+    const char *key = apr_pstrcat(scratch, "slotmem_shm:", name, NULL);
+    apr_file_t *file;
+    void *kept = NULL;
+    apr_status_t rv;
+
+    apr_pool_userdata_get(&kept, key, keeper);
+    file = kept;
+    if (!file) {
+        rv = apr_file_open(&file, name, APR_FOPEN_READ | APR_FOPEN_WRITE
+                                        | APR_FOPEN_CREATE,
+                           APR_FPROT_UREAD | APR_FPROT_UWRITE, keeper);
+        if (rv != APR_SUCCESS) {
+            return rv;
+        }
+        apr_pool_userdata_set(file, key, NULL, keeper);
+    }
+    return apr_os_file_get(fd, file);
+}
+
+/* The byte of a name. Two names of one byte would only share a lock. */
+static off_t offset_of(const char *name)
+{
+    unsigned char digest[APR_MD5_DIGESTSIZE];
+    uint32_t offset;
+
+    apr_md5(digest, name, strlen(name));
+    memcpy(&offset, digest, sizeof(offset));
+    return (off_t)(offset & 0x7ffffffe);
+}
+
+apr_status_t slotmem_lock(const char *path, pid_t *other, apr_pool_t *keeper)
+{
+    const char *slash = strrchr(path, '/');
+    apr_size_t folder_len = slash ? (apr_size_t)(slash - path) + 1 : 0;
+    struct flock lock = {
+        .l_type = F_WRLCK,
+        .l_whence = SEEK_SET,
+        .l_start = offset_of(path + folder_len),
+        .l_len = 1
+    };
+    apr_pool_t *scratch;
+    apr_status_t rv;
+    int fd;
+
+    apr_pool_create(&scratch, keeper);
+    rv = lock_file(&fd, path, folder_len, keeper, scratch);
+    apr_pool_destroy(scratch);
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    while (fcntl(fd, F_SETLK, &lock) != 0) {
+        if (errno == EINTR) {
+            continue;
+        }
+        if (errno != EACCES && errno != EAGAIN) {
+            return errno;
+        }
+        if (fcntl(fd, F_GETLK, &lock) != 0) {
+            return errno;
+        }
+        if (lock.l_type != F_UNLCK) {
+            *other = lock.l_pid;
+            return APR_EBUSY;
+        }
+        lock.l_type = F_WRLCK;      /* it was given up in between */
+    }
+    return APR_SUCCESS;
+}
