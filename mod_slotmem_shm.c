@@ -830,7 +830,7 @@ static const command_rec slotmem_directives[] = {
     AP_INIT_TAKE1("SlotmemCheckpointInterval", set_checkpoint_interval, NULL,
                   RSRC_CONF, "seconds between two checkpoints; 0: none; "
                   "default: 30"),
-    { NULL }
+    { .name = NULL }
 };
 
 /* ---- hooks ---- */
