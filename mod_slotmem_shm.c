@@ -463,8 +463,11 @@ static apr_status_t remove_names(void *data)
     (void)data;
     for (hi = apr_hash_first(runtime.pool, runtime.instances); hi;
          hi = apr_hash_next(hi)) {
-        ap_slotmem_instance_t *inst = apr_hash_this_val(hi);
+        ap_slotmem_instance_t *inst;
+        void *value;
 
+        apr_hash_this(hi, NULL, NULL, &value);
+        inst = value;
         if (inst->creator == getpid()) {
             apr_shm_remove(inst->shm_name, runtime.pool);
         }

@@ -39,6 +39,10 @@
 
 #define CHUNK SLOTMEM_CHUNK
 
+#ifndef APR_FOPEN_NONBLOCK      /* early APR: a regular file needs it not */
+#define APR_FOPEN_NONBLOCK 0
+#endif
+
 _Static_assert(APR_MD5_DIGESTSIZE == SLOTMEM_FILE_DIGEST,
                "the persisted file has an MD5 where APR-util has one");
 
@@ -454,16 +458,40 @@ static const char *not_regular(apr_filetype_e type)
          : "expected a regular file, found something else";
 }
 
+/* Is what was opened what was looked at before? Notes by what it can be told,
+ * and its length. */
+static int is_that_file(slotmem_restore_t *result, reader_t *reader,
+                        const apr_finfo_t *before)
+{
+    apr_finfo_t opened;
+    apr_status_t rv = apr_file_info_get(&opened, APR_FINFO_TYPE
+                                        | APR_FINFO_IDENT | APR_FINFO_SIZE
+                                        | APR_FINFO_MTIME, reader->file);
+
+    if (rv != APR_SUCCESS) {
+        return refuse(result, rv, "its length cannot be found out");
+    }
+    if (opened.filetype != APR_REG || opened.inode != before->inode
+        || opened.device != before->device) {
+        return refuse(result, APR_SUCCESS,
+                      "it was exchanged while it was being opened");
+    }
+    reader->len = opened.size;
+    result->stored.size = opened.size;
+    result->stored.mtime = opened.mtime;
+    result->stored.inode = opened.inode;
+    result->stored.device = opened.device;
+    return 1;
+}
+
 /* Open a persisted file to read it, if it is a regular file: anything else
  * is not touched, since opening a FIFO would block the start. */
 static int open_regular(slotmem_restore_t *result, reader_t *reader,
                         const char *path, apr_pool_t *scratch)
 {
-    static const apr_int32_t wanted = APR_FINFO_TYPE | APR_FINFO_IDENT;
     apr_finfo_t before;
-    apr_finfo_t opened;
-    apr_status_t rv = apr_stat(&before, path, wanted | APR_FINFO_LINK,
-                               scratch);
+    apr_status_t rv = apr_stat(&before, path, APR_FINFO_LINK | APR_FINFO_TYPE
+                                              | APR_FINFO_IDENT, scratch);
 
     if (APR_STATUS_IS_ENOENT(rv) || APR_STATUS_IS_ENOTDIR(rv)) {
         result->outcome = SLOTMEM_RESTORE_NO_FILE;
@@ -481,22 +509,7 @@ static int open_regular(slotmem_restore_t *result, reader_t *reader,
     if (rv != APR_SUCCESS) {
         return refuse(result, rv, "it cannot be opened");
     }
-    rv = apr_file_info_get(&opened, wanted | APR_FINFO_SIZE | APR_FINFO_MTIME,
-                           reader->file);
-    if (rv != APR_SUCCESS) {
-        return refuse(result, rv, "its length cannot be found out");
-    }
-    if (opened.filetype != APR_REG || opened.inode != before.inode
-        || opened.device != before.device) {
-        return refuse(result, APR_SUCCESS,
-                      "it was exchanged while it was being opened");
-    }
-    reader->len = opened.size;
-    result->stored.size = opened.size;
-    result->stored.mtime = opened.mtime;
-    result->stored.inode = opened.inode;
-    result->stored.device = opened.device;
-    return 1;
+    return is_that_file(result, reader, &before);
 }
 
 /* Digest the rest of the file after an image, so that a store can tell that
