@@ -79,9 +79,11 @@ static void log_restore(const slotmem_kept_t *kept, const char *path,
         break;
     case SLOTMEM_RESTORE_REFUSED:
         ap_log_error(APLOG_MARK, APLOG_ERR, result->status, ap_server_conf,
-                     "segment %s starts empty: %s was not restored: %s; the "
-                     "first store will keep it as %s.bad-N", kept->name, path,
-                     result->why, path);
+                     "segment %s starts empty: %s was not restored: %s; %s",
+                     kept->name, path, result->why,
+                     path == kept->path ? "the first store will keep it as "
+                                          ".bad-1 to .bad-4"
+                                        : "it stays as it is");
         break;
     case SLOTMEM_RESTORE_UNREAD:
         ap_log_error(APLOG_MARK, APLOG_ERR, result->status, ap_server_conf,
@@ -107,6 +109,8 @@ void slotmem_keeper_add(slotmem_kept_t *kept)
         slotmem_restore(&result, kept->segment, with_claims, kept->fallback,
                         keeper.pool);
         log_restore(kept, kept->fallback, &result);
+        /* A file of ours would hide it. */
+        kept->unread = result.outcome == SLOTMEM_RESTORE_UNREAD;
     }
     APR_ARRAY_PUSH(keeper.kept, slotmem_kept_t *) = kept;
 }

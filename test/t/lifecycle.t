@@ -293,6 +293,10 @@ for my $failure (
     'SlotmemTest post_config-last fail',
     'SlotmemTest post_config-last fail passes=both',
     'SlotmemTest config fail',
+
+    # When the MPM starts: no pid file, and no scoreboard.
+    'PidFile missing/httpd.pid',
+    "ScoreBoardFile board\nSlotmemTest post_config-last limit file=4096",
 ) {
     $s->config("$changed$failure\n");
     ok(defined $s->start_fails, "a start that fails: $failure");

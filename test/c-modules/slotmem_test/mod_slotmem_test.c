@@ -25,9 +25,10 @@
  * ran outside of a request is kept and told by the command "results".
  *
  * WHEN is "config" (when the directive is read), "post_config-first",
- * "post_config", "post_config-last", "child_init-first", "child_init" or
- * "cleanup" (a cleanup of pconf).  The first configuration pass runs only
- * what says passes=both.
+ * "post_config", "post_config-last", "child_init-first", "child_init",
+ * "child_exit" (a cleanup of pchild) or "cleanup" (one of pconf); the log
+ * tells what the last two answer.  The first configuration pass runs only what
+ * says passes=both.
  *
  * Out parameters are preset, so that an answer can say "untouched".  Handles
  * are kept by name (or as=NAME) in a table that children inherit by fork and
@@ -51,7 +52,10 @@
 #include "apr_tables.h"
 #include "apr_thread_mutex.h"
 
+#include <fcntl.h>
+#include <signal.h>
 #include <sys/resource.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #define UNTOUCHED_INST ((ap_slotmem_instance_t *)0x51)
@@ -296,7 +300,8 @@ static ap_slotmem_type_t type_arg(call_t *c)
 }
 
 /* The pool that create is given goes at once.  With emfile=1 the process may
- * open no further file during create. */
+ * open no further file during create; with die=1 it is killed in there, when
+ * it gives a new file (so also named shared memory) its length. */
 static void op_create(call_t *c)
 {
     ap_slotmem_instance_t *inst = UNTOUCHED_INST;
@@ -306,6 +311,16 @@ static void op_create(call_t *c)
     apr_status_t rv;
 
     apr_pool_create(&pool, c->pool);
+    if (arg(c, "die")) {
+        sigset_t fatal;
+
+        sigemptyset(&fatal);
+        sigaddset(&fatal, SIGXFSZ);
+        signal(SIGXFSZ, SIG_DFL);
+        pthread_sigmask(SIG_UNBLOCK, &fatal, NULL);
+        none.rlim_cur = none.rlim_max = 0;
+        setrlimit(RLIMIT_FSIZE, &none);
+    }
     if (emfile && getrlimit(RLIMIT_NOFILE, &old) == 0) {
         none = old;
         none.rlim_cur = 0;
@@ -675,6 +690,61 @@ static void op_fail(call_t *c)
     c->failed = 1;
 }
 
+static void set_limit(call_t *c, int what, rlim_t value)
+{
+    struct rlimit limit;
+
+    if (getrlimit(what, &limit) == 0) {
+        limit.rlim_cur = value < limit.rlim_max ? value : limit.rlim_max;
+        say_status(c, setrlimit(what, &limit) ? errno : APR_SUCCESS);
+    }
+}
+
+/* The process may open spare= files more, and no further one; no file may get
+ * longer than file= bytes, nor named shared memory. */
+static void op_limit(call_t *c)
+{
+    if (arg(c, "spare")) {
+        int next = open("/dev/null", O_RDONLY);
+
+        close(next);
+        set_limit(c, RLIMIT_NOFILE, (rlim_t)next + num_arg(c, "spare", 0));
+    }
+    if (arg(c, "file")) {
+        signal(SIGXFSZ, SIG_IGN);
+        set_limit(c, RLIMIT_FSIZE, (rlim_t)num_arg(c, "file", 0));
+    }
+}
+
+static void on_alarm(int signal)
+{
+    (void)signal;
+}
+
+static void set_alarm(suseconds_t usec)
+{
+    struct itimerval timer = {{0, usec}, {0, usec}};
+
+    setitimer(ITIMER_REAL, &timer, NULL);
+}
+
+static apr_status_t end_hurry(void *dummy)
+{
+    set_alarm(0);
+    signal(SIGALRM, SIG_IGN);
+    return APR_SUCCESS;
+}
+
+/* In post_config: the monitor hooks run every ten times ms=, not every ten
+ * seconds.  They run in each tenth pass of a loop in the parent, which sleeps
+ * for a second or until there is a signal. */
+static void op_hurry(call_t *c)
+{
+    signal(SIGALRM, on_alarm);
+    apr_pool_cleanup_register(c->pool, NULL, end_hurry, apr_pool_cleanup_null);
+    set_alarm((suseconds_t)num_arg(c, "ms", 20) * 1000);
+}
+
 static const op_t ops[] = {
     {"create", op_create, 0},     {"attach", op_attach, 0},
     {"dptr", op_dptr, 1},         {"poke", op_poke, 1},
@@ -686,6 +756,7 @@ static const op_t ops[] = {
     {"who", op_who, 0},           {"only", op_only, 0},
     {"identity", op_identity, 0}, {"wait", op_wait, 0},
     {"results", op_results, 0},   {"fail", op_fail, 0},
+    {"limit", op_limit, 0},       {"hurry", op_hurry, 0},
 };
 
 /* ---- running commands ---- */
@@ -771,9 +842,9 @@ static int run_phase(const char *when, apr_pool_t *p, const char *only)
         memcpy(journal + journal_len, text, strlen(text));
         journal_len += strlen(text);
     }
-    if (*text && !strcmp(when, "cleanup")) {
+    if (*text && (!strcmp(when, "cleanup") || !strcmp(when, "child_exit"))) {
         ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, ap_server_conf,
-                     "slotmem_test: cleanup %s", text);
+                     "slotmem_test: %s %s", when, text);
     }
     return c.failed;
 }
@@ -858,9 +929,16 @@ static void child_init_first(apr_pool_t *p, server_rec *s)
     run_phase("child_init-first", p, NULL);
 }
 
+static apr_status_t child_exit(void *pchild)
+{
+    run_phase("child_exit", pchild, NULL);
+    return APR_SUCCESS;
+}
+
 static void child_init(apr_pool_t *p, server_rec *s)
 {
     run_phase("child_init", p, NULL);
+    apr_pool_cleanup_register(p, p, child_exit, apr_pool_cleanup_null);
 }
 
 static int is_ours(request_rec *r)

@@ -1,0 +1,210 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not
+# use this file except in compliance with the License.  You may obtain a copy
+# of the License at  http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.  See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+# Stores that fail: one line says so, the last good file stays whole, and the
+# next store tries again (contract, B2 and E3).
+
+use strict;
+use warnings;
+
+use SlotmemApi;
+use SlotmemFile;
+use SlotmemServer;
+use Test::More;
+
+my $s    = SlotmemServer->new(servers => 1);
+my $api  = SlotmemApi->new($s);
+my $root = $s->root;
+
+# A folder for each way to fail: the segments in it, the step and the reason.
+my %broken = (
+    readonly => [['one', 'two'], qr/create a new file/, qr/denied/],
+    missing  => [['one'],        qr/create a new file/, qr/No such file/],
+    blocked  => [['one'],        qr/create a new file/, qr/File exists/],
+);
+my @names = map { my $in = $_; map { "$root/$in/$_" } @{ $broken{$in}[0] } }
+    sort keys %broken;
+my $sound = "$root/sound";
+my $shape = join '', map {
+    "SlotmemTest post_config create name=$_ size=16 num=4 type=persist\n"
+} @names, $sound;
+my $hurry = "SlotmemTest post_config hurry ms=20\n";
+
+sub put_file {
+    my ($path, $bytes) = @_;
+    open my $out, '>:raw', $path or die "$path: $!";
+    print {$out} $bytes;
+    close $out or die "$path: $!";
+    return;
+}
+
+sub path { return shift() . '.persist' }
+
+sub break_all {
+    chmod 0555, "$root/readonly" or die $!;
+    rename "$root/missing", "$root/gone" or die $!;
+    mkdir path("$root/blocked/one") . '.tmp' or die $!;
+    put_file(path("$root/blocked/one") . '.tmp/x', '');
+    return;
+}
+
+sub repair_all {
+    chmod 0755, "$root/readonly" or die $!;
+    rename "$root/gone", "$root/missing" or die $!;
+    unlink path("$root/blocked/one") . '.tmp/x';
+    rmdir path("$root/blocked/one") . '.tmp' or die $!;
+    return;
+}
+
+# Slot 1 of a stored file, if that is whole.
+sub stored {
+    my $name = shift;
+    my $file = SlotmemFile::decode(SlotmemServer::slurp(path($name)), 16, 4);
+    return $file->{digest_ok} && $file->{exact} ? $file->{slots}[1] : 'broken';
+}
+
+sub put {
+    my ($data, @to) = @_;
+    $api->run(map { ("put name=$_ id=1 len=16 data=$data") } @to);
+    return;
+}
+
+# Checkpoints take all segments in turn: after two of the sound one, all have
+# been tried.
+my $round = 0;
+sub after_checkpoint {
+    for my $want (map { 'round' . ++$round } 1 .. 2) {
+        put($want, $sound);
+        $s->wait_until('a checkpoint', sub { stored($sound) eq $want });
+    }
+    return;
+}
+
+# One line for each way to fail, since the mark.
+sub said_once {
+    my $when = shift;
+    for my $in (sort keys %broken) {
+        my ($names, $step, $why) = @{ $broken{$in} };
+        my $path  = path("$root/$in/$names->[0]");
+        my @lines = grep { /slotmem_shm:error.*\Q$path\E/ } split /\n/,
+            $s->log_since;
+        is(scalar @lines, 1, "[B2][E3] $when: one error line: $in")
+            or diag($s->log_since);
+        like($lines[0] // '', $step, '... with the step');
+        like($lines[0] // '', $why,  '... with the reason');
+    }
+    is($s->log_count(qr/slotmem_shm:error.*readonly.*the same for 1 more/), 1,
+        "[B2] $when: those that fail alike share a line");
+    is($s->log_count(qr/slotmem_shm:error/), scalar keys %broken,
+        "[B2] $when: and nothing else");
+    return;
+}
+
+sub files_are {
+    my ($data, $when) = @_;
+    rename "$root/gone", "$root/missing" if my $gone = -d "$root/gone";
+    is(join(' ', map { stored($_) } @names), join(' ', ($data) x @names),
+        "[B2] $when: the last good file is whole");
+    rename "$root/missing", "$root/gone" if $gone;
+    return;
+}
+
+mkdir "$root/$_" or die "$root/$_: $!" for keys %broken;
+
+# ---- checkpoints ----
+
+$s->config("SlotmemCheckpointInterval 1\n$hurry$shape");
+$s->start;
+put('good', @names);
+$s->restart;
+files_are('good', 'before');
+break_all();
+$s->log_mark;
+put('lost', @names);
+after_checkpoint();
+said_once('checkpoint');
+files_are('good', 'failed checkpoints');
+$s->log_mark;
+put('late', @names);
+after_checkpoint();
+is($s->log_count(qr/slotmem_shm:(?:error|warn|notice)/), 0,
+    '[B2][E3] the next checkpoint does not repeat it') or diag($s->log_since);
+
+# Another reason is another line.
+put_file("$root/missing", '');
+after_checkpoint();
+is($s->log_count(qr/slotmem_shm:error.*\Q$root\E\/missing.*create/), 1,
+    '[E3] for another reason it is said again') or diag($s->log_since);
+unlink "$root/missing";
+
+$s->log_mark;
+repair_all();
+$s->wait_until('a checkpoint', sub {
+    @names == grep { stored($_) eq 'late' } @names
+});
+pass('[B2][E3] the next checkpoint tries again, and stores');
+after_checkpoint();
+for my $name (@names) {
+    my $line = qr/slotmem_shm:notice.*\Q$name\E\.persist is stored again/;
+    is($s->log_count($line), 1, "[B2] a store that has recovered says so once: $name")
+        or diag($s->log_since);
+}
+is($s->log_count(qr/slotmem_shm:error/), 0, '[B2] ... and no error');
+
+# ---- restarts and stop ----
+
+for my $how (qw(graceful restart stop)) {
+    $s->config("SlotmemCheckpointInterval 0\n$shape");
+    $s->graceful;
+    put("$how-good", @names);
+    $s->graceful;
+    files_are("$how-good", "before $how");
+    put("$how-lost", @names);
+    break_all();
+    $s->log_mark;
+    $s->$how;
+    said_once($how);
+    repair_all();
+    files_are("$how-good", $how);
+    $s->start if $how eq 'stop';
+}
+is($api->run("dptr name=$names[0] id=1")->{data}, 'stop-good',
+    '[B2] the last good file is restored');
+
+# ---- file descriptors ----
+
+# A hundred and fifty files, stored with few descriptors left.
+my @many = map { "many$_" } 1 .. 150;
+sub file_of { return $s->rundir . '/slotmem-shm-' . shift() . '.shm' }
+for my $spare (1, 20) {
+    $s->config(join '', "SlotmemTest post_config-first limit spare=100000\n",
+        "SlotmemTest cleanup limit spare=$spare\n",
+        map { "SlotmemTest post_config create name=$_ size=16 num=4"
+                . " type=persist\n" } @many);
+    $s->graceful;
+    for my $how (qw(graceful stop)) {
+        my @wanted = @many;
+        my $data   = "$how$spare";
+        $api->run(map { ("put name=$_ id=1 len=16 data=$data") }
+                splice @wanted, 0, 50) while @wanted;
+        $s->log_mark;
+        $s->$how;
+        is(scalar(grep { stored(file_of($_)) eq $data } @many), 150,
+            "[B2] $how with $spare descriptors left: all are stored")
+            or diag($s->log_since);
+        is($s->log_count(qr/slotmem_shm:(?:error|warn)/), 0, '... no error');
+        $s->start if $how eq 'stop';
+    }
+}
+$s->stop;
+
+unlike($s->log, qr/exit signal/, 'no child has crashed');
+is(join(' ', glob "$root/*/*.tmp* $root/*/*.bad*"), '', 'nothing else is left');
+
+done_testing;

@@ -1,0 +1,207 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not
+# use this file except in compliance with the License.  You may obtain a copy
+# of the License at  http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.  See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+# Two servers with the same names in one folder: one of them stores, and the
+# other one follows when the first has gone (contract, B2).
+
+use strict;
+use warnings;
+
+use File::Temp qw(tempdir);
+use SlotmemApi;
+use SlotmemFile;
+use SlotmemServer;
+use Test::More;
+
+my $folder = tempdir('slotmem-XXXXXXXX', TMPDIR => 1, CLEANUP => 1);
+chmod 0700, $folder;
+my @numbers = (1, 2);
+my (%server, %api, %config);
+for my $n (@numbers) {
+    my $create = 'SlotmemTest post_config create size=16 num=4 type=persist';
+    $config{$n} = "SlotmemPersistDir $folder\n"
+        . "$create name=both\n$create name=also\n$create name=only$n\n";
+    $server{$n} = SlotmemServer->new(servers => 1, config => $config{$n});
+    $api{$n}    = SlotmemApi->new($server{$n});
+}
+my ($first, $second) = @server{@numbers};
+
+# No checkpoints, or several a second.
+sub checkpoints {
+    my ($n, $on) = @_;
+    return $server{$n}->config($config{$n} . 'SlotmemCheckpointInterval '
+            . ($on ? "1\nSlotmemTest post_config hurry ms=20\n" : "0\n"));
+}
+
+sub stored {
+    my $name  = shift;
+    my $bytes = SlotmemServer::slurp("$folder/slotmem-shm-$name.shm.persist");
+    return SlotmemFile::decode($bytes, 16, 4)->{slots}[1] // '';
+}
+
+sub put {
+    my ($n, $data, @names) = @_;
+    $api{$n}->run(map { ("put name=$_ id=1 len=16 data=$data") } @names);
+    return;
+}
+
+sub has {
+    my ($n, $name) = @_;
+    return $api{$n}->run("dptr name=$name id=1")->{data};
+}
+
+# Lines that say so about a name, with the pid of a server.
+sub said {
+    my ($n, $name, $other) = @_;
+    my $pid = $server{$other}->parent;
+    return $server{$n}
+        ->log_count(qr/slotmem_shm:warn.*\b$name: .*another.*process $pid\b/);
+}
+
+# One change that is stored for sure, and with it a round of all names.
+my $round = 0;
+sub after_checkpoint {
+    my $n = shift;
+    for my $want (map { "round" . ++$round } 1 .. 2) {
+        put($n, $want, "only$n");
+        $server{$n}->wait_until('a checkpoint',
+            sub { stored("only$n") eq $want });
+    }
+    return;
+}
+
+checkpoints(1, 0);
+checkpoints(2, 1);
+$first->start;
+put(1, 'one', qw(both also only1));
+$first->graceful;
+is(stored('both'), 'one', '[B2] the first server stores');
+
+# The second one: starts, restores, says so, and does not store these.
+$second->log_mark;
+$second->start;
+is(has(2, 'both'), 'one', '[B2] the second server starts, and restores');
+is(said(2, 'both', 1), 1, '[B2] ... and says once whose the file is')
+    or diag($second->log_since);
+is(said(2, 'also', 1), 1, '[B2] ... for each name');
+put(2, 'two', qw(both also));
+after_checkpoint(2);
+is(stored('both'), 'one', '[B2] it does not store what is another\'s');
+is(stored('also'), 'one', '[B2] ... of no name');
+like(stored('only2'), qr/^round/, '[B2] ... but its own names');
+is(said(2, 'both', 1), 1, '[B2] ... and does not repeat the line');
+is($second->log_count(qr/slotmem_shm:(?:error|crit)/), 0, '[B2] ... no error');
+$second->graceful;
+is(stored('both'), 'one', '[B2] nor does it store at a restart');
+is(has(2, 'both'), 'one', '[B2] ... and restores what the first has stored');
+is(has(2, 'only2'), "round$round", '[B2] ... and its own');
+
+# The first goes on, over restarts, and never gives it up.
+put(2, 'two', qw(both also));
+$second->log_mark;
+for my $how (qw(graceful restart graceful)) {
+    put(1, $how, qw(both only1));
+    $first->log_mark;
+    $first->$how;
+    is(stored('both'), $how, "[B2] the first server stores on: $how");
+    is(has(1, 'both'), $how, "[B2] ... and restores: $how");
+    is($first->log_count(qr/another/), 0, "[B2] ... the file is its own: $how");
+    after_checkpoint(2);
+    is(stored('both'), $how, "[B2] ... the second one does not store: $how");
+}
+
+# Not for a moment: in the middle of a restart, when nothing of the old
+# generation is left, and the new one is not there yet.
+my ($at, $gate) = map { $first->root . "/$_" } qw(at gate);
+my $slow = "SlotmemTest post_config wait at=$at file=$gate max=15\n";
+$first->append_config($slow);
+put(1, 'slow', 'both');
+$first->restart(during => sub {
+    $first->wait_until('the new configuration', sub { -e $at });
+    after_checkpoint(2);
+    is(stored('both'), 'slow', '[B2] ... nor in the middle of a restart');
+    open my $out, '>', $gate or die "$gate: $!";
+    close $out;
+});
+$first->config($first->config =~ s/\Q$slow\E//r);
+is($second->log_count(qr/stored again/), 0, '[B2] it has not given it up');
+is(scalar(grep { (readlink) =~ /slotmem-shm\.lock/ }
+        grep { -l } glob '/proc/' . $first->parent . '/fd/*'), 1,
+    '... and the lock file is open once, after all these restarts');
+
+# It stops: the second one takes over at its next checkpoint.
+put(1, 'last', 'both');
+my $pid = $first->parent;
+$first->stop;
+$second->wait_until('the checkpoint', sub { stored('both') eq 'two' });
+pass('[B2] when the first has stopped, a checkpoint of the second stores');
+after_checkpoint(2);
+is($second->log_count(qr/notice.*both: .*stored again: process $pid gave/), 1,
+    '[B2] ... and says so once') or diag($second->log_since);
+is(stored('only1'), 'graceful',
+    '[B2] ... other names are not its business');
+
+# The other way round; and taken over at a restart, with no checkpoint.
+$first->log_mark;
+$first->start;
+is(has(1, 'both'), 'two', '[B2] the first one, back, restores that');
+is(said(1, 'both', 2), 1, '[B2] ... and is now the one that says so');
+put(1, 'mine', 'both');
+put(2, 'end', 'both');
+$second->stop;
+is(stored('both'), 'end', '[B2] the second stores when it stops');
+$first->log_mark;
+$first->graceful;
+is(stored('both'), 'mine', '[B2] then the first one does, at its restart');
+is($first->log_count(qr/notice.*both: .*stored again/), 1, '[B2] ... says so')
+    or diag($first->log_since);
+
+# Children that outlive a killed parent hold nothing.
+$first->kill_parent;
+cmp_ok(scalar $first->processes, '>', 0, 'children live on');
+$second->log_mark;
+$second->start;
+is($second->log_count(qr/another/), 0,
+    '[B2][B7] children of a killed parent hold no file') or
+    diag($second->log_since);
+is(has(2, 'both'), 'mine', '[B2] ... what it had stored is restored');
+put(2, 'after', 'both');
+$second->wait_until('the checkpoint', sub { stored('both') eq 'after' });
+pass('[B2] ... and the next server stores');
+$first->end_children;
+
+# Killed with its children, and started again.
+kill 'KILL', $second->processes;
+$second->wait_until('kill', sub { !$second->processes });
+$second->reap;
+$second->log_mark;
+$second->start;
+is($second->log_count(qr/another/), 0, '[B7] nothing is held by the dead');
+is(has(2, 'both'), 'after', '[B2] ... and the state is there');
+
+# Servers with other names in the same folder do not meet.
+$first->config($config{1} =~ s/name=(both|also)\b/name=other$1/gr);
+$first->log_mark;
+$second->log_mark;
+$first->start;
+put(1, 'x', 'otherboth');
+put(2, 'y', 'both');
+$_->graceful for $first, $second;
+is(stored('otherboth') . stored('both'), 'xy', '[B2] other names: both store');
+is($_->log_count(qr/another/), 0, '[B2] ... and neither meets the other')
+    for $first, $second;
+my @lock = stat "$folder/slotmem-shm.lock";
+is($lock[7], 0, 'the lock file is empty');
+is($lock[2] & 07777, 0600, '... and its owner\'s');
+$_->stop for $first, $second;
+
+unlike($first->log . $second->log, qr/exit signal/, 'no child has crashed');
+is(join(' ', glob "$folder/*.tmp* $folder/*.bad*"), '', 'nothing else is left');
+
+done_testing;

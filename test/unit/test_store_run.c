@@ -1,0 +1,693 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * test_store_run.c: stores as a run that stops and goes on, that is given up,
+ * and that writes only what has changed.
+ */
+
+#include "unit_file.h"
+
+#include <sys/time.h>
+
+#define PAST ((apr_time_t)1)            /* a deadline that is over */
+
+static const char *file_of(unit_place_t *place, int n)
+{
+    return apr_psprintf(place->pool, "%s/%d.persist", place->dir, n);
+}
+
+static slotmem_store_t store_of(const slotmem_segment_t *segment,
+                                const char *path)
+{
+    slotmem_store_t store = { .segment = segment, .path = path };
+
+    return store;
+}
+
+static void run_to_end(slotmem_store_t *stores, int num, apr_time_t deadline,
+                       apr_pool_t *pool)
+{
+    slotmem_store_run_t *run = slotmem_store_begin(stores, num, pool);
+    int calls = 1;
+
+    while (!slotmem_store_continue(run, deadline)) {
+        assert_true(deadline);
+        assert_true(++calls < 10000);
+    }
+}
+
+static void assert_written(const slotmem_store_t *store, int written)
+{
+    if (store->step || store->status != APR_SUCCESS) {
+        fail_msg("%s: not stored: %s (%d)", store->path, store->step,
+                 store->status);
+    }
+    assert_int_equal(store->unchanged, !written);
+    assert_int_equal(store->stored.known, 1);
+}
+
+/* How many calls in the log are one of these letters. */
+static uint32_t count_calls(const char *letters)
+{
+    const char *at = faults.log;
+    uint32_t count = 0;
+
+    while ((at = strpbrk(at, letters))) {
+        count++;
+        at++;
+    }
+    return count;
+}
+
+/* Nothing was opened, written, flushed, renamed or removed. */
+static void assert_no_write(void)
+{
+    assert_int_equal(count_calls("owsnxlc"), 0);
+}
+
+/* A segment, what its file is to hold, and which slots configuration claimed
+ * (NULL without CLEARINUSE). */
+typedef struct sample_t {
+    content_t content;
+    slotmem_segment_t segment;
+    slotmem_word_t *configured;
+} sample_t;
+
+static sample_t sample_make(apr_pool_t *pool, apr_size_t size,
+                            apr_uint32_t num, apr_uint32_t type)
+{
+    sample_t sample;
+
+    sample.content = content_make(pool, size, num, type);
+    sample.segment = segment_of(pool, &sample.content);
+    sample.configured = NULL;
+    if (type & TYPE_CLEARINUSE) {
+        sample.configured = (slotmem_word_t *)bytes_make(
+            pool, sizeof(slotmem_word_t) * slotmem_map_words(num)).data;
+    }
+    return sample;
+}
+
+static slotmem_store_t store_sample(const sample_t *sample, const char *path)
+{
+    slotmem_store_t store = store_of(&sample->segment, path);
+
+    store.configured = sample->configured;
+    return store;
+}
+
+/* From nothing to a few chunks; 65448 bytes of slots end a file without claims
+ * just at a chunk's end. */
+static const struct shape_t {
+    apr_size_t size;
+    apr_uint32_t num;
+} shapes[] = {
+    { 8, 0 }, { 0, 3 }, { 10, 5 }, { 8181, 8 }, { 65536, 1 }, { 65536, 2 },
+    { 1000, 300 }, { 3, 70000 }
+};
+static const apr_uint32_t types[] = {
+    TYPE_PERSIST, TYPE_PERSIST | TYPE_CLEARINUSE
+};
+
+/* ---- deadlines ---- */
+
+enum { FILES = 5 };
+
+/* [B2] With a deadline that is over, each call of a run goes on by one chunk
+ * or one file; it ends with the same bytes as one without. Once with files
+ * that are not known, once with known ones that have changed. */
+static void test_late(void **state)
+{
+    unit_place_t *place = *state;
+    const apr_size_t sizes[FILES] = { 5, 20000, 70000, 1, 13108 };
+    slotmem_store_t stores[FILES];
+    sample_t samples[FILES];
+    uint64_t chunks = 0;
+    int i, round;
+
+    for (i = 0; i < FILES; i++) {
+        samples[i] = sample_make(place->pool, sizes[i], 10, types[i % 2]);
+        stores[i] = store_sample(&samples[i], file_of(place, i));
+        chunks += sizes[i] * 10 / SLOTMEM_CHUNK + 1;
+    }
+    for (round = 1; round <= 2; round++) {
+        slotmem_store_run_t *run = slotmem_store_begin(stores, FILES,
+                                                       place->pool);
+        uint32_t calls = 0;
+        int done;
+
+        do {
+            unit_faults(0, 0, 0);
+            done = slotmem_store_continue(run, PAST);
+            calls++;
+            assert_true(faults.bytes_digested <= 2 * SLOTMEM_CHUNK);
+            assert_true(count_calls("on") <= 1);
+            assert_true(count_calls("w") <= 2);
+            assert_true(count_calls("s") <= 1);
+        } while (!done);
+        /* each chunk, in two passes the second time; each step of each file */
+        assert_true(calls > chunks);
+        assert_true(calls <= round * (chunks + FILES) + 3 * FILES + 1);
+        for (i = 0; i < FILES; i++) {
+            assert_written(&stores[i], 1);
+            assert_file_is(file_of(place, i),
+                           encode(place->pool, &samples[i].content),
+                           place->pool);
+            samples[i].content.slots[i]++;
+            samples[i].segment.slots[i]++;
+        }
+    }
+    assert_int_equal(unit_count_entries(place->dir), FILES);
+}
+
+/* [B2] A deadline that has not come yet, and none, stop nothing. */
+static void test_in_time(void **state)
+{
+    unit_place_t *place = *state;
+    sample_t sample = sample_make(place->pool, 70000, 10, TYPE_PERSIST);
+    slotmem_store_t store = store_sample(&sample, file_of(place, 1));
+    slotmem_store_run_t *run = slotmem_store_begin(&store, 1, place->pool);
+
+    assert_int_equal(slotmem_store_continue(
+                         run, apr_time_now() + apr_time_from_sec(600)), 1);
+    assert_written(&store, 1);
+    sample.segment.slots[1]++;
+    run_to_end(&store, 1, 0, place->pool);
+    assert_written(&store, 1);
+}
+
+/* ---- what has not changed is not written ---- */
+
+static void for_each_shape(unit_place_t *place,
+                           void (*check)(unit_place_t *, sample_t *,
+                                         slotmem_store_t *))
+{
+    size_t i, t;
+
+    for (i = 0; i < ELEMENTS(shapes); i++) {
+        for (t = 0; t < ELEMENTS(types); t++) {
+            const char *path = file_of(place, (int)(i * 2 + t));
+            sample_t sample = sample_make(place->pool, shapes[i].size,
+                                          shapes[i].num, types[t]);
+            slotmem_store_t store = store_sample(&sample, path);
+
+            run_to_end(&store, 1, 0, place->pool);
+            assert_written(&store, 1);
+            check(place, &sample, &store);
+            unlink(path);
+        }
+    }
+    assert_int_equal(unit_count_entries(place->dir), 0);
+}
+
+static void check_unchanged(unit_place_t *place, sample_t *sample,
+                            slotmem_store_t *store)
+{
+    bytes_t bytes = encode(place->pool, &sample->content);
+    struct stat before;
+    struct stat after;
+    int round;
+
+    assert_int_equal(stat(store->path, &before), 0);
+    for (round = 0; round < 3; round++) {
+        unit_faults(0, 0, 0);
+        run_to_end(store, 1, round == 1 ? PAST : 0, place->pool);
+        assert_written(store, 0);
+        assert_no_write();
+        assert_int_equal(faults.bytes_read, 0);
+    }
+    assert_int_equal(stat(store->path, &after), 0);
+    assert_int_equal(before.st_ino, after.st_ino);
+    assert_int_equal(before.st_mtim.tv_nsec, after.st_mtim.tv_nsec);
+    assert_int_equal(before.st_ctim.tv_nsec, after.st_ctim.tv_nsec);
+    assert_file_is(store->path, bytes, place->pool);
+}
+
+/* [B2] A known file that would get the bytes it has is not opened, read,
+ * written, flushed or renamed, however large, and however often the run stops
+ * on the way. */
+static void test_unchanged(void **state)
+{
+    for_each_shape(*state, check_unchanged);
+}
+
+/* Store what has changed, and then once more. */
+static void assert_change_is_stored(unit_place_t *place, sample_t *sample,
+                                    slotmem_store_t *store)
+{
+    apr_pool_t *pool;
+
+    apr_pool_create(&pool, place->pool);
+    run_to_end(store, 1, 0, pool);
+    assert_written(store, 1);
+    assert_file_is(store->path, encode(pool, &sample->content), pool);
+    unit_faults(0, 0, 0);
+    run_to_end(store, 1, 0, pool);
+    assert_written(store, 0);
+    assert_no_write();
+    apr_pool_destroy(pool);
+}
+
+/* One bit of a byte of the slots. */
+static void change_byte(unit_place_t *place, sample_t *sample,
+                        slotmem_store_t *store, apr_size_t at)
+{
+    sample->segment.slots[at] ^= 4;
+    sample->content.slots[at] ^= 4;
+    assert_change_is_stored(place, sample, store);
+}
+
+/* A slot is claimed or released at run time. */
+static void change_mark(unit_place_t *place, sample_t *sample,
+                        slotmem_store_t *store, apr_uint32_t id)
+{
+    unsigned char *marks = sample->configured ? sample->content.claims
+                                              : sample->content.in_use;
+
+    marks[id] = !marks[id];
+    if (marks[id]) {
+        slotmem_map_set(&sample->segment.map, id);
+    }
+    else {
+        slotmem_map_clear(&sample->segment.map, id);
+    }
+    assert_change_is_stored(place, sample, store);
+}
+
+/* A slot in use becomes one that configuration has claimed. */
+static void change_claim(unit_place_t *place, sample_t *sample,
+                         slotmem_store_t *store, apr_uint32_t id)
+{
+    if (!sample->content.claims[id]) {
+        change_mark(place, sample, store, id);
+    }
+    slotmem_bit_set(sample->configured, id);
+    sample->content.claims[id] = 0;
+    assert_change_is_stored(place, sample, store);
+}
+
+static void check_changed(unit_place_t *place, sample_t *sample,
+                          slotmem_store_t *store)
+{
+    apr_size_t len = sample->segment.layout.slots_len;
+    apr_uint32_t num = sample->content.geometry.item_num;
+    const apr_size_t bytes[] = {
+        0, len / 2, len - 1, SLOTMEM_CHUNK - 9, SLOTMEM_CHUNK - 8,
+        SLOTMEM_CHUNK - 1, SLOTMEM_CHUNK, 2 * SLOTMEM_CHUNK - 1
+    };
+    const apr_uint32_t ids[] = { 0, num / 2, num - 1 };
+    size_t i;
+
+    for (i = 0; i < ELEMENTS(bytes); i++) {
+        if (bytes[i] < len) {
+            change_byte(place, sample, store, bytes[i]);
+        }
+    }
+    for (i = 0; i < ELEMENTS(ids) && num; i++) {
+        change_mark(place, sample, store, ids[i]);
+    }
+    for (i = 0; i < ELEMENTS(ids) && num && sample->configured; i++) {
+        if (i == 0 || ids[i] != ids[i - 1]) {
+            change_claim(place, sample, store, ids[i]);
+        }
+    }
+}
+
+/* [B2][E2] One bit that has changed anywhere is stored: in a slot, at each end
+ * of a chunk, a mark (and with it the number of free slots), a claim. */
+static void test_changed(void **state)
+{
+    for_each_shape(*state, check_changed);
+}
+
+/* Each byte of a small segment. */
+static void test_each_byte(void **state)
+{
+    unit_place_t *place = *state;
+    sample_t sample = sample_make(place->pool, 20, 5, types[1]);
+    slotmem_store_t store = store_sample(&sample, file_of(place, 1));
+    apr_size_t at;
+
+    run_to_end(&store, 1, 0, place->pool);
+    for (at = 0; at < sample.segment.layout.slots_len; at++) {
+        change_byte(place, &sample, &store, at);
+    }
+}
+
+/* ---- somebody else has been at the file ---- */
+
+static void remove_it(unit_place_t *place, const char *path)
+{
+    (void)place;
+    assert_int_equal(unlink(path), 0);
+}
+
+/* Give a file the times of another one. */
+static void put_times(const char *path, const struct stat *info)
+{
+    const struct timespec times[2] = { info->st_atim, info->st_mtim };
+
+    assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+}
+
+/* Another file, of the same length and time. */
+static void replace_it(unit_place_t *place, const char *path)
+{
+    const char *other = file_of(place, 77);
+    bytes_t bytes = read_file(path, place->pool);
+    struct stat info;
+
+    assert_int_equal(stat(path, &info), 0);
+    bytes.data[10] ^= 1;
+    write_file(other, bytes);
+    put_times(other, &info);
+    assert_int_equal(rename(other, path), 0);
+}
+
+static void touch_it(unit_place_t *place, const char *path)
+{
+    struct timeval times[2] = { { 1000000000, 0 }, { 1000000000, 0 } };
+
+    (void)place;
+    assert_int_equal(utimes(path, times), 0);
+}
+
+static void shorten_it(unit_place_t *place, const char *path)
+{
+    struct stat info;
+
+    (void)place;
+    assert_int_equal(stat(path, &info), 0);
+    assert_int_equal(truncate(path, info.st_size - 1), 0);
+    put_times(path, &info);
+}
+
+static void link_to_it(unit_place_t *place, const char *path)
+{
+    const char *other = file_of(place, 77);
+
+    assert_int_equal(rename(path, other), 0);
+    assert_int_equal(symlink(other, path), 0);
+}
+
+/* [B2] A file that has been removed, replaced, touched, shortened (with its
+ * time put back) or put behind a symbolic link is not the one that is known:
+ * it is written again, though the segment has not changed. */
+static void test_not_known_any_more(void **state)
+{
+    void (*const acts[])(unit_place_t *, const char *) = {
+        remove_it, replace_it, touch_it, shorten_it, link_to_it
+    };
+    unit_place_t *place = *state;
+    sample_t sample = sample_make(place->pool, 20000, 5, TYPE_PERSIST);
+    slotmem_store_t store = store_sample(&sample, file_of(place, 1));
+    bytes_t bytes = encode(place->pool, &sample.content);
+    struct stat info;
+    size_t i;
+
+    run_to_end(&store, 1, 0, place->pool);
+    for (i = 0; i < ELEMENTS(acts); i++) {
+        acts[i](place, store.path);
+        run_to_end(&store, 1, 0, place->pool);
+        assert_written(&store, 1);
+        assert_file_is(store.path, bytes, place->pool);
+        assert_int_equal(lstat(store.path, &info), 0);
+        assert_true(S_ISREG(info.st_mode));
+        run_to_end(&store, 1, 0, place->pool);
+        assert_written(&store, 0);
+    }
+}
+
+/* [B2] A store that failed leaves nothing known that is not so: the next one
+ * writes. */
+static void test_known_after_failure(void **state)
+{
+    unit_place_t *place = *state;
+    sample_t sample = sample_make(place->pool, 20000, 5, TYPE_PERSIST);
+    slotmem_store_t store = store_sample(&sample, file_of(place, 1));
+    uint32_t call;
+    int failed;
+
+    run_to_end(&store, 1, 0, place->pool);
+    for (call = 1, failed = 1; failed; call++) {
+        sample.segment.slots[7]++;
+        sample.content.slots[7]++;
+        unit_faults(call, call, EIO);
+        run_to_end(&store, 1, 0, place->pool);
+        failed = faults.calls >= call;
+        unit_faults(0, 0, 0);
+        run_to_end(&store, 1, 0, place->pool);
+        assert_null(store.step);
+        assert_file_is(store.path, encode(place->pool, &sample.content),
+                       place->pool);
+        run_to_end(&store, 1, 0, place->pool);
+        assert_written(&store, 0);
+    }
+    assert_true(call > 7);
+}
+
+/* ---- abandoned ---- */
+
+/* [B2] A run that is given up after any number of calls leaves each file old
+ * or new, whole, and no temporary one; the next run stores what is there. */
+static void test_abandon(void **state)
+{
+    enum { MANY = 3 };
+    unit_place_t *place = *state;
+    slotmem_store_t stores[MANY];
+    sample_t samples[MANY];
+    bytes_t old[MANY];
+    int i, calls, call, done = 0;
+
+    for (i = 0; i < MANY; i++) {
+        samples[i] = sample_make(place->pool, i == 1 ? 100 : 40000, 5,
+                                 types[i % 2]);
+        stores[i] = store_sample(&samples[i], file_of(place, i));
+    }
+    run_to_end(stores, MANY, 0, place->pool);
+    for (calls = 0; !done; calls++) {
+        slotmem_store_run_t *run;
+
+        for (i = 0; i < MANY; i++) {
+            old[i] = encode(place->pool, &samples[i].content);
+            samples[i].segment.slots[5]++;
+            samples[i].content.slots[5]++;
+        }
+        run = slotmem_store_begin(stores, MANY, place->pool);
+        for (call = 0; call < calls && !done; call++) {
+            done = slotmem_store_continue(run, PAST);
+        }
+        if (!done) {
+            slotmem_store_abandon(run);
+        }
+        assert_int_equal(unit_count_entries("/proc/self/fd"),
+                         place->open_files);
+        assert_int_equal(unit_count_entries(place->dir), MANY);
+        for (i = 0; i < MANY; i++) {
+            bytes_t new = encode(place->pool, &samples[i].content);
+            bytes_t found = read_file(stores[i].path, place->pool);
+
+            assert_true(bytes_same(found, new)
+                        || (!done && bytes_same(found, old[i])));
+        }
+        run_to_end(stores, MANY, 0, place->pool);
+        for (i = 0; i < MANY; i++) {
+            assert_null(stores[i].step);
+            assert_file_is(stores[i].path,
+                           encode(place->pool, &samples[i].content),
+                           place->pool);
+        }
+    }
+    assert_true(calls > 3 * MANY);
+}
+
+/* ---- file descriptors ---- */
+
+static struct rlimit leave_files(rlim_t num)
+{
+    int next = open("/dev/null", O_RDONLY); /* the lowest that is free */
+    struct rlimit limit;
+    struct rlimit few;
+
+    assert_true(next >= 0);
+    close(next);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    few = limit;
+    few.rlim_cur = (rlim_t)next + num;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    return limit;
+}
+
+/* [B2] With few file descriptors left a batch ends early, and the next one
+ * goes on: all files are stored; also when the run stops after each file. */
+static void test_few_files(void **state)
+{
+    enum { MANY = 150 };
+    unit_place_t *place = *state;
+    slotmem_store_t *stores = calloc(MANY, sizeof(*stores));
+    sample_t *samples = calloc(MANY, sizeof(*samples));
+    rlim_t left;
+    int i;
+
+    assert_true(stores && samples);
+    for (i = 0; i < MANY; i++) {
+        samples[i] = sample_make(place->pool, 20, 5, TYPE_PERSIST);
+        stores[i] = store_sample(&samples[i], file_of(place, i));
+    }
+    for (left = 1; left < 100; left += left < 5 ? 1 : 37) {
+        struct rlimit limit = leave_files(left);
+
+        unit_faults(0, 0, 0);
+        run_to_end(stores, MANY, left % 2 ? 0 : PAST, place->pool);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+        assert_int_equal(count_calls("n"), MANY);
+        for (i = 0; i < MANY; i++) {
+            assert_written(&stores[i], 1);
+            assert_file_is(stores[i].path,
+                           encode(place->pool, &samples[i].content),
+                           place->pool);
+            samples[i].segment.slots[3]++;
+            samples[i].content.slots[3]++;
+        }
+    }
+    assert_int_equal(unit_count_entries(place->dir), MANY);
+    free(stores);
+    free(samples);
+}
+
+/* [B2] With no file descriptor at all each store says so, the files stay, and
+ * the next run stores them. */
+static void test_no_files(void **state)
+{
+    unit_place_t *place = *state;
+    slotmem_store_t stores[3];
+    sample_t samples[3];
+    struct rlimit limit;
+    bytes_t old = bytes_of(place->pool, "as it was");
+    int i;
+
+    for (i = 0; i < 3; i++) {
+        samples[i] = sample_make(place->pool, 20, 5, TYPE_PERSIST);
+        stores[i] = store_sample(&samples[i], file_of(place, i));
+        write_file(stores[i].path, old);
+    }
+    limit = leave_files(0);
+    run_to_end(stores, 3, 0, place->pool);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    for (i = 0; i < 3; i++) {
+        assert_non_null(stores[i].step);
+        assert_true(APR_STATUS_IS_EMFILE(stores[i].status));
+        assert_file_is(stores[i].path, old, place->pool);
+    }
+    run_to_end(stores, 3, 0, place->pool);
+    for (i = 0; i < 3; i++) {
+        assert_written(&stores[i], 1);
+        assert_file_is(stores[i].path,
+                       encode(place->pool, &samples[i].content), place->pool);
+    }
+}
+
+/* ---- what a restore knows ---- */
+
+/* Restore a file into a segment of num slots, and store that.
+ * written: whether the store has to */
+static void restore_and_store(unit_place_t *place, const content_t *content,
+                              bytes_t file, apr_uint32_t num, int written)
+{
+    const char *path = file_of(place, 1);
+    slotmem_geometry_t geometry = content->geometry;
+    slotmem_segment_t segment;
+    slotmem_restore_t result;
+    slotmem_store_t store;
+
+    geometry.item_num = num;
+    segment = segment_new(place->pool, geometry);
+    store = store_of(&segment, path);
+    if (content->claims) {
+        store.configured = (slotmem_word_t *)bytes_make(
+            place->pool, sizeof(slotmem_word_t) * slotmem_map_words(num)).data;
+    }
+    write_file(path, file);
+    slotmem_restore(&result, &segment, content->claims != NULL, path,
+                    place->pool);
+    assert_int_equal(result.outcome, SLOTMEM_RESTORE_DONE);
+    store.stored = result.stored;
+    unit_faults(0, 0, 0);
+    run_to_end(&store, 1, 0, place->pool);
+    assert_written(&store, written);
+    if (!written) {
+        assert_no_write();
+        assert_file_is(path, file, place->pool);
+    }
+    else {
+        assert_int_equal(read_file(path, place->pool).len,
+                         segment.layout.file_image_len
+                         + (content->claims ? 24 + num : 0));
+    }
+    unlink(path);
+}
+
+/* [B2][E4][E5] A file that was restored, and is as this module would write it,
+ * is known: it is not written. One that has a tail, no description, another
+ * number of free slots, or fewer slots, is. */
+static void test_known_from_restore(void **state)
+{
+    unit_place_t *place = *state;
+    bytes_t tail = bytes_of(place->pool, "left over");
+    size_t i, t;
+
+    for (i = 0; i < ELEMENTS(shapes); i++) {
+        for (t = 0; t < ELEMENTS(types); t++) {
+            content_t content = content_make(place->pool, shapes[i].size,
+                                             shapes[i].num, types[t]);
+            bytes_t file = encode(place->pool, &content);
+            apr_uint32_t num = shapes[i].num;
+
+            restore_and_store(place, &content, file, num, 0);
+            restore_and_store(place, &content,
+                              bytes_join(place->pool, file, tail), num, 1);
+            restore_and_store(place, &content, file, num + 1, 1);
+            restore_and_store(place, &content,
+                              encode_with(place->pool, &content, 99), num, 1);
+            file.len = description_at(&content);
+            restore_and_store(place, &content, file, num, 1);
+        }
+    }
+}
+
+#define TEST(function) \
+    cmocka_unit_test_setup_teardown(function, unit_setup, unit_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_late),
+        TEST(test_in_time),
+        TEST(test_unchanged),
+        TEST(test_changed),
+        TEST(test_each_byte),
+        TEST(test_not_known_any_more),
+        TEST(test_known_after_failure),
+        TEST(test_abandon),
+        TEST(test_few_files),
+        TEST(test_no_files),
+        TEST(test_known_from_restore)
+    };
+    int failed;
+
+    apr_initialize();
+    failed = cmocka_run_group_tests(tests, NULL, NULL);
+    apr_terminate();
+    return failed;
+}
