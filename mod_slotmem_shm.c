@@ -885,19 +885,20 @@ static int slotmem_pre_config(apr_pool_t *pconf, apr_pool_t *plog,
 
 /* A mutex that is given up when its holder is killed, which not every kind
  * that APR has, or that the directive Mutex may choose, is. */
-static apr_status_t create_mutex(apr_pool_t *pconf)
+static apr_status_t create_mutex(void)
 {
     apr_status_t rv = apr_global_mutex_create(&state.mutex, NULL,
-                                              APR_LOCK_PROC_PTHREAD, pconf);
+                                              APR_LOCK_PROC_PTHREAD,
+                                              state.pool);
 
     return rv == APR_SUCCESS
            ? rv : apr_global_mutex_create(&state.mutex, NULL, APR_LOCK_FCNTL,
-                                          pconf);
+                                          state.pool);
 }
 
 /* What children need to create segments at run time. Without it the server
  * runs, and says what it cannot do. */
-static void prepare_runtime(apr_pool_t *pconf, server_rec *s)
+static void prepare_runtime(server_rec *s)
 {
     apr_shm_t *shm;
     apr_status_t rv = apr_generate_random_bytes(state.secret.bytes,
@@ -908,7 +909,7 @@ static void prepare_runtime(apr_pool_t *pconf, server_rec *s)
     }
     if (rv == APR_SUCCESS) {
         state.shared = apr_shm_baseaddr_get(shm);
-        rv = create_mutex(pconf);
+        rv = create_mutex();
     }
     if (rv != APR_SUCCESS) {
         state.mutex = NULL;
@@ -921,10 +922,11 @@ static void prepare_runtime(apr_pool_t *pconf, server_rec *s)
 static int slotmem_post_config(apr_pool_t *pconf, apr_pool_t *plog,
                                apr_pool_t *ptemp, server_rec *s)
 {
+    (void)pconf;
     (void)plog;
     (void)ptemp;
     state.parent = getpid();    /* not sooner: httpd detaches in between */
-    prepare_runtime(pconf, s);
+    prepare_runtime(s);
     return OK;
 }
 

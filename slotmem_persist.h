@@ -43,6 +43,8 @@
 /** Process-local: what is known of the bytes of a file. */
 typedef struct slotmem_stored_t {
     int known;                      /**< 0: nothing, and the rest is unset */
+    int flushed;                    /**< 1: its folder was flushed since it was
+                                         put there */
     unsigned char digest[16];       /**< MD5 of all its bytes */
     apr_off_t size;                 /**< with the next three, how to tell */
     apr_time_t mtime;               /**< that it is still the same file */

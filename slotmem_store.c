@@ -402,6 +402,7 @@ static int put_in_place(slotmem_store_run_t *run, slotmem_store_t *store)
     }
     store->set_aside = 0;
     store->stored.known = 1;
+    store->stored.flushed = 0;
     return 1;
 }
 
@@ -434,7 +435,7 @@ static void flush_directories(slotmem_store_t *stores, int num,
         apr_status_t *rv = apr_hash_get(flushed, directory,
                                         APR_HASH_KEY_STRING);
 
-        if (stores[i].step || stores[i].unchanged) {
+        if (stores[i].step || stores[i].stored.flushed) {
             continue;
         }
         if (!rv) {
@@ -445,6 +446,9 @@ static void flush_directories(slotmem_store_t *stores, int num,
         if (*rv != APR_SUCCESS) {
             stores[i].step = "flush the directory";
             stores[i].status = *rv;
+        }
+        else {
+            stores[i].stored.flushed = 1;
         }
     }
 }

@@ -15,7 +15,7 @@
 # it, and installs it: on Debian and its kin, with apt-get.
 #
 #   test/setup.sh demo     httpd, and what building and asking it takes
-#   test/setup.sh check    that, cmocka, and Apache::Test unpacked
+#   test/setup.sh check    that, cmocka, clang, and Apache::Test unpacked
 #
 # Only apt-get runs as root (through sudo where need be). apache2-bin and
 # apache2-dev bring httpd without its service: nothing is started or enabled.
@@ -46,6 +46,10 @@ need() {
 
 have() { command -v "$1"; }
 have_perl() { perl "-M$1" -e 1; }
+have_fuzzer() {
+    echo 'int LLVMFuzzerTestOneInput(char *d, long n) { return !d + n < 0; }' |
+        clang -fsanitize=fuzzer -x c - -o /dev/null
+}
 have_libc() { echo '#include <stdio.h>' | gcc -E -; }
 
 need_for_demo() {
@@ -63,6 +67,8 @@ need_for_demo() {
 need_for_check() {
     need libcmocka-dev test -f /usr/include/cmocka.h
     need autoconf have autoconf
+    need clang have clang
+    need libclang-rt-dev have_fuzzer
     need util-linux have setpriv
 }
 

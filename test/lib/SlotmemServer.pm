@@ -503,11 +503,22 @@ sub stop {
     my ($self, %opt) = @_;
     my $parent = $self->parent or return $self;
     my @old    = $self->children;
+    $self->settle;
     kill $opt{signal} || 'TERM', $parent if $self->is_alive($parent);
     $self->call_during($opt{during}, @old) if $opt{during};
     $self->wait_until('stop', sub { !$self->processes });
     $self->reap;
     return $self;
+}
+
+# mpm_event can crash when it is told to stop while a worker closes the
+# connection of the last request, with or without slotmem modules: its main
+# thread then closes the socket that the worker has just freed. Nothing shows
+# when that is over, so give it time.
+sub settle {
+    my $self = shift;
+    sleep 0.1 if ($self->{mpm} // '') eq 'event';
+    return;
 }
 
 sub graceful_stop {
@@ -530,6 +541,7 @@ sub signal_restart {
     my ($self, $signal, %opt) = @_;
     my $mark = -s $self->log_file || 0;
     my %old  = map { $_ => 1 } $self->children;
+    $self->settle;
     kill $signal, $self->parent or die "no parent to restart\n";
     $self->call_during($opt{during}, keys %old) if $opt{during};
     $self->wait_ready($mark, %old);

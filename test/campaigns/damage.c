@@ -1,0 +1,354 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * damage.c: files that were cut short, changed, shuffled, or are none of ours.
+ * [B7][E3][E4]
+ *
+ * Every length that a file can be cut to, every byte of it changed, every pair
+ * of its blocks of 512 bytes exchanged, and what else may stand at the path.
+ * Nothing that is damaged is restored: the segment is as new, the reason says
+ * what is wrong, and the next store keeps the file, byte for byte. Where only
+ * the run-time claims are damaged the image is restored, without claims.
+ */
+
+#include "campaign.h"
+
+#define BLOCK 512
+
+typedef enum expect_t {
+    REFUSED,                    /* and the reason says so */
+    NO_CLAIMS,                  /* restored but for the run-time claims */
+    WHOLE                       /* restored */
+} expect_t;
+
+static const slotmem_geometry_t shapes[] = {
+    { 24, 5, 0x1 }, { 24, 5, 0x9 }, { 16, 9, 0x5 }, { 1, 1, 0x9 },
+    { 0, 3, 0x1 }, { 8, 0, 0x1 }, { 544, 12, 0x9 }, { 700, 100, 0x9 }
+};
+
+static char folder[128];
+static char path[256];
+static content_t content;       /* of the shape at work */
+static slotmem_word_t *configured;
+static apr_pool_t *setup;
+
+/* The store of a server that found this: the file is kept. */
+static void check_kept(const slotmem_restore_t *restored,
+                       slotmem_segment_t *segment, const unsigned char *bytes,
+                       size_t len, apr_pool_t *pool)
+{
+    const char *bad = apr_pstrcat(pool, path, ".bad-1", NULL);
+    int refused = restored->outcome == SLOTMEM_RESTORE_REFUSED;
+    slotmem_store_t store = { .segment = segment, .path = path,
+                              .configured = configured, .set_aside = refused,
+                              .stored = restored->stored };
+    struct stat before, after;
+
+    if (lstat(path, &before) != 0) {
+        lost("%s is gone", path);
+    }
+    fill_segment(segment, &content);
+    while (!slotmem_store_continue(slotmem_store_begin(&store, 1, pool), 0)) {
+    }
+    if (store.step || !file_is(path, content.bytes, content.len)) {
+        lost("the next store cannot %s", store.step);
+    }
+    if (refused && (lstat(bad, &after) != 0 || after.st_ino != before.st_ino
+                    || after.st_mode != before.st_mode
+                    || after.st_size != before.st_size)) {
+        lost("not kept: %s", bad);
+    }
+    if (refused && bytes && !file_is(bad, bytes, len)) {
+        lost("not kept as it was: %s", bad);
+    }
+    if (refused && remove(bad) != 0) {
+        lost("no %s", bad);
+    }
+}
+
+/* What stands at the path is as it should not be. bytes: it is a file with
+ * these, or NULL: it has been made. says: part of the reason, or NULL */
+static void check(const unsigned char *bytes, size_t len, expect_t expected,
+                  const char *says, int stores)
+{
+    slotmem_restore_t restored;
+    slotmem_segment_t segment;
+    apr_pool_t *pool;
+    int refused;
+
+    figures->cases++;
+    apr_pool_create(&pool, NULL);
+    if (bytes) {
+        put_file(path, bytes, len);
+    }
+    need(slotmem_segment_create(&segment, &content.geometry, NULL, pool)
+         == APR_SUCCESS, "create a segment");
+    slotmem_restore(&restored, &segment, configured != NULL, path, pool);
+    refused = restored.outcome == SLOTMEM_RESTORE_REFUSED;
+    if (refused != (expected == REFUSED)
+        || (!refused && restored.outcome != SLOTMEM_RESTORE_DONE)) {
+        lost("outcome %d, expected %s (%s)", restored.outcome,
+             expected == REFUSED ? "refused" : "restored", restored.why);
+    }
+    if (!holds(&segment, refused ? NULL : &content, expected == WHOLE)) {
+        lost("the segment is not as it should be");
+    }
+    if (refused && (!restored.why || (says && !strstr(restored.why, says)))) {
+        lost("the reason is: %s", restored.why);
+    }
+    if (bytes && !file_is(path, bytes, len)) {
+        lost("a restore has changed the file");
+    }
+    if (stores) {
+        check_kept(&restored, &segment, bytes, len, pool);
+    }
+    figures->faults += expected != WHOLE;
+    apr_pool_destroy(pool);
+}
+
+static void name_case(const char *what, size_t a, size_t b)
+{
+    snprintf(context, sizeof(context), "%s %lu, %lu of %u slots of %lu bytes, "
+             "type 0x%x", what, (unsigned long)a, (unsigned long)b,
+             content.geometry.item_num,
+             (unsigned long)content.geometry.item_size, content.geometry.type);
+}
+
+/* What a file is with its first damage there. */
+static expect_t damage_at(size_t at)
+{
+    return at < content.image ? REFUSED : at < content.len ? NO_CLAIMS : WHOLE;
+}
+
+/* step: look at every step-th place only */
+static void cut(size_t step)
+{
+    size_t len;
+
+    for (len = 0; len < content.len; len += step) {
+        name_case("cut to", len, 0);
+        /* One that ends after its MD5 is of a release before 2.4.34. */
+        check(content.bytes, len, len == content.image - 16 ? NO_CLAIMS
+                                                            : damage_at(len),
+              NULL, len % (64 * step) == 0 || content.len < 1000);
+    }
+    name_case("cut to", content.image - 16, 0);
+    check(content.bytes, content.image - 16, NO_CLAIMS, NULL, 1);
+    name_case("cut to", content.image, 0);
+    check(content.bytes, content.image, NO_CLAIMS, NULL, 1);
+}
+
+static void lengthen(void)
+{
+    static const size_t more[] = { 1, 16, 32, 512, 70000 };
+    int i;
+
+    for (i = 0; i < ELEMENTS(more); i++) {
+        size_t len = content.len + more[i];
+        unsigned char *bytes = apr_pcalloc(setup, len);
+
+        memcpy(bytes, content.bytes, content.len);
+        name_case("longer by", more[i], 0);
+        check(bytes, len, WHOLE, NULL, 1);
+        memset(bytes + content.len, 0xff, more[i]);
+        check(bytes, len, WHOLE, NULL, 1);
+    }
+}
+
+static void change_bytes(size_t step, int values)
+{
+    static const unsigned char change[] = { 0xff, 0x01, 0x80, 0x20, 0x55 };
+    unsigned char *bytes = apr_pmemdup(setup, content.bytes, content.len);
+    size_t at;
+    int i;
+
+    for (at = 0; at < content.len; at += step) {
+        for (i = 0; i < values; i++) {
+            int is_content = at < content.image - 32;
+
+            bytes[at] = content.bytes[at] ^ change[i];
+            name_case("changed byte, bits", at, change[i]);
+            check(bytes, content.len, damage_at(at),
+                  is_content ? "MD5" : "expected",
+                  (at / step) % 64 == 0 || content.len < 1000);
+        }
+        bytes[at] = content.bytes[at];
+    }
+}
+
+static size_t block_len(size_t block)
+{
+    return content.len - block < BLOCK ? content.len - block : BLOCK;
+}
+
+static void exchange_blocks(size_t step)
+{
+    size_t a, b, len;
+
+    for (a = 0; a < content.len; a += BLOCK) {
+        for (b = a + BLOCK; b < content.len; b += step * BLOCK) {
+            unsigned char *bytes = apr_pmemdup(setup, content.bytes,
+                                               content.len);
+
+            len = block_len(b);
+            memcpy(bytes + a, content.bytes + b, len);
+            memcpy(bytes + b, content.bytes + a, len);
+            for (len = 0; len < content.len
+                          && bytes[len] == content.bytes[len]; len++) {
+            }
+            name_case("exchanged blocks at", a, b);
+            check(bytes, content.len, damage_at(len), NULL, b == a + BLOCK);
+            apr_pool_clear(setup);
+        }
+    }
+}
+
+/* A block of zeros, as a file system that lost it gives. */
+static void lose_blocks(void)
+{
+    size_t a, len;
+
+    for (a = 0; a < content.len; a += BLOCK) {
+        unsigned char *bytes = apr_pmemdup(setup, content.bytes, content.len);
+
+        memset(bytes + a, 0, block_len(a));
+        for (len = 0; len < content.len && bytes[len] == content.bytes[len];
+             len++) {
+        }
+        name_case("lost block at", a, 0);
+        check(bytes, content.len, damage_at(len), NULL, 1);
+        apr_pool_clear(setup);
+    }
+}
+
+/* The file of another segment; of fewer slots it is no damage. */
+static void take_others(apr_pool_t *pool)
+{
+    int i;
+
+    for (i = 0; i < ELEMENTS(shapes); i++) {
+        content_t other = make_content(pool, shapes[i], 99);
+
+        if (shapes[i].item_size != content.geometry.item_size
+            || shapes[i].type != content.geometry.type) {
+            name_case("the file of shape", (size_t)i, 0);
+            check(other.bytes, other.len, REFUSED, "found", 1);
+        }
+    }
+    if (content.geometry.item_size) {
+        slotmem_geometry_t more = content.geometry;
+        content_t other;
+
+        more.item_num++;
+        other = make_content(pool, more, 99);
+        name_case("one slot more", 0, 0);
+        check(other.bytes, other.len, REFUSED, "found", 1);
+    }
+}
+
+static void sparse(int described)
+{
+    slotmem_description_t description = slotmem_describe(&content.geometry);
+    off_t len = (off_t)1 << 32;
+    int fd;
+
+    empty_folder(folder);
+    fd = open(path, O_WRONLY | O_CREAT, 0600);
+    need(fd >= 0 && ftruncate(fd, len) == 0, "make a sparse file");
+    if (described) {
+        need(pwrite(fd, &description, sizeof(description),
+                    len - (off_t)sizeof(description))
+             == sizeof(description), "write");
+    }
+    close(fd);
+    name_case("sparse", (size_t)len, (size_t)described);
+    check(NULL, 0, REFUSED, "expected", 1);
+}
+
+static void foreign(void)
+{
+    static const char *const texts[] = {
+        "", "\n", "not ours", "<?xml version=\"1.0\"?>\n<a></a>\n"
+    };
+    char good[300];
+    int i;
+
+    for (i = 0; i < ELEMENTS(texts); i++) {
+        empty_folder(folder);
+        name_case("a text", (size_t)i, 0);
+        check((const unsigned char *)texts[i], strlen(texts[i]), REFUSED,
+              "expected", 1);
+    }
+    empty_folder(folder);
+    need(mkdir(path, 0700) == 0, path);
+    name_case("a directory", 0, 0);
+    check(NULL, 0, REFUSED, "directory", 1);
+    empty_folder(folder);
+    need(mkfifo(path, 0600) == 0, path);
+    name_case("a FIFO", 0, 0);
+    check(NULL, 0, REFUSED, "FIFO", 1);
+    empty_folder(folder);
+    snprintf(good, sizeof(good), "%s/good", folder);
+    put_file(good, content.bytes, content.len);
+    need(symlink(good, path) == 0, path);
+    name_case("a symbolic link", 0, 0);
+    check(NULL, 0, REFUSED, "symbolic link", 1);
+    if (!file_is(good, content.bytes, content.len)) {
+        lost("a link was followed");
+    }
+    empty_folder(folder);
+    need(symlink("/nonexistent/file", path) == 0, path);
+    check(NULL, 0, REFUSED, "symbolic link", 1);
+    sparse(0);
+    sparse(1);
+    empty_folder(folder);
+}
+
+int main(int argc, char **argv)
+{
+    apr_pool_t *pool;
+    int i, full;
+
+    if (argc != 3) {
+        fprintf(stderr, "usage: damage --slice|--full FOLDER\n");
+        return 2;
+    }
+    full = strcmp(argv[1], "--full") == 0;
+    campaign_start();
+    snprintf(folder, sizeof(folder), "%s", argv[2]);
+    snprintf(path, sizeof(path), "%s/p.persist", folder);
+    alarm(full ? 7200 : 300);           /* should anything block */
+    for (i = 0; i < ELEMENTS(shapes); i++) {
+        int large = shapes[i].item_size * shapes[i].item_num > 10000;
+        size_t step = large && !full ? 97 : 1;
+
+        apr_pool_create(&pool, NULL);
+        apr_pool_create(&setup, pool);
+        content = make_content(pool, shapes[i], 7);
+        configured = make_configured(pool, shapes[i]);
+        name_case("whole", 0, 0);
+        check(content.bytes, content.len, WHOLE, NULL, 1);
+        cut(step);
+        lengthen();
+        change_bytes(step, full ? 5 : 2);
+        exchange_blocks(large && !full ? 7 : 1);
+        lose_blocks();
+        take_others(pool);
+        foreign();
+        apr_pool_destroy(pool);
+    }
+    printf("campaign damage: cases=%lu faults=%lu lost=%lu\n", figures->cases,
+           figures->faults, figures->lost);
+    return figures->lost != 0;
+}

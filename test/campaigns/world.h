@@ -1,0 +1,382 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * world.h: what the campaigns of faults and of power cuts share: files in two
+ * folders, what may be found there, and servers that restore and store them.
+ */
+
+#ifndef SLOTMEM_WORLD_H
+#define SLOTMEM_WORLD_H
+
+#include "calls.h"
+#include "campaign.h"
+
+#define FILES 4
+#define VERSIONS 4              /* 0 is there before the first store */
+#define FILE_MAX 80000
+#define OUT_OF_MEMORY 42        /* exit code */
+
+/* What stands at a path, if it is not a version. */
+enum { OTHER = -3, ABSENT = -2, REFUSED = -1 };
+
+/* Files: the letters of `before` say what is there, one a file:
+ * n: none; o: the old state, restored; u: the same, not known, and an old .tmp;
+ * r: a refused file; b: the same, and all .bad-N taken;
+ * s: the old state, restored, and the first store has nothing new */
+static const struct scenario_t {
+    const char *before;
+    slotmem_geometry_t shape[FILES];
+    int sliced;                 /* stop and go on wherever a store may */
+} scenarios[] = {
+    { "n", { { 24, 5, 0x1 } }, 0 },
+    { "o", { { 24, 5, 0x1 } }, 0 },
+    { "u", { { 24, 5, 0x9 } }, 0 },
+    { "r", { { 24, 5, 0x5 } }, 0 },
+    { "b", { { 24, 5, 0x9 } }, 0 },
+    { "s", { { 24, 5, 0x9 } }, 0 },
+    { "o", { { 700, 100, 0x9 } }, 1 },
+    { "orn", { { 24, 5, 0x9 }, { 30, 4, 0x1 }, { 8, 70, 0x5 } }, 1 },
+    /* a slice ends here */
+    { "n", { { 700, 100, 0x9 } }, 0 },
+    { "r", { { 700, 100, 0x1 } }, 0 },
+    { "s", { { 700, 100, 0x5 } }, 1 },
+    { "oro", { { 24, 5, 0x9 }, { 30, 4, 0x1 }, { 700, 100, 0x5 } }, 1 },
+    { "nosr", { { 24, 5, 0x1 }, { 24, 5, 0x9 }, { 8, 70, 0x5 },
+                { 1, 3, 0x9 } }, 0 },
+    { "ubon", { { 24, 5, 0x1 }, { 24, 5, 0x9 }, { 8, 70, 0x5 },
+                { 1, 3, 0x9 } }, 1 }
+};
+
+#define SLICE 8                 /* scenarios */
+
+/* The scenario at work. */
+static const struct scenario_t *scenario;
+static apr_pool_t *setup;
+static char folder[2][128];     /* files alternate between them */
+static struct file_t {
+    char before;
+    char path[256];
+    content_t content[VERSIONS];
+    unsigned char *refused;     /* as long as the old state */
+    slotmem_word_t *configured;
+} file[FILES];
+static int num;
+static int full;
+
+/* ---- what is on disk ---- */
+
+static int is_refused(const struct file_t *f, const char *path)
+{
+    return file_is(path, f->refused, f->content[0].len);
+}
+
+static int classify(const struct file_t *f)
+{
+    ssize_t len = get_file(f->path);
+    int version;
+
+    for (version = 0; version < VERSIONS; version++) {
+        if (len == (ssize_t)f->content[version].len
+            && memcmp(found, f->content[version].bytes, (size_t)len) == 0) {
+            return version;
+        }
+    }
+    return len < 0 && !exists(f->path) ? ABSENT
+           : is_refused(f, f->path) ? REFUSED : OTHER;
+}
+
+static int begins_as(const struct file_t *f)
+{
+    return f->before == 'n' ? ABSENT : strchr("rb", f->before) ? REFUSED : 0;
+}
+
+/* The n-th version that is stored. */
+static int stored_version(const struct file_t *f, int n)
+{
+    return f->before == 's' && n == 1 ? 0 : n;
+}
+
+static const char *bad(const struct file_t *f, int n)
+{
+    static char path[300];
+
+    snprintf(path, sizeof(path), "%s.bad-%d", f->path, n);
+    return path;
+}
+
+static const char *tmp(const struct file_t *f)
+{
+    static char path[300];
+
+    snprintf(path, sizeof(path), "%s.tmp", f->path);
+    return path;
+}
+
+static void set_up_disk(void)
+{
+    int i, n;
+
+    empty_folder(folder[0]);
+    empty_folder(folder[1]);
+    for (i = 0; i < num; i++) {
+        struct file_t *f = &file[i];
+
+        if (f->before != 'n') {
+            put_file(f->path, strchr("rb", f->before) ? f->refused
+                              : f->content[0].bytes, f->content[0].len);
+        }
+        if (f->before == 'u') {
+            put_file(tmp(f), "left by a killed store", 22);
+        }
+        for (n = 1; n <= SLOTMEM_BAD_FILES && f->before == 'b'; n++) {
+            put_file(bad(f, n), "old", 3);
+        }
+    }
+}
+
+/* A refused file is there, under one name or another; of the older ones, one
+ * at most had to go. */
+static void check_refused_kept(const struct file_t *f)
+{
+    int kept;
+    int older = 0;
+    int n;
+
+    if (begins_as(f) != REFUSED) {
+        return;
+    }
+    kept = is_refused(f, f->path);
+    for (n = 1; n <= SLOTMEM_BAD_FILES; n++) {
+        kept += is_refused(f, bad(f, n));
+        older += file_is(bad(f, n), "old", 3);
+    }
+    if (!kept) {
+        lost("%s: the refused file is gone", f->path);
+    }
+    if (f->before == 'b' && older < SLOTMEM_BAD_FILES - 1) {
+        lost("%s: %d of the older refused files are left", f->path, older);
+    }
+}
+
+/* Each file is at least this version, or what it was; nothing is damaged. */
+static void check_disk(const int *least)
+{
+    int i;
+
+    for (i = 0; i < num; i++) {
+        int found = classify(&file[i]);
+        int must = least[i];
+
+        if (must == REFUSED) {          /* may have been set aside */
+            must = ABSENT;
+        }
+        if (found < must || (found == REFUSED
+                             && begins_as(&file[i]) != REFUSED)) {
+            lost("%s: found %d, expected %d or later", file[i].path, found,
+                 least[i]);
+        }
+        check_refused_kept(&file[i]);
+    }
+}
+
+/* ---- servers ---- */
+
+static int out_of_memory(int status)
+{
+    (void)status;
+    _exit(OUT_OF_MEMORY);
+}
+
+/* A pool that takes all it needs from the system. */
+static apr_pool_t *new_pool(void)
+{
+    apr_allocator_t *allocator;
+    apr_pool_t *pool;
+
+    apr_allocator_create(&allocator);
+    apr_pool_create_ex(&pool, NULL, out_of_memory, allocator);
+    apr_allocator_owner_set(allocator, pool);
+    return pool;
+}
+
+typedef struct server_t {
+    apr_pool_t *pool;
+    slotmem_segment_t segment[FILES];
+    slotmem_restore_t restored[FILES];
+    slotmem_store_t store[FILES];
+} server_t;
+
+static apr_status_t restore(server_t *server, int i)
+{
+    apr_status_t rv = slotmem_segment_create(&server->segment[i],
+                                             &file[i].content[0].geometry,
+                                             NULL, server->pool);
+
+    if (rv == APR_SUCCESS) {
+        slotmem_restore(&server->restored[i], &server->segment[i],
+                        file[i].configured != NULL, file[i].path,
+                        server->pool);
+    }
+    return rv;
+}
+
+static void set_up_store(server_t *server, int i)
+{
+    slotmem_store_t *store = &server->store[i];
+
+    store->segment = &server->segment[i];
+    store->path = file[i].path;
+    store->configured = file[i].configured;
+    store->set_aside = server->restored[i].outcome == SLOTMEM_RESTORE_REFUSED;
+    store->stored = server->restored[i].stored;
+}
+
+/* What a restore found is what stands on disk. */
+static void check_restored(const server_t *server, int i)
+{
+    int found = classify(&file[i]);
+    int outcome = server->restored[i].outcome;
+
+    if (outcome != (found >= 0 ? SLOTMEM_RESTORE_DONE
+                    : found == ABSENT ? SLOTMEM_RESTORE_NO_FILE
+                    : SLOTMEM_RESTORE_REFUSED)
+        || !holds(&server->segment[i],
+                  found >= 0 ? &file[i].content[found] : NULL, 1)) {
+        lost("%s: file %d restored wrongly (outcome %d, %s)", file[i].path,
+             found, outcome, server->restored[i].why);
+    }
+}
+
+static server_t *start_server(void)
+{
+    apr_pool_t *pool = new_pool();
+    server_t *server = apr_pcalloc(pool, sizeof(*server));
+    int i;
+
+    server->pool = pool;
+    for (i = 0; i < num; i++) {
+        need(restore(server, i) == APR_SUCCESS, "create a segment");
+        check_restored(server, i);
+        set_up_store(server, i);
+        if (file[i].before == 'u') {
+            server->store[i].stored.known = 0;
+        }
+    }
+    return server;
+}
+
+static void fill(server_t *server, int n)
+{
+    int i;
+
+    for (i = 0; i < num; i++) {
+        fill_segment(&server->segment[i],
+                     &file[i].content[stored_version(&file[i], n)]);
+    }
+}
+
+static void store(server_t *server)
+{
+    slotmem_store_run_t *run = slotmem_store_begin(server->store, num,
+                                                   server->pool);
+
+    while (!slotmem_store_continue(run, scenario->sliced ? 1 : 0)) {
+    }
+}
+
+/* A store without faults: all is well after it. */
+static void store_well(server_t *server, int n)
+{
+    int i;
+
+    fill(server, n);
+    store(server);
+    for (i = 0; i < num; i++) {
+        int found = classify(&file[i]);
+
+        if (server->store[i].step) {
+            lost("%s: the next store cannot %s", file[i].path,
+                 server->store[i].step);
+        }
+        if (found != stored_version(&file[i], n) || exists(tmp(&file[i]))) {
+            lost("%s: found %d after the store of %d, .tmp: %d", file[i].path,
+                 found, stored_version(&file[i], n), exists(tmp(&file[i])));
+        }
+        check_refused_kept(&file[i]);
+    }
+}
+
+/* The next server restores what is there, and stores. */
+static void check_next_server(void)
+{
+    server_t *server = start_server();
+
+    store_well(server, VERSIONS - 1);
+    apr_pool_destroy(server->pool);
+    server = start_server();
+    apr_pool_destroy(server->pool);
+}
+
+typedef struct fault_t {
+    effect_t effect;
+    int error;
+    int sticky;
+} fault_t;
+
+static void set_up_scenario(void)
+{
+    int i, version;
+
+    apr_pool_create(&setup, NULL);
+    num = (int)strlen(scenario->before);
+    for (i = 0; i < num; i++) {
+        struct file_t *f = &file[i];
+
+        f->before = scenario->before[i];
+        snprintf(f->path, sizeof(f->path), "%s/f%d.persist", folder[i % 2], i);
+        f->configured = make_configured(setup, scenario->shape[i]);
+        for (version = 0; version < VERSIONS; version++) {
+            f->content[version] = make_content(setup, scenario->shape[i],
+                                               (unsigned)(10 * i + version));
+        }
+        f->refused = apr_pmemdup(setup, f->content[0].bytes,
+                                 f->content[0].len);
+        f->refused[8] ^= 1;
+    }
+}
+
+/* Run a campaign over each scenario; a slice of them, or all. */
+static void run_world(int argc, char **argv, void (*campaign)(void))
+{
+    int i;
+
+    if (argc != 3) {
+        fprintf(stderr, "usage: %s --slice|--full FOLDER\n", argv[0]);
+        exit(2);
+    }
+    full = strcmp(argv[1], "--full") == 0;
+    campaign_start();
+    for (i = 0; i < 2; i++) {
+        snprintf(folder[i], sizeof(folder[i]), "%s/%d", argv[2], i);
+        need(mkdir(folder[i], 0700) == 0, "make a folder");
+    }
+    for (i = 0; i < (full ? ELEMENTS(scenarios) : SLICE); i++) {
+        scenario = &scenarios[i];
+        set_up_scenario();
+        campaign();
+        apr_pool_destroy(setup);
+    }
+}
+
+#endif /* SLOTMEM_WORLD_H */

@@ -1,0 +1,395 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * fuzz.h: what the fuzz targets share.
+ *
+ * Stand-ins, so that AddressSanitizer sees every length: an allocation from a
+ * pool is one from the heap (linked with --wrap=apr_palloc), and so is shared
+ * memory, of which a segment ends exactly where its block ends. Named shared
+ * memory is known by a list here; nothing of the system's is used. Flushing
+ * a file does nothing.
+ *
+ * And a second, plain reading of the persisted file, as docs/contract.md has
+ * it in section E: which image a file holds, and what bytes a store writes.
+ */
+
+#ifndef SLOTMEM_FUZZ_H
+#define SLOTMEM_FUZZ_H
+
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <sanitizer/asan_interface.h>
+
+#include "apr_file_io.h"
+#include "apr_general.h"
+#include "apr_md5.h"
+#include "apr_pools.h"
+#include "apr_shm.h"
+#include "apr_strings.h"
+
+#define UNUSED __attribute__((unused))
+
+/* What must hold; libFuzzer keeps the input when it does not. */
+#define MUST(expression) \
+    do { \
+        if (!(expression)) { \
+            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, \
+                    #expression); \
+            abort(); \
+        } \
+    } while (0)
+
+/* libFuzzer's; it has no header for them. */
+int LLVMFuzzerInitialize(int *argc, char ***argv);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max);
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max,
+                               unsigned int seed);
+
+/* ---- stand-ins ---- */
+
+static apr_status_t fuzz_give_back(void *memory)
+{
+    free(memory);
+    return APR_SUCCESS;
+}
+
+void *__wrap_apr_palloc(apr_pool_t *pool, apr_size_t size);
+void *__wrap_apr_palloc(apr_pool_t *pool, apr_size_t size)
+{
+    void *memory = malloc(size ? size : 1);
+
+    MUST(memory);
+    memset(memory, 0xbe, size);
+    apr_pool_cleanup_register(pool, memory, fuzz_give_back,
+                              apr_pool_cleanup_null);
+    return memory;
+}
+
+apr_status_t apr_file_sync(apr_file_t *file)
+{
+    (void)file;
+    return APR_SUCCESS;
+}
+
+/* A segment aligns its memory by hand to 64, and asks for 64 bytes more than
+ * it needs. A base one byte past such an address makes it use all the rest. */
+#define FUZZ_ALIGN 64
+#define FUZZ_SHM_LIMIT ((apr_size_t)8 << 20)
+
+struct apr_shm_t {
+    apr_shm_t *next;
+    char *name;                     /* NULL: anonymous, or removed */
+    unsigned char *block;
+    unsigned char *used;            /* from here on it may be touched */
+    apr_size_t len;                 /* of the block */
+    apr_size_t asked;
+    apr_pool_t *pool;
+};
+
+static apr_shm_t *fuzz_shms;
+
+static apr_status_t fuzz_shm_end(void *data)
+{
+    apr_shm_t *shm = data;
+    apr_shm_t **at = &fuzz_shms;
+
+    while (*at != shm) {
+        at = &(*at)->next;
+    }
+    *at = shm->next;
+    ASAN_UNPOISON_MEMORY_REGION(shm->block, shm->len);
+    free(shm->block);
+    free(shm->name);
+    free(shm);
+    return APR_SUCCESS;
+}
+
+apr_status_t apr_shm_create(apr_shm_t **m, apr_size_t reqsize,
+                            const char *filename, apr_pool_t *pool)
+{
+    apr_shm_t *shm;
+
+    if (reqsize > FUZZ_SHM_LIMIT) {
+        return APR_ENOMEM;
+    }
+    for (shm = fuzz_shms; filename && shm; shm = shm->next) {
+        if (shm->name && strcmp(shm->name, filename) == 0) {
+            return APR_EEXIST;
+        }
+    }
+    shm = calloc(1, sizeof(*shm));
+    MUST(shm);
+    shm->len = shm->asked = reqsize;
+    MUST(posix_memalign((void **)&shm->block, FUZZ_ALIGN, reqsize) == 0);
+    memset(shm->block, 0, reqsize);
+    shm->used = shm->block;
+    if (reqsize >= 2 * FUZZ_ALIGN) {
+        shm->used += FUZZ_ALIGN;
+        ASAN_POISON_MEMORY_REGION(shm->block, FUZZ_ALIGN);
+    }
+    shm->name = filename ? strdup(filename) : NULL;
+    shm->pool = pool;
+    shm->next = fuzz_shms;
+    fuzz_shms = shm;
+    apr_pool_cleanup_register(pool, shm, fuzz_shm_end, apr_pool_cleanup_null);
+    *m = shm;
+    return APR_SUCCESS;
+}
+
+apr_status_t apr_shm_destroy(apr_shm_t *m)
+{
+    return apr_pool_cleanup_run(m->pool, m, fuzz_shm_end);
+}
+
+apr_status_t apr_shm_detach(apr_shm_t *m)
+{
+    return apr_shm_destroy(m);
+}
+
+apr_status_t apr_shm_attach(apr_shm_t **m, const char *filename,
+                            apr_pool_t *pool)
+{
+    (void)m;
+    (void)filename;
+    (void)pool;
+    return APR_ENOENT;      /* one process: what it made, it knows already */
+}
+
+apr_status_t apr_shm_remove(const char *filename, apr_pool_t *pool)
+{
+    apr_shm_t *shm;
+
+    (void)pool;
+    for (shm = fuzz_shms; shm; shm = shm->next) {
+        if (shm->name && strcmp(shm->name, filename) == 0) {
+            free(shm->name);
+            shm->name = NULL;
+            return APR_SUCCESS;
+        }
+    }
+    return APR_ENOENT;
+}
+
+void *apr_shm_baseaddr_get(const apr_shm_t *m)
+{
+    return m->used == m->block ? m->block : m->block + 1;
+}
+
+apr_size_t apr_shm_size_get(const apr_shm_t *m)
+{
+    return m->asked;
+}
+
+/* ---- a place ---- */
+
+static char fuzz_dir[256];
+
+static void fuzz_remove_dir(void)
+{
+    char command[300];
+
+    snprintf(command, sizeof(command), "rm -rf '%s'", fuzz_dir);
+    if (system(command) != 0) {
+        perror(fuzz_dir);
+    }
+}
+
+static void fuzz_start(void)
+{
+    const char *tmp = getenv("TMPDIR");
+
+    MUST(apr_initialize() == APR_SUCCESS);
+    snprintf(fuzz_dir, sizeof(fuzz_dir), "%s/slotmem-fuzz-XXXXXX",
+             tmp ? tmp : "/tmp");
+    MUST(mkdtemp(fuzz_dir));
+    atexit(fuzz_remove_dir);
+}
+
+/* The lowest file descriptor that is free: each one that is lost raises it. */
+static int fuzz_lowest_fd(void)
+{
+    int fd = open("/dev/null", O_RDONLY);
+
+    MUST(fd >= 0);
+    close(fd);
+    return fd;
+}
+
+static void fuzz_write(const char *path, const uint8_t *data, size_t len)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+
+    MUST(fd >= 0);
+    MUST(write(fd, data, len) == (ssize_t)len);
+    close(fd);
+}
+
+/* The bytes of a file, from the heap, or NULL: there is none. */
+static uint8_t *fuzz_read(const char *path, size_t *len)
+{
+    int fd = open(path, O_RDONLY);
+    struct stat info;
+    uint8_t *data;
+
+    *len = 0;
+    if (fd < 0) {
+        return NULL;
+    }
+    MUST(fstat(fd, &info) == 0);
+    *len = (size_t)info.st_size;
+    data = malloc(*len + 1);
+    MUST(data);
+    MUST(read(fd, data, *len) == (ssize_t)*len);
+    close(fd);
+    return data;
+}
+
+/* ---- the persisted file, read plainly ---- */
+
+typedef struct fuzz_shape_t {
+    uint64_t size;
+    uint32_t num;
+    uint32_t type;
+} fuzz_shape_t;
+
+#define FUZZ_CLAIMS_MAGIC 0x534c4d43u
+
+/* Where things are; num slots must be far from overflow. */
+static size_t fuzz_digest_at(uint64_t size, uint64_t num)
+{
+    return (size_t)(8 + size * num + num);
+}
+
+static int fuzz_digest_fits(const uint8_t *file, size_t at)
+{
+    unsigned char digest[16];
+
+    apr_md5(digest, file, at);
+    return memcmp(digest, file + at, 16) == 0;
+}
+
+static void fuzz_describe(uint8_t *to, uint64_t size, uint32_t num,
+                          uint32_t type)
+{
+    memcpy(to, &size, 8);
+    memcpy(to + 8, &num, 4);
+    memcpy(to + 12, &type, 4);
+}
+
+/* Does the file begin with an image of num slots (E4)? */
+static int fuzz_is_image(const uint8_t *file, size_t len, fuzz_shape_t shape,
+                         uint64_t num)
+{
+    uint8_t description[16];
+    size_t at;
+
+    if (num > len || (num && shape.size > len / num)) {
+        return 0;
+    }
+    at = fuzz_digest_at(shape.size, num);
+    if (at + 32 > len) {
+        return 0;
+    }
+    fuzz_describe(description, shape.size, (uint32_t)num, shape.type);
+    return memcmp(file + at + 16, description, 16) == 0
+           && fuzz_digest_fits(file, at);
+}
+
+/* How many slots a file gives to a segment of that shape, or -1: none (E4,
+ * E5). */
+static int64_t fuzz_expected(const uint8_t *file, size_t len,
+                             fuzz_shape_t shape)
+{
+    uint64_t whole = fuzz_digest_at(shape.size, shape.num) + 16;
+    int64_t best = -1;
+    uint64_t num;
+
+    if (len == whole && fuzz_digest_fits(file, len - 16)) {
+        return shape.num;           /* a release before 2.4.34 */
+    }
+    if ((len == whole + 16 || len == whole + 16 + 24 + shape.num)
+        && fuzz_is_image(file, len, shape, shape.num)) {
+        return shape.num;
+    }
+    for (num = (uint64_t)shape.num + 1; num <= len; num++) {
+        if ((shape.size == 0 || num <= len / shape.size)
+            && (len == fuzz_digest_at(shape.size, num) + 32
+                || len == fuzz_digest_at(shape.size, num) + 56 + num)
+            && fuzz_is_image(file, len, shape, num)) {
+            return -1;              /* of a larger segment, as a whole */
+        }
+    }
+    for (num = 0; num <= shape.num; num++) {
+        if (fuzz_is_image(file, len, shape, num)) {
+            best = (int64_t)num;
+        }
+    }
+    return best;
+}
+
+/* The bytes of the run-time claims of an image of num slots, or NULL (E2). */
+static const uint8_t *fuzz_claims(const uint8_t *file, size_t len,
+                                  uint64_t size, uint64_t num)
+{
+    static const uint32_t head[2] = { FUZZ_CLAIMS_MAGIC, 1 };
+    size_t at = fuzz_digest_at(size, num) + 32;
+
+    return len >= at + 24 + num && memcmp(file + at, head, 8) == 0
+           && fuzz_digest_fits(file, at + 8 + num) ? file + at + 8 : NULL;
+}
+
+/* The bytes a store writes. used: a byte a slot; configured: the same, or
+ * NULL unless CLEARINUSE. From the heap. */
+static uint8_t *fuzz_encode(fuzz_shape_t shape, const uint8_t *slots,
+                            const uint8_t *used, const uint8_t *configured,
+                            size_t *len)
+{
+    static const uint32_t head[2] = { FUZZ_CLAIMS_MAGIC, 1 };
+    size_t area = (size_t)(shape.size * shape.num);
+    size_t at = fuzz_digest_at(shape.size, shape.num);
+    uint8_t *file = calloc(1, at + 56 + shape.num);
+    uint32_t free_num = shape.num;
+    uint32_t i;
+
+    MUST(file);
+    *len = at + 32;
+    for (i = 0; i < shape.num && !configured; i++) {
+        free_num -= used[i];
+        file[8 + area + i] = used[i];
+    }
+    memcpy(file, &free_num, 4);
+    if (area) {
+        memcpy(file + 8, slots, area);
+    }
+    apr_md5(file + at, file, at);
+    fuzz_describe(file + at + 16, shape.size, shape.num, shape.type);
+    if (configured) {
+        memcpy(file + at + 32, head, 8);
+        for (i = 0; i < shape.num; i++) {
+            file[at + 40 + i] = used[i] && !configured[i];
+        }
+        *len = at + 56 + shape.num;
+        apr_md5(file + at + 40 + shape.num, file, at + 40 + shape.num);
+    }
+    return file;
+}
+
+#endif /* SLOTMEM_FUZZ_H */

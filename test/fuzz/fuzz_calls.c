@@ -1,0 +1,1261 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * fuzz_calls.c: libFuzzer's way through the whole module, call by call, with
+ * a plain model beside it that says what each call must answer.
+ *
+ * The input is a life of the server: configuration passes that fail or reach
+ * the MPM, SlotmemPersistDir or not, calls of consumers in post_config, at run
+ * time, in a child and in cleanups of pconf, checkpoints that run to their end
+ * or are cut short, a parent that is killed, files that are damaged between
+ * two generations or removed during one, and shared memory that is scribbled
+ * over. All in one process: what httpd gives to the module is made up here.
+ *
+ * Holds for each input: every answer, every byte of every slot, the number of
+ * free ones, and the number of error lines and warnings are the model's; a
+ * generation that does not reach the MPM changes no file; each store gives
+ * the bytes that a plain encoder gives, or, of memory that was scribbled over,
+ * a file that restores; a refused file is kept; what did not change is not
+ * written again; memory, shared memory and file descriptors are given back.
+ *
+ *   generations and passes  [B1][B2][B6][B10]
+ *   names                   [C1][C2][C3][C4]
+ *   the provider's calls    [D1][D2][D3][D4][D5][D6][D7][D8][D9]
+ *   the file, and claims    [E1][E2][E3][E5]
+ */
+
+#include "fuzz.h"
+
+#include "httpd.h"
+#include "http_config.h"
+#include "http_log.h"
+#include "http_core.h"
+#include "ap_mpm.h"
+#include "mpm_common.h"
+#include "scoreboard.h"
+#include "ap_provider.h"
+#include "ap_slotmem.h"
+
+extern module AP_MODULE_DECLARE_DATA slotmem_shm_module;
+
+/* ---- what httpd gives ---- */
+
+AP_DECLARE_DATA server_rec *ap_server_conf;
+
+static const ap_slotmem_provider_t *shm;
+static ap_HOOK_pre_config_t *pre_config;
+static ap_HOOK_post_config_t *post_config;
+static ap_HOOK_pre_mpm_t *pre_mpm;
+static ap_HOOK_optional_fn_retrieve_t *optional_fn_retrieve;
+static ap_HOOK_monitor_t *monitor;
+static ap_HOOK_child_init_t *child_init;
+
+#define HOOK(name) \
+    void ap_hook_##name(ap_HOOK_##name##_t *pf, const char *const *before, \
+                        const char *const *after, int order) \
+    { \
+        (void)before; \
+        (void)after; \
+        (void)order; \
+        name = pf; \
+    }
+HOOK(pre_config)
+HOOK(post_config)
+HOOK(pre_mpm)
+HOOK(optional_fn_retrieve)
+HOOK(monitor)
+HOOK(child_init)
+
+apr_status_t ap_register_provider(apr_pool_t *pool, const char *group,
+                                  const char *name, const char *version,
+                                  const void *provider)
+{
+    (void)pool;
+    (void)group;
+    (void)name;
+    (void)version;
+    shm = provider;
+    return APR_SUCCESS;
+}
+
+static int main_state;
+static int has_scoreboard;
+static uint32_t errors;
+static uint32_t warnings;
+static char last_line[4096];
+
+int ap_state_query(int query)
+{
+    MUST(query == AP_SQ_MAIN_STATE);
+    return main_state;
+}
+
+int ap_exists_scoreboard_image(void)
+{
+    return has_scoreboard;
+}
+
+void ap_log_error_(const char *file, int line, int module_index, int level,
+                   apr_status_t status, const server_rec *s, const char *fmt,
+                   ...)
+{
+    va_list args;
+
+    (void)file;
+    (void)line;
+    (void)module_index;
+    (void)status;
+    (void)s;
+    va_start(args, fmt);
+    apr_vsnprintf(last_line, sizeof(last_line), fmt, args);
+    va_end(args);
+    if (getenv("FUZZ_LOG")) {
+        fprintf(stderr, "log %d: %s\n", level & APLOG_LEVELMASK, last_line);
+    }
+    errors += (level & APLOG_LEVELMASK) <= APLOG_ERR;
+    warnings += (level & APLOG_LEVELMASK) == APLOG_WARNING;
+}
+
+static char runtime_dir[280];
+static char persist_dir[280];
+
+char *ap_runtime_dir_relative(apr_pool_t *p, const char *file)
+{
+    return apr_pstrcat(p, runtime_dir, "/", file, NULL);
+}
+
+char *ap_server_root_relative(apr_pool_t *p, const char *file)
+{
+    return apr_pstrdup(p, file);
+}
+
+char *ap_make_full_path(apr_pool_t *p, const char *dir, const char *file)
+{
+    return apr_pstrcat(p, dir, "/", file, NULL);
+}
+
+const char *ap_check_cmd_context(cmd_parms *cmd, unsigned forbidden)
+{
+    (void)cmd;
+    (void)forbidden;
+    return NULL;
+}
+
+/* The clock stands still, or takes a step whenever it is asked. */
+static apr_time_t now;
+static apr_time_t clock_step;
+
+apr_time_t __wrap_apr_time_now(void);
+apr_time_t __wrap_apr_time_now(void)
+{
+    now += clock_step;
+    return now;
+}
+
+/* Another pid: what runs then runs in a forked process, and leaves all as it
+ * is. */
+static int elsewhere;
+
+pid_t __wrap_getpid(void);
+pid_t __real_getpid(void);
+pid_t __wrap_getpid(void)
+{
+    return __real_getpid() + elsewhere;
+}
+
+/* Pools without a parent live as long as their process; here, as long as
+ * the generation. */
+#define POOLS 4
+static apr_pool_t *pools[POOLS];
+
+static apr_status_t forget_pool(void *data)
+{
+    *(apr_pool_t **)data = NULL;
+    return APR_SUCCESS;
+}
+
+apr_status_t __real_apr_pool_create_unmanaged_ex(apr_pool_t **pool,
+                                                 apr_abortfunc_t abort_fn,
+                                                 apr_allocator_t *allocator);
+apr_status_t __wrap_apr_pool_create_unmanaged_ex(apr_pool_t **pool,
+                                                 apr_abortfunc_t abort_fn,
+                                                 apr_allocator_t *allocator);
+apr_status_t __wrap_apr_pool_create_unmanaged_ex(apr_pool_t **pool,
+                                                 apr_abortfunc_t abort_fn,
+                                                 apr_allocator_t *allocator)
+{
+    apr_status_t rv = __real_apr_pool_create_unmanaged_ex(pool, abort_fn,
+                                                          allocator);
+    int i = 0;
+
+    while (pools[i]) {
+        MUST(++i < POOLS);
+    }
+    pools[i] = *pool;
+    apr_pool_cleanup_register(*pool, &pools[i], forget_pool,
+                              apr_pool_cleanup_null);
+    return rv;
+}
+
+/* How many there were. */
+static int destroy_pools(void)
+{
+    int num = 0;
+    int i;
+
+    for (i = 0; i < POOLS; i++) {
+        if (pools[i]) {
+            apr_pool_destroy(pools[i]);
+            num++;
+        }
+    }
+    return num;
+}
+
+/* ---- the input ---- */
+
+static const uint8_t *input;
+static size_t input_left;
+
+static uint32_t take(void)
+{
+    if (!input_left) {
+        return 0;
+    }
+    input_left--;
+    return *input++;
+}
+
+#define PICK(table) table[take() % (sizeof(table) / sizeof(*table))]
+
+/* ---- the model ---- */
+
+typedef struct model_t {
+    ap_slotmem_instance_t *inst;
+    fuzz_shape_t shape;
+    const char *path;               /* NULL: anonymous */
+    int is_kept;                    /* in a file */
+    int is_runtime;                 /* made by the child */
+    int has_claims;                 /* kept, and CLEARINUSE */
+    int is_scribbled;               /* only safety is to be had */
+    int full_said;
+    uint8_t *base;                  /* of the slots, shared */
+    size_t area;                    /* bytes of them */
+    uint8_t *slots;
+    uint8_t *used;
+    uint8_t *configured;
+    uint8_t *refused;               /* the bytes that were not restored */
+    size_t refused_len;
+    uint8_t *last;                  /* the bytes that are known to stand in */
+    size_t last_len;                /* the file, or NULL */
+    ino_t last_inode;
+} model_t;
+
+#define MODELS 12
+static model_t models[MODELS];
+static int models_num;
+
+static int in_child;
+static int uses_persist_dir;
+static int is_cut_short;            /* a checkpoint is under way */
+
+static const char *names[] = {
+    "a", "b", "c.d-e", NULL, "", "none", "NoNe", "/abs", "/alias-of-a"
+};
+
+static int is_anonymous(const char *name)
+{
+    return !name || !*name || strcasecmp(name, "none") == 0;
+}
+
+/* The two absolute names stand for places in our folder. */
+static const char *real_name(const char *name, char *buffer, size_t len)
+{
+    if (name && strcmp(name, "/abs") == 0) {
+        snprintf(buffer, len, "%s/abs", fuzz_dir);
+        return buffer;
+    }
+    if (name && *name == '/') {
+        snprintf(buffer, len, "%s/slotmem-shm-a.shm", runtime_dir);
+        return buffer;
+    }
+    return name;
+}
+
+static char *path_in(const char *dir, const char *name)
+{
+    char *path = malloc(600);
+
+    if (*name == '/') {
+        snprintf(path, 600, "%s.persist", name);
+    }
+    else {
+        snprintf(path, 600, "%s/slotmem-shm-%s.shm.persist", dir, name);
+    }
+    return path;
+}
+
+static model_t *find_model(const char *path)
+{
+    int i;
+
+    for (i = 0; path && i < models_num; i++) {
+        if (models[i].path && strcmp(models[i].path, path) == 0) {
+            return &models[i];
+        }
+    }
+    return NULL;
+}
+
+static uint32_t free_slots(const model_t *model)
+{
+    uint32_t num = 0;
+    uint32_t i;
+
+    for (i = 0; i < model->shape.num; i++) {
+        num += !model->used[i];
+    }
+    return num;
+}
+
+static int is_configuring(void)
+{
+    return main_state != AP_SQ_MS_RUN_MPM;
+}
+
+/* Lines that the log should have by now. */
+static uint32_t errors_due;
+static uint32_t warnings_due;
+
+static void check(model_t *model)
+{
+    MUST(shm->num_slots(model->inst) == model->shape.num);
+    MUST(shm->slot_size(model->inst) == model->shape.size);
+    if (model->is_scribbled) {
+        errors_due = errors;
+        warnings_due = warnings;
+        MUST(shm->num_free_slots(model->inst) <= model->shape.num);
+        if (model->area) {
+            memcpy(model->slots, model->base, model->area);
+        }
+        return;
+    }
+    MUST(errors == errors_due && warnings == warnings_due);
+    MUST(shm->num_free_slots(model->inst) == free_slots(model));
+    MUST(!model->area || memcmp(model->base, model->slots, model->area) == 0);
+}
+
+static void check_all(void)
+{
+    int i;
+
+    for (i = 0; i < models_num; i++) {
+        check(&models[i]);
+    }
+}
+
+static void model_claim(model_t *model, uint32_t id)
+{
+    int anew = !model->used[id];
+
+    model->used[id] = 1;
+    if (!model->has_claims) {
+        return;
+    }
+    if (is_configuring()) {
+        model->configured[id] = 1;
+    }
+    else if (anew && !model->full_said && free_slots(model) == 0) {
+        model->full_said = 1;
+        warnings_due++;
+    }
+}
+
+static uint32_t model_grab(model_t *model)
+{
+    uint32_t id = 0;
+
+    while (id < model->shape.num && model->used[id]) {
+        id++;
+    }
+    if (id == model->shape.num && model->has_claims && is_configuring()) {
+        for (id = 0; id < model->shape.num && model->configured[id]; id++) {
+        }
+        warnings_due += id < model->shape.num;
+    }
+    if (id < model->shape.num) {
+        model_claim(model, id);
+    }
+    return id;
+}
+
+/* ---- the files ---- */
+
+static ino_t inode_of(const char *path)
+{
+    struct stat info;
+
+    return stat(path, &info) == 0 ? info.st_ino : 0;
+}
+
+static void model_restore(model_t *model, const char *path)
+{
+    size_t len;
+    uint8_t *file = fuzz_read(path, &len);
+    int64_t num = fuzz_expected(file, len, model->shape);
+    const uint8_t *claims = NULL;
+    uint64_t i;
+
+    if (num < 0) {
+        errors_due++;
+        if (strcmp(path, model->path) == 0) {
+            model->refused = file;
+            model->refused_len = len;
+        }
+        else {
+            free(file);
+        }
+        return;
+    }
+    if (model->has_claims) {
+        claims = fuzz_claims(file, len, model->shape.size, (uint64_t)num);
+    }
+    for (i = 0; i < (uint64_t)num; i++) {
+        model->used[i] = file[8 + model->shape.size * (uint64_t)num + i] != 0
+                         || (claims && claims[i]);
+    }
+    memcpy(model->slots, file + 8,
+           (size_t)(model->shape.size * (uint64_t)num));
+    if (strcmp(path, model->path) == 0) {
+        model->last = file;
+        model->last_len = len;
+        model->last_inode = inode_of(path);
+    }
+    else {
+        free(file);
+    }
+}
+
+static int is_kept_aside(const model_t *model)
+{
+    int n;
+
+    for (n = 1; n <= 4; n++) {
+        char name[620];
+        size_t len;
+        uint8_t *file;
+        int same;
+
+        snprintf(name, sizeof(name), "%s.bad-%d", model->path, n);
+        file = fuzz_read(name, &len);
+        same = file && len == model->refused_len
+               && memcmp(file, model->refused, len) == 0;
+        free(file);
+        if (same) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* The number of free slots, as the marks have it (E2). */
+static void check_free_count(const model_t *model, const uint8_t *file)
+{
+    uint32_t due = model->shape.num;
+    uint32_t found;
+    uint32_t i;
+
+    for (i = 0; i < model->shape.num; i++) {
+        due -= file[8 + model->area + i];
+    }
+    memcpy(&found, file, 4);
+    MUST(found == due);
+}
+
+/* All has been stored: is it in the file? */
+static void check_file(model_t *model)
+{
+    ino_t inode = inode_of(model->path);
+    size_t len;
+    uint8_t *file = fuzz_read(model->path, &len);
+    size_t expected_len;
+    uint8_t *expected;
+
+    MUST(file);
+    if (model->is_scribbled) {
+        MUST(fuzz_expected(file, len, model->shape) == model->shape.num);
+        MUST(!model->area || memcmp(file + 8, model->slots, model->area) == 0);
+        MUST(!model->has_claims || fuzz_claims(file, len, model->shape.size,
+                                               model->shape.num));
+        check_free_count(model, file);
+    }
+    else {
+        expected = fuzz_encode(model->shape, model->slots, model->used,
+                               model->has_claims ? model->configured : NULL,
+                               &expected_len);
+        MUST(len == expected_len && memcmp(file, expected, len) == 0);
+        free(expected);
+    }
+    if (model->last && len == model->last_len
+        && memcmp(file, model->last, len) == 0) {
+        MUST(inode == model->last_inode);
+    }
+    if (model->refused) {
+        MUST(is_kept_aside(model));
+        free(model->refused);
+        model->refused = NULL;
+    }
+    free(model->last);
+    model->last = file;
+    model->last_len = len;
+    model->last_inode = inode;
+}
+
+static void check_files(void)
+{
+    int i;
+
+    for (i = 0; i < models_num; i++) {
+        if (models[i].is_kept) {
+            warnings_due += models[i].refused != NULL;
+            check_file(&models[i]);
+        }
+    }
+    MUST(errors == errors_due);
+}
+
+/* All persisted files, whatever their state. */
+static uint32_t digest_files(void)
+{
+    static const char *const kept[] = { "a", "b", "c.d-e", "/abs" };
+    uint32_t sum = 0;
+    uint32_t i;
+
+    for (i = 0; i < 2 * 4; i++) {
+        char buffer[300];
+        char *path = path_in(i & 1 ? persist_dir : runtime_dir,
+                             real_name(kept[i / 2], buffer, sizeof(buffer)));
+        size_t len;
+        uint8_t *file = fuzz_read(path, &len);
+        uint32_t digest[4];
+
+        apr_md5((unsigned char *)digest, file ? file : (uint8_t *)"", len);
+        sum = sum * 31 + digest[0] + (uint32_t)len + (file != NULL);
+        sum = sum * 31 + (uint32_t)inode_of(path);
+        free(file);
+        free(path);
+    }
+    return sum;
+}
+
+/* ---- calls ---- */
+
+static void add_model(ap_slotmem_instance_t *inst, fuzz_shape_t shape,
+                      const char *name, char *path)
+{
+    model_t *model = &models[models_num++];
+    void *slot;
+
+    memset(model, 0, sizeof(*model));
+    model->inst = inst;
+    model->shape = shape;
+    model->path = path;
+    model->is_runtime = in_child;
+    model->is_kept = path && !in_child && (shape.type & 1);
+    model->has_claims = model->is_kept && (shape.type & 8);
+    model->area = (size_t)(shape.size * shape.num);
+    model->slots = calloc(1, model->area + 1);
+    model->used = calloc(1, shape.num + 1);
+    model->configured = calloc(1, shape.num + 1);
+    if (shape.num) {
+        MUST(shm->dptr(inst, 0, &slot) == APR_SUCCESS);
+        MUST((uintptr_t)slot % 16 == 0);
+        model->base = slot;
+    }
+    if (model->is_kept && inode_of(path)) {
+        model_restore(model, path);
+    }
+    else if (model->is_kept && uses_persist_dir && *name != '/') {
+        char *fallback = path_in(runtime_dir, name);
+
+        if (inode_of(fallback)) {
+            model_restore(model, fallback);
+        }
+        free(fallback);
+    }
+}
+
+static void call_create(void)
+{
+    static const uint64_t sizes[] = {
+        4, 0, 1, 3, 8, 16, 64, 100, 544, 1456, (uint64_t)1 << 40,
+        (uint64_t)1 << 62
+    };
+    static const uint32_t nums[] = {
+        4, 0, 1, 2, 3, 5, 8, 16, 63, 64, 65, 100, 128, 129, 1023, 1024, 1025,
+        1100, 4200
+    };
+    char buffer[300];
+    const char *name = real_name(PICK(names), buffer, sizeof(buffer));
+    char *path = is_anonymous(name)
+                 ? NULL
+                 : path_in(uses_persist_dir ? persist_dir : runtime_dir, name);
+    fuzz_shape_t shape;
+    ap_slotmem_instance_t *inst = (void *)0x51;
+    model_t *found = find_model(path);
+    apr_status_t rv;
+
+    shape.size = PICK(sizes);
+    shape.num = PICK(nums);
+    shape.type = take() & 15;
+    if (shape.size < 2000 && shape.size * shape.num > 100000) {
+        shape.num = 7;
+    }
+    if (models_num == MODELS && !found) {
+        free(path);
+        return;
+    }
+    rv = shm->create(&inst, name, (apr_size_t)shape.size, shape.num,
+                     (ap_slotmem_type_t)shape.type, NULL);
+    if (found) {
+        if (found->shape.size == shape.size) {
+            MUST(rv == APR_SUCCESS && inst == found->inst);
+            warnings_due += shape.num > found->shape.num;
+        }
+        else {
+            MUST(rv == APR_EINVAL && !inst);
+            errors_due++;
+        }
+    }
+    else if (shape.size > 2000 && shape.num) {
+        __extension__ unsigned __int128 area = shape.size;
+
+        area *= shape.num;
+        MUST(rv == (area >> 63 ? APR_EINVAL : APR_ENOMEM) && !inst);
+        errors_due++;
+    }
+    else {
+        MUST(rv == APR_SUCCESS && inst);
+        add_model(inst, shape, name, path);
+        check(&models[models_num - 1]);
+        return;
+    }
+    MUST(errors == errors_due);
+    if (found) {
+        check(found);
+    }
+    free(path);
+}
+
+static void call_attach(void)
+{
+    char buffer[300];
+    const char *name = real_name(PICK(names), buffer, sizeof(buffer));
+    char *path = is_anonymous(name)
+                 ? NULL
+                 : path_in(uses_persist_dir ? persist_dir : runtime_dir, name);
+    model_t *found = find_model(path);
+    ap_slotmem_instance_t *inst = (void *)0x51;
+    apr_size_t size = 0x52;
+    unsigned int num = 0x53;
+    apr_status_t rv = shm->attach(&inst, name, &size, &num, NULL);
+
+    if (found) {
+        MUST(rv == APR_SUCCESS && inst == found->inst);
+        MUST(size == found->shape.size && num == found->shape.num);
+    }
+    else {
+        MUST(rv != APR_SUCCESS && inst == (void *)0x51);
+        MUST(size == 0x52 && num == 0x53);
+    }
+    MUST(errors == errors_due && warnings == warnings_due);
+    free(path);
+}
+
+static uint32_t pick_id(const model_t *model)
+{
+    uint32_t kind = take();
+
+    switch (kind % 4) {
+    case 0:
+        return model->shape.num - (kind >> 6);  /* often past the end */
+    case 1:
+        return kind >> 6 ? UINT32_MAX - (kind >> 2) : model->shape.num / 2;
+    default:
+        return take() + (kind >> 4) * (kind & 4 ? 64 : 0);
+    }
+}
+
+static void call_grab(model_t *model)
+{
+    uint32_t times = take();
+    uint32_t id = 0;
+
+    for (times = times < 200 ? 1 : (times - 199) * 80; times; times--) {
+        apr_status_t rv = shm->grab(model->inst, &id);
+
+        MUST(id <= model->shape.num);
+        MUST(rv == (id < model->shape.num ? APR_SUCCESS : APR_EINVAL));
+        if (!model->is_scribbled) {
+            MUST(id == model_grab(model));
+        }
+        if (rv != APR_SUCCESS) {
+            break;
+        }
+    }
+}
+
+static void call_fgrab(model_t *model)
+{
+    uint32_t id = pick_id(model);
+    apr_status_t rv = shm->fgrab(model->inst, id);
+
+    MUST(rv == (id < model->shape.num ? APR_SUCCESS : APR_EINVAL));
+    if (id < model->shape.num) {
+        model_claim(model, id);
+    }
+}
+
+static void call_release(model_t *model)
+{
+    uint32_t id = pick_id(model);
+    apr_status_t rv = shm->release(model->inst, id);
+
+    if (id >= model->shape.num) {
+        MUST(rv == APR_EINVAL);
+    }
+    else {
+        MUST(model->is_scribbled
+             || rv == (model->used[id] ? APR_SUCCESS : APR_NOTFOUND));
+        model->used[id] = 0;
+    }
+}
+
+/* get and put, with lengths that end in the slots, at their end, or not. */
+static void call_copy(model_t *model, int is_put)
+{
+    uint32_t id = pick_id(model);
+    uint32_t kind = take();
+    uint64_t room = id < model->shape.num
+                    ? (model->shape.num - id) * model->shape.size : 64;
+    uint64_t len = kind % 8 == 0 ? room
+                   : kind % 8 == 1 ? room + 1
+                   : kind % 8 == 2 ? UINT64_MAX - kind
+                   : kind % 8 == 3 ? 0
+                   : kind % 8 == 4 ? kind : model->shape.size;
+    uint64_t held = len > room ? 0 : len;
+    uint8_t *buffer = malloc(held + !held);
+    size_t at = id * model->shape.size;
+    apr_status_t expected = APR_SUCCESS;
+    apr_status_t rv;
+
+    memset(buffer, (int)take(), held);
+    rv = is_put ? shm->put(model->inst, id, buffer, (apr_size_t)len)
+                : shm->get(model->inst, id, buffer, (apr_size_t)len);
+    if (id >= model->shape.num) {
+        expected = APR_EINVAL;
+    }
+    else if ((model->shape.type & 4) && !model->used[id]) {
+        expected = APR_NOTFOUND;
+    }
+    else if (len > room) {
+        expected = APR_EINVAL;
+    }
+    if (!model->is_scribbled) {
+        MUST(rv == expected);
+        if (rv == APR_SUCCESS) {
+            model_claim(model, id);
+            if (is_put) {
+                memcpy(model->slots + at, buffer, held);
+            }
+            MUST(memcmp(model->slots + at, buffer, held) == 0);
+        }
+    }
+    MUST(rv != APR_SUCCESS || (id < model->shape.num && len <= room));
+    free(buffer);
+}
+
+static void call_dptr(model_t *model)
+{
+    uint32_t id = pick_id(model);
+    void *slot = (void *)0x51;
+    apr_status_t rv = shm->dptr(model->inst, id, &slot);
+
+    if (id >= model->shape.num) {
+        MUST(rv == APR_EINVAL);
+        return;
+    }
+    MUST(rv == APR_SUCCESS);
+    MUST((uint8_t *)slot == model->base + id * model->shape.size);
+    memset(slot, (int)take(), (size_t)model->shape.size);
+    memcpy(model->slots + id * model->shape.size, slot,
+           (size_t)model->shape.size);
+}
+
+/* A walk over the slots, with calls from within. */
+typedef struct walk_t {
+    model_t *model;
+    uint32_t next;
+    uint32_t visits;
+    uint32_t ends_after;
+    uint32_t calls_at;
+} walk_t;
+
+static apr_status_t visit(void *slot, void *data, apr_pool_t *pool)
+{
+    walk_t *walk = data;
+    model_t *model = walk->model;
+    uint8_t *at = slot;
+    uint32_t id = walk->next;
+
+    MUST(pool == (apr_pool_t *)0x54);
+    MUST(at >= model->base && at + model->shape.size
+                              <= model->base + model->area);
+    if (!model->is_scribbled) {
+        while ((model->shape.type & 4) && id < model->shape.num
+               && !model->used[id]) {
+            id++;
+        }
+        MUST(id < model->shape.num);
+        MUST(at == model->base + id * model->shape.size);
+        walk->next = id + 1;
+    }
+    walk->visits++;
+    if (walk->visits == walk->calls_at) {
+        call_release(model);
+        call_fgrab(model);
+    }
+    return walk->visits == walk->ends_after ? 12345 : APR_SUCCESS;
+}
+
+static void call_doall(model_t *model)
+{
+    walk_t walk = { model, 0, 0, take(), take() };
+    apr_status_t rv = shm->doall(model->inst, visit, &walk,
+                                 (apr_pool_t *)0x54);
+
+    MUST(rv == (walk.ends_after && walk.visits == walk.ends_after
+                ? 12345 : APR_SUCCESS));
+    MUST(walk.visits <= model->shape.num);
+    if (rv == APR_SUCCESS && !model->is_scribbled) {
+        for (; walk.next < model->shape.num; walk.next++) {
+            MUST((model->shape.type & 4) && !model->used[walk.next]);
+        }
+    }
+}
+
+static void call_without_instance(void)
+{
+    unsigned int id;
+    void *slot;
+    unsigned char byte = 0;
+
+    MUST(shm->num_slots(NULL) == 0 && shm->num_free_slots(NULL) == 0
+         && shm->slot_size(NULL) == 0);
+    MUST(shm->grab(NULL, &id) == APR_ENOSHMAVAIL);
+    MUST(shm->fgrab(NULL, 0) == APR_ENOSHMAVAIL);
+    MUST(shm->release(NULL, 0) == APR_ENOSHMAVAIL);
+    MUST(shm->dptr(NULL, 0, &slot) == APR_ENOSHMAVAIL);
+    MUST(shm->get(NULL, 0, &byte, 1) == APR_ENOSHMAVAIL);
+    MUST(shm->put(NULL, 0, &byte, 1) == APR_ENOSHMAVAIL);
+    MUST(shm->doall(NULL, visit, NULL, NULL) == APR_ENOSHMAVAIL);
+}
+
+/* A child writes where it likes: header, map, slots. */
+static void scribble(model_t *model)
+{
+    static const uint8_t patterns[] = { 0xff, 0, 1, 0x80, 0x7f, 0x55 };
+    uint32_t kind = take();
+    apr_shm_t *block = fuzz_shms;
+    size_t room;
+    size_t at;
+    size_t len;
+
+    while (block && !(model->base > block->used
+                      && model->base <= block->block + block->len)) {
+        block = block->next;
+    }
+    if (!model->shape.num || !block) {
+        return;
+    }
+    room = block->len - (size_t)(block->used - block->block);
+    at = kind % 4 == 0 ? 0 : kind % 4 == 1 ? take() : take() | take() << 8;
+    at %= room;
+    len = kind % 4 == 0 ? room : take();
+    if (len > room - at) {
+        len = room - at;
+    }
+    memset(block->used + at, PICK(patterns), len);
+    model->is_scribbled = 1;
+}
+
+static void call_checkpoint(int cut_short)
+{
+    if (is_cut_short) {
+        monitor(NULL, ap_server_conf);
+        is_cut_short = 0;
+    }
+    now += apr_time_from_sec(31 + take());
+    clock_step = cut_short ? apr_time_from_msec(300) : 0;
+    monitor(NULL, ap_server_conf);
+    clock_step = 0;
+    if (cut_short) {
+        int i;
+
+        is_cut_short = 1;
+        for (i = 0; i < models_num; i++) {
+            free(models[i].last);
+            models[i].last = NULL;
+        }
+    }
+    else {
+        check_files();
+    }
+    warnings_due = warnings;    /* of refused files, at this or that tick */
+    check_all();
+}
+
+static void remove_file(model_t *model)
+{
+    if (model->is_kept && !model->refused && !is_cut_short) {
+        unlink(model->path);
+        free(model->last);
+        model->last = NULL;
+    }
+}
+
+/* May the calls create, and does the MPM run? */
+enum { MAY_CREATE = 1, RUNS = 2 };
+
+static void call(uint32_t op, int what)
+{
+    model_t *model;
+
+    if (op % 16 == 0 && (what & MAY_CREATE)) {
+        call_create();
+        return;
+    }
+    if (op == 1) {
+        call_without_instance();
+        return;
+    }
+    if (op == 17 && (what || !in_child)) {
+        call_attach();
+        return;
+    }
+    if (op % 16 == 2 && (what & RUNS)) {
+        call_checkpoint(op & 16);
+        return;
+    }
+    if (!models_num) {
+        return;
+    }
+    model = &models[(op >> 4) % (uint32_t)models_num];
+    switch (op % 16) {
+    case 3:
+        call_release(model);
+        break;
+    case 4: case 5:
+        call_copy(model, 1);
+        break;
+    case 6:
+        call_copy(model, 0);
+        break;
+    case 7:
+        call_dptr(model);
+        break;
+    case 8:
+        call_doall(model);
+        break;
+    case 9: case 10:
+        call_fgrab(model);
+        break;
+    case 11:
+        if (what & RUNS) {
+            if (op & 16) {
+                scribble(model);
+            }
+            else {
+                remove_file(model);
+            }
+        }
+        break;
+    default:
+        call_grab(model);
+        break;
+    }
+    check(model);
+}
+
+/* Calls until 0xff, or the end of the input. */
+static void calls(int what)
+{
+    uint32_t op;
+
+    while (input_left && (op = take()) != 0xff) {
+        call(op, what);
+    }
+    check_all();
+}
+
+/* ---- generations ---- */
+
+static apr_status_t consumers_cleanup(void *data)
+{
+    (void)data;
+    if (!elsewhere) {
+        calls(0);
+    }
+    return APR_SUCCESS;
+}
+
+static void forget_models(void)
+{
+    int i;
+
+    for (i = 0; i < models_num; i++) {
+        free((char *)(uintptr_t)models[i].path);
+        free(models[i].slots);
+        free(models[i].used);
+        free(models[i].configured);
+        free(models[i].refused);
+        free(models[i].last);
+    }
+    models_num = 0;
+}
+
+static void configure(apr_pool_t *pconf, int with_persist_dir)
+{
+    main_state = AP_SQ_MS_CREATE_CONFIG;
+    has_scoreboard = 0;
+    in_child = 0;
+    is_cut_short = 0;
+    uses_persist_dir = 0;
+    MUST(pre_config(pconf, pconf, pconf) == OK);
+    if (with_persist_dir) {
+        const command_rec *command = slotmem_shm_module.cmds;
+        cmd_parms parms;
+
+        memset(&parms, 0, sizeof(parms));
+        parms.pool = parms.temp_pool = pconf;
+        parms.server = ap_server_conf;
+        parms.cmd = command;
+        MUST(command->AP_TAKE1(&parms, NULL, persist_dir) == NULL);
+        uses_persist_dir = 1;
+    }
+    apr_pool_cleanup_register(pconf, NULL, consumers_cleanup,
+                              apr_pool_cleanup_null);
+}
+
+/* The generation ends. Returns when all it had is given back. */
+static void end(apr_pool_t *pconf, int is_killed)
+{
+    int left;
+
+    main_state = AP_SQ_MS_DESTROY_CONFIG;
+    elsewhere = is_killed;
+    apr_pool_clear(pconf);
+    elsewhere = 0;
+    left = destroy_pools();
+    MUST(is_killed || left == in_child);
+    MUST(!fuzz_shms);
+}
+
+static void check_unconfigured(void)
+{
+    ap_slotmem_instance_t *inst = (void *)0x51;
+
+    MUST(shm->create(&inst, "a", 4, 4, 0, NULL) == APR_ENOSHMAVAIL && !inst);
+}
+
+static void run_generation(apr_pool_t *pconf, uint32_t flags, int is_killed)
+{
+    apr_pool_t *pchild;
+    uint32_t digest = digest_files();
+
+    configure(pconf, flags & 1);
+    calls(MAY_CREATE);
+    MUST(post_config(pconf, pconf, pconf, ap_server_conf) == OK);
+    calls(MAY_CREATE);
+    has_scoreboard = (flags & 2) && (flags & 12);
+    MUST(digest_files() == digest);
+    if (flags & 14) {
+        optional_fn_retrieve();     /* a start may fail after it, too */
+    }
+    if (flags & 12) {
+        if (!has_scoreboard || (flags & 16)) {
+            MUST(pre_mpm(pconf, SB_SHARED) == OK);
+        }
+        main_state = AP_SQ_MS_RUN_MPM;
+        calls(RUNS);
+    }
+    if ((flags & 12) == 12) {
+        apr_pool_create(&pchild, NULL);
+        in_child = 1;
+        child_init(pchild, ap_server_conf);
+        calls(MAY_CREATE | RUNS);
+        apr_pool_destroy(pchild);
+    }
+    end(pconf, is_killed);
+    if (!(flags & 12)) {
+        MUST(digest_files() == digest);
+    }
+    else if (!is_killed) {
+        check_files();
+    }
+}
+
+/* What happens to a file while no server runs. */
+static void damage(void)
+{
+    static const char *const kept[] = { "a", "b", "c.d-e", "/abs" };
+    char buffer[300];
+    char *path = path_in(take() & 1 ? persist_dir : runtime_dir,
+                         real_name(PICK(kept), buffer, sizeof(buffer)));
+    uint32_t kind = take();
+    size_t at = take() | take() << 8;
+    size_t len;
+    uint8_t *file = fuzz_read(path, &len);
+
+    if (file) {
+        at = len ? len - 1 - at % len : 0;
+        switch (kind % 6) {
+        case 0:
+            unlink(path);
+            break;
+        case 1:
+            fuzz_write(path, file, at);
+            break;
+        case 2:                     /* releases before 2.4.34 */
+            fuzz_write(path, file, len < 16 ? 0 : len - 16);
+            break;
+        case 3:                     /* something is left behind it */
+            file[len] = (uint8_t)kind;
+            fuzz_write(path, file, len + 1);
+            break;
+        default:
+            if (len) {
+                file[at] ^= (uint8_t)(kind | 1);
+                fuzz_write(path, file, len);
+            }
+            break;
+        }
+    }
+    free(file);
+    free(path);
+}
+
+static void live(void)
+{
+    apr_pool_t *pconf;
+    int generation;
+
+    apr_pool_create(&pconf, NULL);
+    for (generation = 0; generation < 8 && input_left; generation++) {
+        uint32_t flags = take();
+        int is_killed = (flags & 12) && (flags & 0xe0) == 0xe0;
+
+        check_unconfigured();
+        if ((flags & 0x60) == 0x20) {
+            uint32_t digest = digest_files();
+
+            configure(pconf, flags & 1);
+            calls(MAY_CREATE);
+            MUST(post_config(pconf, pconf, pconf, ap_server_conf) == OK);
+            calls(MAY_CREATE);
+            end(pconf, 0);
+            MUST(digest_files() == digest);
+            forget_models();
+        }
+        run_generation(pconf, flags, is_killed);
+        forget_models();
+        errors_due = errors;
+        warnings_due = warnings;
+        if (is_killed) {            /* the process is gone; so is its state */
+            configure(pconf, 0);
+            MUST(post_config(pconf, pconf, pconf, ap_server_conf) == OK);
+            end(pconf, 0);
+        }
+        if (flags & 0x80) {
+            damage();
+        }
+    }
+    apr_pool_destroy(pconf);
+}
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+    apr_pool_t *pool;
+
+    (void)argc;
+    (void)argv;
+    fuzz_start();
+    snprintf(runtime_dir, sizeof(runtime_dir), "%s/run", fuzz_dir);
+    snprintf(persist_dir, sizeof(persist_dir), "%s/persist", fuzz_dir);
+    MUST(mkdir(runtime_dir, 0755) == 0 && mkdir(persist_dir, 0755) == 0);
+    apr_pool_create(&pool, NULL);
+    slotmem_shm_module.register_hooks(pool);
+    MUST(shm && pre_config && post_config && pre_mpm && optional_fn_retrieve
+         && monitor && child_init);
+    return 0;
+}
+
+/* Every file that an input may have made. */
+static void remove_files(void)
+{
+    static const char *const kept[] = { "a", "b", "c.d-e", "/abs" };
+    static const char *const suffixes[] = {
+        "", ".tmp", ".bad-1", ".bad-2", ".bad-3", ".bad-4"
+    };
+    uint32_t i, k;
+
+    for (i = 0; i < 8; i++) {
+        char buffer[300];
+        char *path = path_in(i & 1 ? persist_dir : runtime_dir,
+                             real_name(kept[i / 2], buffer, sizeof(buffer)));
+
+        for (k = 0; k < 6; k++) {
+            char name[620];
+
+            snprintf(name, sizeof(name), "%s%s", path, suffixes[k]);
+            unlink(name);
+        }
+        free(path);
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    int lowest_fd = fuzz_lowest_fd();
+    process_rec process;
+    server_rec server;
+
+    memset(&process, 0, sizeof(process));
+    memset(&server, 0, sizeof(server));
+    apr_pool_create(&process.pool, NULL);
+    server.process = &process;
+    server.log.level = APLOG_DEBUG;
+    ap_server_conf = &server;
+    errors = warnings = errors_due = warnings_due = 0;
+    now = apr_time_from_sec(1000000);
+    input = data;
+    input_left = size;
+
+    live();
+
+    apr_pool_destroy(process.pool);
+    MUST(fuzz_lowest_fd() == lowest_fd);
+    remove_files();
+    return 0;
+}

@@ -1,0 +1,338 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * fuzz_restore.c: libFuzzer's way into verify and restore [E3][E4][E5].
+ *
+ * Input: item_size (u16), item_num (u16), type (u8), flags (u8), and the
+ * content of the persisted file. The mutator seals half of what it makes: it
+ * puts the description and the MD5s right, which it would never guess.
+ *
+ * Holds for each input: the segment has what a plain reading of the file says
+ * (slots, marks, run-time claims, zeros behind them), or it is all zero; the
+ * map grants the lowest free slot; a store gives the bytes that it should, and
+ * leaves the memory alone; what was stored is restored, and not written again.
+ *
+ * Built with a chunk of 64 bytes, so that small files have many.
+ */
+
+#include "fuzz.h"
+
+#include "ap_slotmem.h"
+#include "slotmem_persist.h"
+
+#define HEAD 6
+#define MEMORY_LIMIT ((size_t)1 << 20)
+
+typedef struct input_t {
+    fuzz_shape_t shape;
+    int with_claims;
+    const uint8_t *file;
+    size_t len;
+} input_t;
+
+static char path[300];
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+    (void)argc;
+    (void)argv;
+    fuzz_start();
+    snprintf(path, sizeof(path), "%s/f.persist", fuzz_dir);
+    return 0;
+}
+
+static input_t read_input(const uint8_t *data, size_t size)
+{
+    input_t input;
+    uint16_t number[2];
+
+    memcpy(number, data, 4);
+    input.shape.size = number[0];
+    input.shape.num = number[1];
+    input.shape.type = data[4];
+    input.with_claims = data[5] & 1;
+    input.file = data + HEAD;
+    input.len = size - HEAD;
+    return input;
+}
+
+/* ---- the mutator ---- */
+
+static uint32_t rng;
+
+static uint32_t draw(uint32_t below)
+{
+    rng ^= rng << 13;
+    rng ^= rng >> 17;
+    rng ^= rng << 5;
+    return below ? rng % below : 0;
+}
+
+/* Put description and MD5s right for an image of num slots. */
+static size_t seal(uint8_t *data, size_t size, size_t max, uint64_t num)
+{
+    static const uint32_t head[2] = { FUZZ_CLAIMS_MAGIC, 1 };
+    input_t input = read_input(data, size);
+    uint8_t *file = data + HEAD;
+    uint64_t at = 8 + input.shape.size * num + num;
+    uint64_t end = at + 32;
+    uint32_t form = draw(5);
+
+    if (form > 1) {
+        end += 24 + num;
+    }
+    if (end + HEAD > max) {
+        return size;
+    }
+    if (end > input.len) {
+        memset(data + size, 0, (size_t)end - input.len);
+        input.len = (size_t)end;
+    }
+    else if (draw(4)) {
+        input.len = (size_t)end;    /* else: something is left behind it */
+    }
+    apr_md5(file + at, file, (size_t)at);
+    fuzz_describe(file + at + 16, input.shape.size, (uint32_t)num,
+                  input.shape.type);
+    if (form > 1) {
+        memcpy(file + at + 32, head, 8);
+        apr_md5(file + at + 40 + num, file, (size_t)(at + 40 + num));
+    }
+    if (form == 0 && draw(2)) {
+        input.len = (size_t)at + 16;
+    }
+    return HEAD + input.len;
+}
+
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max,
+                               unsigned int seed)
+{
+    uint32_t num;
+
+    rng = seed | 1;
+    if (max < HEAD) {
+        return LLVMFuzzerMutate(data, size, max);
+    }
+    if (size < HEAD || draw(16) == 0) {
+        uint16_t number[2] = { (uint16_t)draw(20), (uint16_t)draw(140) };
+
+        memset(data, 0, max < 4096 ? max : 4096);
+        memcpy(data, number, 4);
+        data[4] = (uint8_t)draw(16);
+        data[5] = (uint8_t)draw(4);
+        size = HEAD;
+    }
+    else {
+        size = LLVMFuzzerMutate(data, size, max);
+    }
+    if (size < HEAD || draw(2)) {
+        return size;
+    }
+    num = read_input(data, size).shape.num;
+    switch (draw(4)) {
+    case 0:
+        num = draw(num + 1);
+        break;
+    case 1:
+        num += 1 + draw(3);
+        break;
+    default:
+        break;
+    }
+    return seal(data, size, max, num);
+}
+
+/* ---- the target ---- */
+
+/* What the segment should hold. */
+typedef struct model_t {
+    int64_t num;                    /* slots restored, or -1 */
+    uint8_t *slots;
+    uint8_t *used;
+    uint32_t claims;
+} model_t;
+
+static model_t read_plainly(const input_t *input)
+{
+    fuzz_shape_t shape = input->shape;
+    size_t area = (size_t)shape.size * shape.num;
+    model_t model;
+    const uint8_t *claims;
+    int64_t i;
+
+    memset(&model, 0, sizeof(model));
+    model.slots = calloc(1, area + 1);
+    model.used = calloc(1, shape.num + 1);
+    model.num = fuzz_expected(input->file, input->len, shape);
+    if (model.num < 0) {
+        return model;
+    }
+    area = (size_t)(shape.size * (uint64_t)model.num);
+    memcpy(model.slots, input->file + 8, area);
+    claims = input->with_claims
+             ? fuzz_claims(input->file, input->len, shape.size,
+                           (uint64_t)model.num)
+             : NULL;
+    for (i = 0; i < model.num; i++) {
+        model.used[i] = input->file[8 + area + (size_t)i] != 0;
+        if (claims && claims[i] && !model.used[i]) {
+            model.used[i] = 1;
+            model.claims++;
+        }
+    }
+    return model;
+}
+
+static void compare(slotmem_segment_t *segment, const model_t *model)
+{
+    uint32_t num = segment->geometry.item_num;
+    uint32_t lowest = num;
+    uint32_t free_num = 0;
+    uint32_t i;
+
+    MUST(memcmp(segment->slots, model->slots, segment->layout.slots_len) == 0);
+    for (i = num; i-- > 0; ) {
+        MUST(slotmem_map_test(&segment->map, i) == model->used[i]);
+        if (!model->used[i]) {
+            free_num++;
+            lowest = i;
+        }
+    }
+    MUST(slotmem_map_free(&segment->map) == free_num);
+    MUST(slotmem_map_grab(&segment->map) == lowest);
+    if (lowest < num) {
+        MUST(slotmem_map_clear(&segment->map, lowest));
+    }
+}
+
+static void create(slotmem_segment_t *segment, const slotmem_geometry_t *shape,
+                   apr_pool_t *pool)
+{
+    MUST(slotmem_segment_create(segment, shape, NULL, pool) == APR_SUCCESS);
+}
+
+/* Store what was restored; is the file right? Every third slot counts as
+ * claimed in configuration. */
+static void store(slotmem_segment_t *segment, const input_t *input,
+                  model_t *model, slotmem_restore_t *restored,
+                  apr_pool_t *pool)
+{
+    uint32_t num = input->shape.num;
+    slotmem_word_t *words = calloc(slotmem_map_words(num) + 1,
+                                   sizeof(*words));
+    uint8_t *configured = calloc(1, num + 1);
+    slotmem_store_t stores;
+    slotmem_store_run_t *run;
+    uint8_t *expected;
+    uint8_t *found;
+    size_t expected_len;
+    size_t len;
+    uint32_t i;
+
+    for (i = 0; i < num; i += 3) {
+        configured[i] = 1;
+        slotmem_bit_set(words, i);
+    }
+    memset(&stores, 0, sizeof(stores));
+    stores.segment = segment;
+    stores.path = path;
+    stores.configured = input->with_claims ? words : NULL;
+    stores.stored = restored->stored;
+    stores.set_aside = restored->outcome == SLOTMEM_RESTORE_REFUSED;
+    run = slotmem_store_begin(&stores, 1, pool);
+    MUST(slotmem_store_continue(run, 0) == 1);
+    MUST(!stores.step && stores.stored.known);
+    if (restored->outcome == SLOTMEM_RESTORE_REFUSED) {
+        MUST(stores.aside && !stores.aside_replaced);
+        found = fuzz_read(stores.aside, &len);
+        MUST(len == input->len && memcmp(found, input->file, len) == 0);
+        free(found);
+        unlink(stores.aside);
+    }
+    compare(segment, model);
+    expected = fuzz_encode(input->shape, model->slots, model->used,
+                           input->with_claims ? configured : NULL,
+                           &expected_len);
+    found = fuzz_read(path, &len);
+    MUST(len == expected_len && memcmp(found, expected, len) == 0);
+    if (stores.unchanged) {
+        MUST(len == input->len && memcmp(input->file, found, len) == 0);
+    }
+    run = slotmem_store_begin(&stores, 1, pool);
+    MUST(slotmem_store_continue(run, 0) == 1);
+    MUST(!stores.step && stores.unchanged);
+    for (i = 0; input->with_claims && i < num; i++) {
+        model->used[i] = model->used[i] && !configured[i];
+    }
+    free(found);
+    free(expected);
+    free(configured);
+    free(words);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    int lowest_fd = fuzz_lowest_fd();
+    input_t input;
+    slotmem_geometry_t shape;
+    slotmem_segment_t segment;
+    slotmem_restore_t result;
+    unsigned char header[sizeof(slotmem_header_t)];
+    model_t model;
+    apr_pool_t *pool;
+
+    if (size < HEAD) {
+        return -1;
+    }
+    input = read_input(data, size);
+    if (input.shape.size * input.shape.num > MEMORY_LIMIT) {
+        return -1;
+    }
+    shape.item_size = (apr_size_t)input.shape.size;
+    shape.item_num = input.shape.num;
+    shape.type = input.shape.type;
+    fuzz_write(path, input.file, input.len);
+    apr_pool_create(&pool, NULL);
+    create(&segment, &shape, pool);
+    memcpy(header, segment.header, sizeof(header));
+
+    model = read_plainly(&input);
+    slotmem_restore(&result, &segment, input.with_claims, path, pool);
+    MUST(memcmp(header, segment.header, sizeof(header)) == 0);
+    MUST(fuzz_lowest_fd() == lowest_fd);
+    if (model.num < 0) {
+        MUST(result.outcome == SLOTMEM_RESTORE_REFUSED && result.why);
+    }
+    else {
+        MUST(result.outcome == SLOTMEM_RESTORE_DONE);
+        MUST(result.item_num == (uint64_t)model.num);
+        MUST(result.claims == model.claims);
+    }
+    compare(&segment, &model);
+    store(&segment, &input, &model, &result, pool);
+
+    create(&segment, &shape, pool);
+    slotmem_restore(&result, &segment, input.with_claims, path, pool);
+    MUST(result.outcome == SLOTMEM_RESTORE_DONE);
+    MUST(result.item_num == input.shape.num);
+    compare(&segment, &model);
+
+    apr_pool_destroy(pool);
+    MUST(!fuzz_shms);
+    MUST(fuzz_lowest_fd() == lowest_fd);
+    unlink(path);
+    free(model.slots);
+    free(model.used);
+    return 0;
+}
