@@ -627,8 +627,15 @@ static void restore_and_store(unit_place_t *place, const content_t *content,
     run_to_end(&store, 1, 0, place->pool);
     assert_written(&store, written);
     if (!written) {
-        assert_no_write();
+        /* Only its folder is flushed: who put it there may have been killed
+         * before doing so. Once is enough. */
+        assert_int_equal(count_calls("wnxl"), 0);
+        assert_int_equal(count_calls("o"), 1);
+        assert_int_equal(count_calls("s"), 1);
         assert_file_is(path, file, place->pool);
+        unit_faults(0, 0, 0);
+        run_to_end(&store, 1, 0, place->pool);
+        assert_no_write();
     }
     else {
         assert_int_equal(read_file(path, place->pool).len,
