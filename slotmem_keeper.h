@@ -47,7 +47,8 @@ typedef struct slotmem_kept_t {
     slotmem_stored_t stored;
     int refused;                /* what stands at path is to be set aside */
     int unread;                 /* what stands at path must not be replaced */
-    pid_t other;                /* the server that was said to hold the lock */
+    int other_said;             /* 1: another server was said to hold the lock,
+                                   and has it */
     apr_status_t failed_status; /* the last failed store that was logged: */
     const char *failed_step;    /* ... or NULL */
 } slotmem_kept_t;

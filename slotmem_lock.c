@@ -13,46 +13,83 @@
 
 /*
  * slotmem_lock.c: which server stores a persisted file; see slotmem_lock.h.
- * APR locks whole files only, hence fcntl().
+ * APR locks whole files only and follows symbolic links, hence fcntl() and
+ * open().
  */
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-#include "apr_file_io.h"
+#include "apr_errno.h"
 #include "apr_md5.h"
-#include "apr_portable.h"
 #include "apr_strings.h"
 
 #include "slotmem_lock.h"
 
-/* The one open file of a folder; closing any other would drop its locks. It
- * is found again after a restart, when this module has been loaded anew. */
+/* Open the lock file of a folder; nothing but a regular file of that name. */
+static apr_status_t open_lock_file(int *fd, const char *name)
+{
+    struct stat info;
+
+    *fd = open(name, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC,
+               S_IRUSR | S_IWUSR);
+    if (*fd < 0) {
+        return errno;
+    }
+    if (fstat(*fd, &info) != 0 || !S_ISREG(info.st_mode)) {
+        close(*fd);
+        return APR_EINVAL;
+    }
+    return APR_SUCCESS;
+}
+
+/* Is this still the file that others find by its name? */
+static int is_current(int fd, const char *name)
+{
+    struct stat opened;
+    struct stat named;
+
+    return fstat(fd, &opened) == 0 && lstat(name, &named) == 0
+           && opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
+}
+
+/* The one open file of a folder; closing another one would drop its locks. It
+ * is found again after a restart, when this module has been loaded anew. One
+ * that somebody has removed is left for a new one. */
 static apr_status_t lock_file(int *fd, const char *path, apr_size_t folder_len,
                               apr_pool_t *keeper, apr_pool_t *scratch)
 {
     const char *name = apr_psprintf(scratch, "%.*s%s", (int)folder_len, path,
                                     SLOTMEM_LOCK_FILE);
     const char *key = apr_pstrcat(scratch, "slotmem_shm:", name, NULL);
-    apr_file_t *file;
-    void *kept = NULL;
+    void *data = NULL;
+    int *kept;
     apr_status_t rv;
 
-    apr_pool_userdata_get(&kept, key, keeper);
-    file = kept;
-    if (!file) {
-        rv = apr_file_open(&file, name, APR_FOPEN_READ | APR_FOPEN_WRITE
-                                        | APR_FOPEN_CREATE,
-                           APR_FPROT_UREAD | APR_FPROT_UWRITE, keeper);
+    apr_pool_userdata_get(&data, key, keeper);
+    kept = data;
+    if (!kept) {
+        kept = apr_palloc(keeper, sizeof(*kept));
+        *kept = -1;
+        apr_pool_userdata_set(kept, key, NULL, keeper);
+    }
+    if (*kept >= 0 && !is_current(*kept, name)) {
+        close(*kept);
+        *kept = -1;
+    }
+    if (*kept < 0) {
+        rv = open_lock_file(kept, name);
         if (rv != APR_SUCCESS) {
+            *kept = -1;
             return rv;
         }
-        apr_pool_userdata_set(file, key, NULL, keeper);
     }
-    return apr_os_file_get(fd, file);
+    *fd = *kept;
+    return APR_SUCCESS;
 }
 
 /* The byte of a name. Two names of one byte would only share a lock. */

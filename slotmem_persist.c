@@ -236,7 +236,9 @@ static apr_int64_t num_by_length(const reader_t *reader, int form,
                                  apr_size_t item_size)
 {
     apr_off_t image = SLOTMEM_FILE_HEAD + SLOTMEM_FILE_DIGEST;
-    apr_off_t slot = (apr_off_t)item_size + 1;
+    /* A slot that is longer than the file is as good as one of its length. */
+    apr_off_t slot = item_size < (apr_uint64_t)reader->len
+                     ? (apr_off_t)item_size + 1 : reader->len + 1;
 
     if (form > 0) {
         image += (apr_off_t)sizeof(slotmem_description_t);

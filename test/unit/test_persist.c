@@ -220,6 +220,25 @@ static void test_no_file(void **state)
     assert_int_equal(result.outcome, SLOTMEM_RESTORE_NO_FILE);
 }
 
+/* [D1][E3] No slots, of any size: a file in place is refused, or restored. */
+static void test_no_slots(void **state)
+{
+    static const apr_size_t sizes[] = {
+        0, 4, PTRDIFF_MAX, (apr_size_t)PTRDIFF_MAX + 1, SIZE_MAX - 1, SIZE_MAX
+    };
+    unit_place_t *place = *state;
+    slotmem_segment_t segment;
+    slotmem_restore_t result;
+    size_t i;
+
+    for (i = 0; i < ELEMENTS(sizes); i++) {
+        result = restore_bytes(place, &segment,
+                               unit_geometry(sizes[i], 0, TYPE_PERSIST),
+                               bytes_make(place->pool, 100));
+        assert_int_equal(result.outcome, SLOTMEM_RESTORE_REFUSED);
+    }
+}
+
 /* Restore what stands at the path; it, or what it points to, is not opened. */
 static slotmem_restore_t restore_unopened(unit_place_t *place,
                                           const char *watched)
@@ -816,6 +835,7 @@ int main(void)
         TEST(test_bytes),
         TEST(test_configured_claims),
         TEST(test_no_file),
+        TEST(test_no_slots),
         TEST(test_no_regular_file),
         TEST(test_truncated),
         TEST(test_flipped),
