@@ -129,19 +129,21 @@ static int may_store(slotmem_kept_t *kept)
     if (rv != APR_EBUSY) {
         if (kept->other_said) {
             ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, ap_server_conf,
-                         "segment %s: %s is stored again: the other server "
-                         "gave it up", kept->name, kept->path);
+                         "segment %s: %s is stored again: process %"
+                         APR_PID_T_FMT " gave it up", kept->name, kept->path,
+                         kept->other);
         }
         kept->other_said = 0;
         return 1;
     }
-    if (!kept->other_said) {        /* pid 0: one in another container */
+    if (!kept->other_said) {
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
                      "segment %s: %s belongs to another server, process %"
                      APR_PID_T_FMT "; this one does not store it", kept->name,
                      kept->path, other);
     }
     kept->other_said = 1;
+    kept->other = other;
     return 0;
 }
 
