@@ -25,26 +25,39 @@
 #include <unistd.h>
 
 #include "apr_errno.h"
+#include "apr_file_io.h"
 #include "apr_md5.h"
+#include "apr_portable.h"
 #include "apr_strings.h"
 
 #include "slotmem_lock.h"
 
-/* Open the lock file of a folder; nothing but a regular file of that name. */
-static apr_status_t open_lock_file(int *fd, const char *name)
+/* Open the lock file of a folder; nothing but a regular file of that name.
+ * The duplicate is APR's, which closes it with the pool: this module may have
+ * been unloaded by then. */
+static apr_status_t open_lock_file(apr_file_t **file, const char *name,
+                                   apr_pool_t *keeper, apr_pool_t *scratch)
 {
+    int fd = open(name, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC,
+                  S_IRUSR | S_IWUSR);
+    apr_file_t *opened = NULL;
     struct stat info;
+    apr_status_t rv;
 
-    *fd = open(name, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC,
-               S_IRUSR | S_IWUSR);
-    if (*fd < 0) {
+    if (fd < 0) {
         return errno;
     }
-    if (fstat(*fd, &info) != 0 || !S_ISREG(info.st_mode)) {
-        close(*fd);
-        return APR_EINVAL;
+    rv = fstat(fd, &info) == 0 && S_ISREG(info.st_mode) ? APR_SUCCESS
+                                                        : APR_EINVAL;
+    if (rv == APR_SUCCESS) {
+        rv = apr_os_file_put(&opened, &fd, APR_FOPEN_READ | APR_FOPEN_WRITE,
+                             scratch);
     }
-    return APR_SUCCESS;
+    if (rv == APR_SUCCESS) {
+        rv = apr_file_dup(file, opened, keeper);
+    }
+    close(fd);
+    return rv;
 }
 
 /* Is this still the file that others find by its name? */
@@ -66,30 +79,26 @@ static apr_status_t lock_file(int *fd, const char *path, apr_size_t folder_len,
     const char *name = apr_psprintf(scratch, "%.*s%s", (int)folder_len, path,
                                     SLOTMEM_LOCK_FILE);
     const char *key = apr_pstrcat(scratch, "slotmem_shm:", name, NULL);
-    void *data = NULL;
-    int *kept;
+    apr_file_t *file = NULL;
+    void *kept = NULL;
     apr_status_t rv;
 
-    apr_pool_userdata_get(&data, key, keeper);
-    kept = data;
-    if (!kept) {
-        kept = apr_palloc(keeper, sizeof(*kept));
-        *kept = -1;
-        apr_pool_userdata_set(kept, key, NULL, keeper);
+    apr_pool_userdata_get(&kept, key, keeper);
+    file = kept;
+    if (file && apr_os_file_get(fd, file) == APR_SUCCESS
+        && is_current(*fd, name)) {
+        return APR_SUCCESS;
     }
-    if (*kept >= 0 && !is_current(*kept, name)) {
-        close(*kept);
-        *kept = -1;
+    if (file) {
+        apr_file_close(file);
+        apr_pool_userdata_set(NULL, key, NULL, keeper);
     }
-    if (*kept < 0) {
-        rv = open_lock_file(kept, name);
-        if (rv != APR_SUCCESS) {
-            *kept = -1;
-            return rv;
-        }
+    rv = open_lock_file(&file, name, keeper, scratch);
+    if (rv != APR_SUCCESS) {
+        return rv;
     }
-    *fd = *kept;
-    return APR_SUCCESS;
+    apr_pool_userdata_set(file, key, NULL, keeper);
+    return apr_os_file_get(fd, file);
 }
 
 /* The byte of a name. Two names of one byte would only share a lock. */
