@@ -1,0 +1,275 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * host.c: see host.h.
+ */
+
+#include "host.h"
+
+#include "http_core.h"
+#include "http_log.h"
+#include "scoreboard.h"
+#include "ap_provider.h"
+
+#include "apr_strings.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+AP_DECLARE_DATA server_rec *ap_server_conf;
+
+static host_dso_t *dso_now;
+
+void host_use(host_dso_t *dso)
+{
+    dso_now = dso;
+    ap_server_conf = dso->server;
+}
+
+/* ---- what httpd gives to a slotmem module ---- */
+
+#define HOOK(name) \
+    void ap_hook_##name(ap_HOOK_##name##_t *pf, const char *const *before, \
+                        const char *const *after, int order) \
+    { \
+        (void)before; \
+        (void)after; \
+        dso_now->name = pf; \
+        dso_now->name##_order = order; \
+    }
+HOOK(pre_config)
+HOOK(post_config)
+HOOK(pre_mpm)
+HOOK(optional_fn_retrieve)
+HOOK(monitor)
+HOOK(child_init)
+
+apr_status_t ap_register_provider(apr_pool_t *pool, const char *group,
+                                  const char *name, const char *version,
+                                  const void *provider)
+{
+    (void)pool;
+    (void)group;
+    (void)version;
+    if (strcmp(name, "shm") == 0) {
+        dso_now->provider = provider;
+    }
+    return APR_SUCCESS;
+}
+
+int ap_state_query(int query)
+{
+    return query == AP_SQ_MAIN_STATE ? dso_now->main_state
+                                     : AP_SQ_NOT_SUPPORTED;
+}
+
+apr_status_t ap_mpm_query(int query, int *result)
+{
+    *result = query == AP_MPMQ_GENERATION ? dso_now->generation : 0;
+    return APR_SUCCESS;
+}
+
+int ap_exists_scoreboard_image(void)
+{
+    return dso_now->has_scoreboard;
+}
+
+void ap_log_error_(const char *file, int line, int module_index, int level,
+                   apr_status_t status, const server_rec *s, const char *fmt,
+                   ...)
+{
+    char text[2048];
+    va_list args;
+
+    (void)file;
+    (void)line;
+    (void)module_index;
+    (void)s;
+    level &= APLOG_LEVELMASK;
+    if (level > APLOG_DEBUG) {
+        return;
+    }
+    va_start(args, fmt);
+    apr_vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
+    dso_now->lines[level]++;
+    free(dso_now->last_line[level]);
+    dso_now->last_line[level] = strdup(text);
+    if (getenv("HOST_LOG")) {
+        fprintf(stderr, "%s: level %d: (%d) %s\n", dso_now->name, level,
+                status, text);
+    }
+}
+
+char *ap_runtime_dir_relative(apr_pool_t *p, const char *file)
+{
+    return apr_pstrcat(p, dso_now->runtime_dir, "/", file, NULL);
+}
+
+char *ap_server_root_relative(apr_pool_t *p, const char *file)
+{
+    return apr_pstrdup(p, file);
+}
+
+char *ap_make_full_path(apr_pool_t *p, const char *dir, const char *file)
+{
+    return apr_pstrcat(p, dir, "/", file, NULL);
+}
+
+int ap_os_is_path_absolute(apr_pool_t *p, const char *path)
+{
+    (void)p;
+    return *path == '/';
+}
+
+const char *ap_check_cmd_context(cmd_parms *cmd, unsigned forbidden)
+{
+    (void)cmd;
+    (void)forbidden;
+    return NULL;
+}
+
+/* ---- the phases ---- */
+
+static void fail(const char *what, const char *why)
+{
+    fprintf(stderr, "host: %s: %s\n", what, why);
+    exit(2);
+}
+
+host_dso_t *host_load(const char *name, const char *path,
+                      const char *runtime_dir, apr_pool_t *process_pool)
+{
+    host_dso_t *dso = apr_pcalloc(process_pool, sizeof(*dso));
+    void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+
+    if (!handle) {
+        fail(path, dlerror());
+    }
+    dso->module = dlsym(handle, "slotmem_shm_module");
+    if (!dso->module) {
+        fail(path, "no slotmem_shm_module in it");
+    }
+    dso->name = name;
+    dso->runtime_dir = runtime_dir;
+    dso->process_pool = process_pool;
+    dso->server = apr_pcalloc(process_pool, sizeof(*dso->server));
+    dso->server->process = apr_pcalloc(process_pool, sizeof(process_rec));
+    dso->server->process->pool = process_pool;
+    host_use(dso);
+    dso->module->register_hooks(process_pool);
+    if (!dso->provider) {
+        fail(path, "it registers no provider named shm");
+    }
+    return dso;
+}
+
+static void set_directive(host_dso_t *dso, const char *name, const char *arg)
+{
+    const command_rec *directive = dso->module->cmds;
+    cmd_parms cmd;
+    const char *error;
+
+    while (directive && directive->name && strcmp(directive->name, name)) {
+        directive++;
+    }
+    if (!directive || !directive->name) {
+        return;
+    }
+    memset(&cmd, 0, sizeof(cmd));
+    cmd.pool = dso->pconf;
+    cmd.temp_pool = dso->pconf;
+    cmd.server = dso->server;
+    cmd.cmd = directive;
+    error = directive->AP_TAKE1(&cmd, NULL, arg);
+    if (error) {
+        fail(name, error);
+    }
+}
+
+static void run_post_config(host_dso_t *dso)
+{
+    if (dso->post_config
+        && dso->post_config(dso->pconf, dso->process_pool, dso->pconf,
+                            dso->server) != OK) {
+        fail(dso->name, "post_config");
+    }
+}
+
+void host_configure(host_dso_t *dso, const char *const *directives)
+{
+    host_use(dso);
+    dso->main_state = dso->has_scoreboard ? AP_SQ_MS_CREATE_CONFIG
+                                          : AP_SQ_MS_CREATE_PRE_CONFIG;
+    apr_pool_create(&dso->pconf, dso->process_pool);
+    if (dso->pre_config
+        && dso->pre_config(dso->pconf, dso->process_pool, dso->pconf) != OK) {
+        fail(dso->name, "pre_config");
+    }
+    for (; directives && *directives; directives += 2) {
+        set_directive(dso, directives[0], directives[1]);
+    }
+    if (dso->post_config_order < APR_HOOK_MIDDLE) {
+        run_post_config(dso);
+    }
+}
+
+void host_configured(host_dso_t *dso)
+{
+    host_use(dso);
+    if (dso->post_config_order >= APR_HOOK_MIDDLE) {
+        run_post_config(dso);
+    }
+}
+
+void host_reach_mpm(host_dso_t *dso)
+{
+    host_use(dso);
+    if (dso->optional_fn_retrieve) {
+        dso->optional_fn_retrieve();
+    }
+    if (!dso->has_scoreboard && dso->pre_mpm) {
+        dso->pre_mpm(dso->pconf, SB_SHARED);
+    }
+    dso->has_scoreboard = 1;
+    dso->main_state = AP_SQ_MS_RUN_MPM;
+}
+
+void host_child_init(host_dso_t *dso, apr_pool_t *pchild)
+{
+    host_use(dso);
+    if (dso->child_init) {
+        dso->child_init(pchild, dso->server);
+    }
+}
+
+void host_monitor(host_dso_t *dso)
+{
+    host_use(dso);
+    if (dso->monitor) {
+        dso->monitor(dso->pconf, dso->server);
+    }
+}
+
+void host_end(host_dso_t *dso)
+{
+    host_use(dso);
+    if (dso->main_state == AP_SQ_MS_RUN_MPM) {
+        dso->generation++;
+    }
+    dso->main_state = AP_SQ_MS_CREATE_CONFIG;
+    apr_pool_destroy(dso->pconf);
+    dso->pconf = NULL;
+}
