@@ -579,7 +579,7 @@ static apr_status_t slotmem_attach(ap_slotmem_instance_t **inst,
     return APR_SUCCESS;
 }
 
-static void *slot_at(const ap_slotmem_instance_t *inst, unsigned int id)
+static char *slot_at(const ap_slotmem_instance_t *inst, unsigned int id)
 {
     return inst->segment.slots
            + (apr_size_t)id * inst->segment.geometry.item_size;
@@ -599,7 +599,8 @@ static apr_status_t slotmem_doall(ap_slotmem_instance_t *inst,
     for (id = 0; id < num; id++) {
         apr_status_t rv;
 
-        if (inst->segment.geometry.type & AP_SLOTMEM_TYPE_PREGRAB) {
+        if ((inst->segment.geometry.type & AP_SLOTMEM_TYPE_PREGRAB)
+            && !slotmem_map_test(&inst->segment.map, id)) {
             id = slotmem_map_next(&inst->segment.map, id);
             if (id == num) {
                 break;
@@ -626,52 +627,60 @@ static apr_status_t slotmem_dptr(ap_slotmem_instance_t *inst, unsigned int id,
     return APR_SUCCESS;
 }
 
-/* What get and put have in common: may len bytes at slot id be copied (D5)?
- * Claims the slot if so. */
-static apr_status_t prepare_copy(ap_slotmem_instance_t *inst, unsigned int id,
-                                 apr_size_t len)
+SLOTMEM_APART
+static apr_status_t claim_and_copy(ap_slotmem_instance_t *inst,
+                                   unsigned int id, void *to, const void *from,
+                                   apr_size_t len)
 {
-    const slotmem_segment_t *segment;
+    claim(inst, id);
+    if (len) {
+        memcpy(to, from, len);
+    }
+    return APR_SUCCESS;
+}
+
+/* What get and put have in common (D5). A slot that is in use is not claimed:
+ * a write would take its word from the caches of the others. */
+static inline apr_status_t copy(ap_slotmem_instance_t *inst, unsigned int id,
+                                void *buffer, apr_size_t len, int put)
+{
+    apr_size_t offset;
+    int in_use;
+    char *slot;
 
     if (!inst) {
         return APR_ENOSHMAVAIL;
     }
-    segment = &inst->segment;
-    if (id >= segment->geometry.item_num) {
+    if (id >= inst->segment.geometry.item_num) {
         return APR_EINVAL;
     }
-    if ((segment->geometry.type & AP_SLOTMEM_TYPE_PREGRAB)
-        && !slotmem_map_test(&segment->map, id)) {
+    in_use = slotmem_map_test(&inst->segment.map, id);
+    if (!in_use && (inst->segment.geometry.type & AP_SLOTMEM_TYPE_PREGRAB)) {
         return APR_NOTFOUND;
     }
-    if (len > segment->layout.slots_len
-              - (apr_size_t)id * segment->geometry.item_size) {
+    offset = (apr_size_t)id * inst->segment.geometry.item_size;
+    if (len > inst->segment.layout.slots_len - offset) {
         return APR_EINVAL;
     }
-    claim(inst, id);
+    slot = inst->segment.slots + offset;
+    if (!in_use || inst->configured || !len) {
+        return put ? claim_and_copy(inst, id, slot, buffer, len)
+                   : claim_and_copy(inst, id, buffer, slot, len);
+    }
+    memcpy(put ? slot : buffer, put ? buffer : slot, len);
     return APR_SUCCESS;
 }
 
 static apr_status_t slotmem_get(ap_slotmem_instance_t *inst, unsigned int id,
                                 unsigned char *dest, apr_size_t dest_len)
 {
-    apr_status_t rv = prepare_copy(inst, id, dest_len);
-
-    if (rv == APR_SUCCESS && dest_len) {
-        memcpy(dest, slot_at(inst, id), dest_len);
-    }
-    return rv;
+    return copy(inst, id, dest, dest_len, 0);
 }
 
 static apr_status_t slotmem_put(ap_slotmem_instance_t *inst, unsigned int id,
                                 unsigned char *src, apr_size_t src_len)
 {
-    apr_status_t rv = prepare_copy(inst, id, src_len);
-
-    if (rv == APR_SUCCESS && src_len) {
-        memcpy(slot_at(inst, id), src, src_len);
-    }
-    return rv;
+    return copy(inst, id, src, src_len, 1);
 }
 
 static unsigned int slotmem_num_slots(ap_slotmem_instance_t *inst)
@@ -689,28 +698,36 @@ static apr_size_t slotmem_slot_size(ap_slotmem_instance_t *inst)
     return inst ? inst->segment.geometry.item_size : 0;
 }
 
+/* After a grab of a segment that is stored without its marks (E2). */
+SLOTMEM_APART
+static apr_status_t note_grab(ap_slotmem_instance_t *inst, apr_uint32_t id,
+                              unsigned int *item_id)
+{
+    if (id == inst->segment.map.num && is_configuring()) {
+        id = take_over(inst);
+        *item_id = id;
+    }
+    if (id == inst->segment.map.num) {
+        return APR_EINVAL;
+    }
+    note_claim(inst, id, 1);
+    return APR_SUCCESS;
+}
+
 static apr_status_t slotmem_grab(ap_slotmem_instance_t *inst,
                                  unsigned int *item_id)
 {
-    apr_uint32_t num;
     apr_uint32_t id;
 
     if (!inst) {
         return APR_ENOSHMAVAIL;
     }
-    num = inst->segment.geometry.item_num;
     id = slotmem_map_grab(&inst->segment.map);
-    if (id == num && inst->configured && is_configuring()) {
-        id = take_over(inst);
-    }
     *item_id = id;      /* num when full: a consumer ignores the code (D6) */
-    if (id == num) {
-        return APR_EINVAL;
-    }
     if (inst->configured) {
-        note_claim(inst, id, 1);
+        return note_grab(inst, id, item_id);
     }
-    return APR_SUCCESS;
+    return id < inst->segment.map.num ? APR_SUCCESS : APR_EINVAL;
 }
 
 static apr_status_t slotmem_fgrab(ap_slotmem_instance_t *inst, unsigned int id)

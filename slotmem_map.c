@@ -86,7 +86,8 @@ void slotmem_map_view(slotmem_map_t *map, void *memory, uint32_t num)
 }
 
 /* The lowest 0 bit of a level in the words first <= word < end, or NO_BIT.
- * Relaxed: a guess, which the claim itself decides. */
+ * The bits past the level's last are the highest of their word: if one of
+ * them is the lowest 0, no other is. Relaxed: a guess. */
 static uint32_t first_zero(const slotmem_map_t *map, uint32_t level,
                            uint32_t first, uint32_t end)
 {
@@ -94,11 +95,12 @@ static uint32_t first_zero(const slotmem_map_t *map, uint32_t level,
 
     for (word = first; word < end; word++) {
         slotmem_word_t zeros = ~atomic_load_explicit(&map->level[level][word],
-                                               memory_order_relaxed)
-                         & valid_bits(map->bits[level], word);
+                                                     memory_order_relaxed);
 
         if (zeros) {
-            return word * SLOTMEM_MAP_WORD_BITS + lowest_bit(zeros);
+            uint32_t bit = word * SLOTMEM_MAP_WORD_BITS + lowest_bit(zeros);
+
+            return bit < map->bits[level] ? bit : NO_BIT;
         }
     }
     return NO_BIT;
@@ -142,127 +144,241 @@ static void mark_full(slotmem_map_t *map, uint32_t level, uint32_t word)
     }
 }
 
+static int is_full(const slotmem_map_t *map, uint32_t word,
+                   slotmem_word_t bits)
+{
+    slotmem_word_t valid = valid_bits(map->num, word);
+
+    return (bits & valid) == valid;
+}
+
 int slotmem_map_set(slotmem_map_t *map, uint32_t id)
 {
     uint32_t word = id / SLOTMEM_MAP_WORD_BITS;
-    slotmem_word_t valid = valid_bits(map->num, word);
-    slotmem_word_t before;
+    _Atomic slotmem_word_t *bits = &map->level[0][word];
 
-    if (slotmem_map_test(map, id)) {
-        return 0;
-    }
     /* Pairs with the release in slotmem_map_clear(). */
-    before = atomic_fetch_or(&map->level[0][word], bit_of(id));
-    if (before & bit_of(id)) {
+    if (slotmem_map_test(map, id)
+        || (atomic_fetch_or(bits, bit_of(id)) & bit_of(id))) {
         return 0;
     }
-    if (map->levels > 1 && ((before | bit_of(id)) & valid) == valid) {
+    if (map->levels > 1 && is_full(map, word, atomic_load(bits))) {
         mark_full(map, 0, word);
     }
     return 1;
 }
 
-int slotmem_map_clear(slotmem_map_t *map, uint32_t id)
+/* Free a slot, if it is in use. Pairs with the claim in slotmem_map_set() and
+ * grab_in(). */
+static inline int clear_in(slotmem_map_t *map, uint32_t id)
+{
+    _Atomic slotmem_word_t *bits =
+        &map->level[0][id / SLOTMEM_MAP_WORD_BITS];
+    slotmem_word_t seen = atomic_load_explicit(bits, memory_order_relaxed);
+
+    while (seen & bit_of(id)) {
+        if (atomic_compare_exchange_weak(bits, &seen, seen & ~bit_of(id))) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* The same where there are hints. */
+SLOTMEM_APART
+static int clear_hinted(slotmem_map_t *map, uint32_t id)
 {
     uint32_t word = id / SLOTMEM_MAP_WORD_BITS;
-    slotmem_word_t before;
+    int cleared;
 
     if (!slotmem_map_test(map, id)) {
         return 0;
     }
     mark_free(map, 0, word);
-    /* Pairs with the claim in slotmem_map_set(). */
-    before = atomic_fetch_and(&map->level[0][word], ~bit_of(id));
+    cleared = clear_in(map, id);
     mark_free(map, 0, word);
-    return (before & bit_of(id)) != 0;
+    return cleared;
 }
 
-/* The lowest free slot as the hints show it, or NO_BIT. A hint that leads to
- * a full word is set right, and the way starts again at the top. */
-static uint32_t lowest_by_hints(slotmem_map_t *map)
+int slotmem_map_clear(slotmem_map_t *map, uint32_t id)
 {
-    uint32_t top = map->levels - 1;
+    return map->levels > 1 ? clear_hinted(map, id) : clear_in(map, id);
+}
 
-    for (;;) {
-        uint32_t level = top;
-        uint32_t bit = first_zero(map, top, 0,
-                                  slotmem_map_words(map->bits[top]));
+/* Claim the lowest free slot of a word. Returns NO_BIT when it has none. */
+static inline uint32_t grab_in(slotmem_map_t *map, uint32_t word)
+{
+    _Atomic slotmem_word_t *bits = &map->level[0][word];
+    slotmem_word_t seen = atomic_load_explicit(bits, memory_order_relaxed);
 
-        while (bit != NO_BIT && level > 0) {
-            uint32_t word = bit;
+    while (~seen) {
+        uint32_t id = word * SLOTMEM_MAP_WORD_BITS + lowest_bit(~seen);
 
-            level--;
-            bit = first_zero(map, level, word, word + 1);
-            if (bit == NO_BIT) {
-                mark_full(map, level, word);
-                break;
-            }
-        }
-        if (level == 0 && bit != NO_BIT) {
-            return bit;
-        }
-        if (level == top) {
+        if (id >= map->num) {       /* see first_zero() */
             return NO_BIT;
         }
+        /* Pairs with the release in slotmem_map_clear(). */
+        if (atomic_compare_exchange_weak(bits, &seen, seen | (seen + 1))) {
+            return id;
+        }
     }
+    return NO_BIT;
+}
+
+/* The same where there are hints. */
+static uint32_t grab_in_hinted(slotmem_map_t *map, uint32_t word)
+{
+    uint32_t id = grab_in(map, word);
+
+    if (id != NO_BIT && is_full(map, word, atomic_load(&map->level[0][word]))) {
+        mark_full(map, 0, word);
+    }
+    return id;
+}
+
+/* Claim the lowest free slot that the hints show, or NO_BIT. A hint that leads
+ * to a full word is set right, and the way starts again at the top. */
+static uint32_t grab_by_hints(slotmem_map_t *map)
+{
+    for (;;) {
+        uint32_t level = map->levels - 1;
+        uint32_t word = first_zero(map, level, 0,
+                                   slotmem_map_words(map->bits[level]));
+
+        if (word == NO_BIT) {
+            return NO_BIT;
+        }
+        while (--level > 0) {
+            uint32_t below = first_zero(map, level, word, word + 1);
+
+            if (below == NO_BIT) {
+                break;
+            }
+            word = below;
+        }
+        if (level == 0) {
+            uint32_t id = grab_in_hinted(map, word);
+
+            if (id != NO_BIT) {
+                return id;
+            }
+        }
+        mark_full(map, level, word);
+    }
+}
+
+/* The first word of level 0 from one on that has a free slot, or the number of
+ * words. Eight at a time: most are full. */
+static uint32_t next_not_full(const slotmem_map_t *map, uint32_t word)
+{
+    uint32_t words = slotmem_map_words(map->num);
+    _Atomic slotmem_word_t *level = map->level[0];
+
+    for (; word < words; word++) {
+        while (words - word > 8) {
+            slotmem_word_t all = ALL_BITS;
+            int i;
+
+#pragma GCC unroll 8
+            for (i = 0; i < 8; i++) {
+                all &= atomic_load_explicit(&level[word + i],
+                                            memory_order_relaxed);
+            }
+            if (all != ALL_BITS) {
+                break;
+            }
+            word += 8;
+        }
+        if (!is_full(map, word, atomic_load_explicit(&level[word],
+                                                     memory_order_relaxed))) {
+            return word;
+        }
+    }
+    return words;
+}
+
+/* Claim the lowest free slot by a look at every word; hints that say "full" of
+ * a word that is not are taken back. */
+static uint32_t grab_by_scan(slotmem_map_t *map)
+{
+    uint32_t words = slotmem_map_words(map->num);
+    uint32_t word;
+
+    for (word = 0; (word = next_not_full(map, word)) < words; word++) {
+        uint32_t id;
+
+        mark_free(map, 0, word);
+        id = grab_in_hinted(map, word);
+        if (id != NO_BIT) {
+            return id;
+        }
+    }
+    return map->num;
+}
+
+SLOTMEM_APART
+static uint32_t grab_hinted(slotmem_map_t *map)
+{
+    uint32_t id = grab_by_hints(map);
+
+    return id != NO_BIT ? id : grab_by_scan(map);
 }
 
 uint32_t slotmem_map_grab(slotmem_map_t *map)
 {
-    for (;;) {
-        uint32_t id = map->levels > 1 ? lowest_by_hints(map) : NO_BIT;
+    uint32_t words = slotmem_map_words(map->num);
+    uint32_t word;
 
-        if (id == NO_BIT) {
-            id = first_zero(map, 0, 0, slotmem_map_words(map->num));
-            if (id == NO_BIT) {
-                return map->num;
-            }
-            mark_free(map, 0, id / SLOTMEM_MAP_WORD_BITS);
-        }
-        if (slotmem_map_set(map, id)) {
+    if (map->levels > 1) {
+        return grab_hinted(map);
+    }
+    for (word = 0; word < words; word++) {
+        uint32_t id = grab_in(map, word);
+
+        if (id != NO_BIT) {
             return id;
         }
     }
+    return map->num;
 }
 
 /* One body for both ways to count bits; always_inline, so that each caller
  * compiles it for its own target. */
 __attribute__((always_inline))
-static inline uint32_t count_used(const slotmem_map_t *map)
+static inline uint32_t count_free(const slotmem_map_t *map)
 {
-    uint32_t words = slotmem_map_words(map->num);
-    uint32_t used = 0;
-    uint32_t word;
+    const _Atomic slotmem_word_t *level = map->level[0];
+    uint32_t num_free = map->num;
+    uint32_t left = map->num;
 
-    for (word = 0; word < words; word++) {
-        slotmem_word_t bits = atomic_load_explicit(&map->level[0][word],
-                                             memory_order_relaxed);
-
-        if (word + 1 == words) {
-            bits &= valid_bits(map->num, word);
-        }
-        used += (uint32_t)__builtin_popcountll(bits);
+    for (; left >= SLOTMEM_MAP_WORD_BITS; left -= SLOTMEM_MAP_WORD_BITS) {
+        num_free -= (uint32_t)__builtin_popcountll(
+            atomic_load_explicit(level++, memory_order_relaxed));
     }
-    return used;
+    if (left) {
+        num_free -= (uint32_t)__builtin_popcountll(
+            atomic_load_explicit(level, memory_order_relaxed)
+            & (((slotmem_word_t)1 << left) - 1));
+    }
+    return num_free;
 }
 
 #if defined(__x86_64__) && !defined(__POPCNT__)
 /* The baseline that distributions build for has no POPCNT. */
 __attribute__((target("popcnt")))
-static uint32_t count_used_popcnt(const slotmem_map_t *map)
+static uint32_t count_free_popcnt(const slotmem_map_t *map)
 {
-    return count_used(map);
+    return count_free(map);
 }
 #define HAVE_POPCNT() __builtin_cpu_supports("popcnt")
 #else
-#define count_used_popcnt count_used
+#define count_free_popcnt count_free
 #define HAVE_POPCNT() 0
 #endif
 
 uint32_t slotmem_map_free(const slotmem_map_t *map)
 {
-    return map->num - (HAVE_POPCNT() ? count_used_popcnt(map)
-                                     : count_used(map));
+    return HAVE_POPCNT() ? count_free_popcnt(map) : count_free(map);
 }
 
 uint32_t slotmem_map_next(const slotmem_map_t *map, uint32_t from)

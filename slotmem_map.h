@@ -64,6 +64,9 @@ typedef uint32_t slotmem_word_t;
 #pragma GCC visibility push(hidden)
 #endif
 
+/** A function that calls on the fast path pass by: kept out of them. */
+#define SLOTMEM_APART __attribute__((noinline))
+
 /** Up to this many words a level is scanned word by word: the upkeep of a
  *  summary costs more atomic operations than it saves. */
 #define SLOTMEM_MAP_PLAIN_WORDS 16u

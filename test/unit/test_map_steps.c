@@ -46,6 +46,12 @@ UNUSED static inline uint64_t real_and(_Atomic uint64_t *word, uint64_t bits)
     return atomic_fetch_and(word, bits);
 }
 
+UNUSED static inline int real_exchange(_Atomic uint64_t *word, uint64_t *seen,
+                                       uint64_t bits)
+{
+    return atomic_compare_exchange_strong(word, seen, bits);
+}
+
 UNUSED static inline void real_store(_Atomic uint64_t *word, uint64_t bits)
 {
     atomic_store(word, bits);
@@ -59,6 +65,12 @@ UNUSED static inline void real_store(_Atomic uint64_t *word, uint64_t bits)
 #undef atomic_fetch_or_explicit
 #undef atomic_fetch_and
 #undef atomic_fetch_and_explicit
+#undef atomic_compare_exchange_weak
+#undef atomic_compare_exchange_weak_explicit
+#define atomic_compare_exchange_weak(word, seen, bits) \
+    (access_point(), real_exchange(word, seen, bits))
+#define atomic_compare_exchange_weak_explicit(word, seen, bits, won, lost) \
+    atomic_compare_exchange_weak(word, seen, bits)
 #define atomic_load(word) (access_point(), real_load(word))
 #define atomic_load_explicit(word, order) atomic_load(word)
 #define atomic_store(word, bits) (access_point(), real_store(word, bits))
