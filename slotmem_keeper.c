@@ -123,7 +123,7 @@ void slotmem_keeper_add(slotmem_kept_t *kept)
 static int may_store(slotmem_kept_t *kept)
 {
     pid_t other;
-    apr_status_t rv = slotmem_lock(kept->path, &other,
+    apr_status_t rv = slotmem_lock(kept->path, &kept->held, &other,
                                    ap_server_conf->process->pool);
 
     if (rv != APR_EBUSY) {

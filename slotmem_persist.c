@@ -39,10 +39,6 @@
 
 #define CHUNK SLOTMEM_CHUNK
 
-#ifndef APR_FOPEN_NONBLOCK      /* early APR: a regular file needs it not */
-#define APR_FOPEN_NONBLOCK 0
-#endif
-
 _Static_assert(APR_MD5_DIGESTSIZE == SLOTMEM_FILE_DIGEST,
                "the persisted file has an MD5 where APR-util has one");
 
@@ -330,13 +326,12 @@ static int find_largest(reader_t *reader, const slotmem_geometry_t *asked,
     return found;
 }
 
-/* Set the run-time claims that stand after the description, if they do.
- * Anything that does not fit is none of ours, or left over: no claims.
+/* Set the run-time claims that stand after the description. Returns 0 when
+ * they do not: what is there is none of ours, or left over, and says nothing.
  * image: the MD5 as load() left it */
-static apr_uint32_t load_claims(reader_t *reader, slotmem_segment_t *segment,
-                                const slotmem_layout_t *layout,
-                                apr_uint32_t item_num,
-                                const apr_md5_ctx_t *image)
+static int load_claims(reader_t *reader, slotmem_segment_t *segment,
+                       const slotmem_layout_t *layout, apr_uint32_t item_num,
+                       const apr_md5_ctx_t *image, apr_uint32_t *set)
 {
     static const apr_uint32_t head[2] = {
         SLOTMEM_FILE_CLAIMS_MAGIC, SLOTMEM_FILE_CLAIMS_VERSION
@@ -346,16 +341,11 @@ static apr_uint32_t load_claims(reader_t *reader, slotmem_segment_t *segment,
     const unsigned char *found = bytes_at(reader, layout->file_image_len,
                                           SLOTMEM_FILE_CLAIMS_HEAD);
     apr_md5_ctx_t md5 = *image;
-    apr_uint32_t set = 0;
 
-    if (!found || memcmp(found, head, sizeof(head)) != 0) {
-        return 0;
-    }
-    if (digest_bytes(reader, &md5, layout->file_digest, end)
-        && digest_fits(reader, &md5, end)) {
-        read_marks(reader, &md5, claims, &segment->map, item_num, &set);
-    }
-    return set;
+    return found && memcmp(found, head, sizeof(head)) == 0
+           && digest_bytes(reader, &md5, layout->file_digest, end)
+           && digest_fits(reader, &md5, end)
+           && read_marks(reader, &md5, claims, &segment->map, item_num, set);
 }
 
 /* A description that stands where the shape it names says it should: what
@@ -514,17 +504,6 @@ static int open_regular(slotmem_restore_t *result, reader_t *reader,
     return is_that_file(result, reader, &before);
 }
 
-/* Digest the rest of the file after an image, so that a store can tell that
- * it would write the same. md5: as load() left it */
-static void know_file(reader_t *reader, apr_off_t digested, apr_md5_ctx_t *md5,
-                      slotmem_stored_t *stored)
-{
-    if (digest_bytes(reader, md5, digested, reader->len)) {
-        apr_md5_final(stored->digest, md5);
-        stored->known = 1;
-    }
-}
-
 /* Restore the image that the file holds, if the segment has room for it. */
 static int load_image(slotmem_restore_t *result, reader_t *reader,
                       slotmem_segment_t *segment, int with_claims)
@@ -542,11 +521,10 @@ static int load_image(slotmem_restore_t *result, reader_t *reader,
         return 0;
     }
     result->item_num = geometry.item_num;
-    if (with_claims) {
-        result->claims = load_claims(reader, segment, &layout,
-                                     geometry.item_num, &md5);
-    }
-    know_file(reader, layout.file_digest, &md5, &result->stored);
+    result->stored.known = !with_claims
+                           || load_claims(reader, segment, &layout,
+                                          geometry.item_num, &md5,
+                                          &result->claims);
     if (reader->status != APR_SUCCESS) {
         empty(segment, &layout);
         return 0;

@@ -36,16 +36,21 @@
 #include "mod_slotmem_shm.h"
 #include "slotmem_segment.h"
 
+#ifndef APR_FOPEN_NONBLOCK      /* early APR: a regular file needs it not */
+#define APR_FOPEN_NONBLOCK 0
+#endif
+
 #if defined(__GNUC__)
 #pragma GCC visibility push(hidden)
 #endif
 
-/** Process-local: what is known of the bytes of a file. */
+/** Process-local: which file stands at a path. */
 typedef struct slotmem_stored_t {
-    int known;                      /**< 0: nothing, and the rest is unset */
+    int known;                      /**< 1: one of which each MD5 fits the
+                                         bytes before it. 0: not known, and the
+                                         rest is unset */
     int flushed;                    /**< 1: its folder was flushed since it was
                                          put there */
-    unsigned char digest[16];       /**< MD5 of all its bytes */
     apr_off_t size;                 /**< with the next three, how to tell */
     apr_time_t mtime;               /**< that it is still the same file */
     apr_ino_t inode;
@@ -101,7 +106,7 @@ typedef struct slotmem_store_t {
                                          it away first; 0 once that is done */
     slotmem_stored_t stored;        /**< what stands at path; kept up to date.
                                          A file that is known and would get
-                                         the bytes it has is not written */
+                                         the bytes it has is only read */
     /* how it went; set by slotmem_store_continue() */
     apr_status_t status;
     const char *step;               /**< what failed, or NULL: then what stood
@@ -112,7 +117,7 @@ typedef struct slotmem_store_t {
     int aside_replaced;             /**< ... and replaced an older one there */
     /* scratch */
     const char *tmp;
-    apr_file_t *file;
+    apr_file_t *file;               /* compared with, or written; or NULL */
     slotmem_word_t *used;           /* the map, as it was first seen */
     apr_size_t slots_done;          /* bytes of the slots passed so far */
     enum { SLOTMEM_STORE_NEW, SLOTMEM_STORE_COMPARES, SLOTMEM_STORE_WRITES }

@@ -16,20 +16,21 @@
  * reads it. What a crash leaves and who may call what stands in
  * slotmem_persist.h, the layout of the file in mod_slotmem_shm.h.
  *
- * A store passes over the segment once if the file that stands at the path is
- * not known: what it copies goes to path.tmp. If the file is known, the first
- * pass only compares, and the second one writes if there is something to write;
- * for a segment that fits one chunk both are one. A pass may stop after any
- * chunk and go on later: the slots of the file are then as old as their chunk,
- * which is no new thing, since others write them all the time.
+ * A store passes over the segment and writes what it copies to path.tmp. If the
+ * file that stands at the path is known, a pass before that compares the two,
+ * up to the first difference; without one there is nothing to write. A pass may
+ * stop after any chunk and go on later: the slots of the file are then as old
+ * as their chunk, which is no new thing, since others write them all the time.
  *
  * Digests are computed over private copies, never over live memory.
  */
 
+#include <fcntl.h>
 #include <string.h>
 
 #include "apr_hash.h"
 #include "apr_md5.h"
+#include "apr_portable.h"
 #include "apr_strings.h"
 
 #include "slotmem_persist.h"
@@ -38,13 +39,17 @@
 /* Files that are open at the same time. */
 #define BATCH 64
 
-/* Process-local: the bytes of a file, on their way out. */
+/* Process-local: the bytes of a file, on their way out, or those that it has
+ * beside those that it would get. */
 typedef struct writer_t {
-    apr_file_t *file;               /* NULL: they go nowhere */
-    apr_md5_ctx_t md5;              /* of all bytes so far */
+    apr_file_t *file;
+    int compares;                   /* 1: nothing is written */
+    int differs;                    /* ... and a difference was found */
+    apr_off_t len;                  /* of all bytes so far */
+    apr_md5_ctx_t md5;              /* of all bytes so far, if written */
     unsigned char *buffer;          /* CHUNK bytes */
-    apr_size_t fill;                /* of them not yet drained */
-    int drained;                    /* 1: some were */
+    apr_size_t fill;                /* of them in use */
+    apr_size_t compared;            /* of these compared */
     apr_status_t status;            /* the first failure, which stays */
 } writer_t;
 
@@ -66,23 +71,25 @@ static int is_late(const slotmem_store_run_t *run)
     return run->deadline && apr_time_now() >= run->deadline;
 }
 
-static void start_writer(writer_t *writer, apr_file_t *file)
+static void start_writer(writer_t *writer, apr_file_t *file, int compares)
 {
     writer->file = file;
+    writer->compares = compares;
+    writer->differs = 0;
+    writer->len = 0;
     writer->fill = 0;
-    writer->drained = 0;
+    writer->compared = 0;
     writer->status = APR_SUCCESS;
     apr_md5_init(&writer->md5);
 }
 
 static void drain(writer_t *writer)
 {
-    if (writer->status == APR_SUCCESS && writer->fill && writer->file) {
+    if (writer->status == APR_SUCCESS && writer->fill) {
         writer->status = apr_file_write_full(writer->file, writer->buffer,
                                              writer->fill, NULL);
     }
     writer->fill = 0;
-    writer->drained = 1;
 }
 
 /* Copy bytes, which others may be writing, to private memory; the digest is
@@ -91,6 +98,7 @@ static void emit(writer_t *writer, const void *data, apr_size_t len)
 {
     const unsigned char *from = data;
 
+    writer->len += (apr_off_t)len;
     while (len) {
         apr_size_t room = CHUNK - writer->fill;
         apr_size_t n = len < room ? len : room;
@@ -107,24 +115,62 @@ static void emit(writer_t *writer, const void *data, apr_size_t len)
     }
 }
 
-static void digest_so_far(const writer_t *writer, unsigned char *digest)
+/* Compare bytes with the next ones of the file; data NULL: pass these by. What
+ * cannot be read differs. */
+static void compare(writer_t *writer, const void *data, apr_size_t len)
 {
-    apr_md5_ctx_t copy = writer->md5;
+    const unsigned char *from = data;
 
-    apr_md5_final(digest, &copy);
+    writer->len += (apr_off_t)len;
+    while (len && !writer->differs) {
+        apr_size_t left = writer->fill - writer->compared;
+        apr_size_t n = len < left ? len : left;
+
+        if (!left) {
+            writer->fill = CHUNK;
+            writer->compared = 0;
+            writer->differs = apr_file_read(writer->file, writer->buffer,
+                                            &writer->fill) != APR_SUCCESS;
+            continue;
+        }
+        if (from) {
+            writer->differs = memcmp(writer->buffer + writer->compared, from,
+                                     n) != 0;
+            from += n;
+        }
+        writer->compared += n;
+        len -= n;
+    }
 }
 
-static void emit_digest(writer_t *writer)
+static void pass_on(writer_t *writer, const void *data, apr_size_t len)
+{
+    if (writer->compares) {
+        compare(writer, data, len);
+    }
+    else {
+        emit(writer, data, len);
+    }
+}
+
+/* The MD5 of all bytes so far. In a file that is known it fits the bytes before
+ * it, so that there is nothing to compare. */
+static void pass_on_digest(writer_t *writer)
 {
     unsigned char digest[APR_MD5_DIGESTSIZE];
+    apr_md5_ctx_t copy = writer->md5;
 
-    digest_so_far(writer, digest);
+    if (writer->compares) {
+        compare(writer, NULL, sizeof(digest));
+        return;
+    }
+    apr_md5_final(digest, &copy);
     emit(writer, digest, sizeof(digest));
 }
 
 /* One byte a slot: 1 where used has a bit and except (if not NULL) has none;
  * used NULL: all 0. */
-static void emit_marks(writer_t *writer, apr_uint32_t num,
+static void pass_on_marks(writer_t *writer, apr_uint32_t num,
                        const slotmem_word_t *used,
                        const slotmem_word_t *except)
 {
@@ -143,13 +189,13 @@ static void emit_marks(writer_t *writer, apr_uint32_t num,
         for (i = 0; i < n; i++) {
             bytes[i] = (unsigned char)(bits >> i & 1);
         }
-        emit(writer, bytes, n);
+        pass_on(writer, bytes, n);
     }
 }
 
 /* What comes before the slots. The map is taken first, so that what is in use
  * in the file was claimed before its slot was copied. */
-static void emit_head(writer_t *writer, slotmem_store_t *store)
+static void pass_on_head(writer_t *writer, slotmem_store_t *store)
 {
     apr_uint32_t num = store->segment->geometry.item_num;
     apr_uint32_t words = slotmem_map_words(num);
@@ -160,12 +206,12 @@ static void emit_head(writer_t *writer, slotmem_store_t *store)
     for (word = 0; word < words && !store->configured; word++) {
         head[0] -= (apr_uint32_t)__builtin_popcountll(store->used[word]);
     }
-    emit(writer, head, sizeof(head));
+    pass_on(writer, head, sizeof(head));
 }
 
 /* What comes after the slots: in-use marks, MD5, description; and the run-time
  * claims if it is CLEARINUSE. */
-static void emit_tail(writer_t *writer, const slotmem_store_t *store)
+static void pass_on_tail(writer_t *writer, const slotmem_store_t *store)
 {
     slotmem_description_t description =
         slotmem_describe(&store->segment->geometry);
@@ -174,36 +220,37 @@ static void emit_tail(writer_t *writer, const slotmem_store_t *store)
         SLOTMEM_FILE_CLAIMS_MAGIC, SLOTMEM_FILE_CLAIMS_VERSION
     };
 
-    emit_marks(writer, num, store->configured ? NULL : store->used, NULL);
-    emit_digest(writer);
-    emit(writer, &description, sizeof(description));
+    pass_on_marks(writer, num, store->configured ? NULL : store->used, NULL);
+    pass_on_digest(writer);
+    pass_on(writer, &description, sizeof(description));
     if (store->configured) {
-        emit(writer, head, sizeof(head));
-        emit_marks(writer, num, store->used, store->configured);
-        emit_digest(writer);
+        pass_on(writer, head, sizeof(head));
+        pass_on_marks(writer, num, store->used, store->configured);
+        pass_on_digest(writer);
     }
 }
 
-/* One pass over a segment, or the next part of one. Returns 1 at its end. */
-static int emit_segment(slotmem_store_run_t *run, slotmem_store_t *store)
+/* One pass over a segment, or the next part of one. Returns 1 at its end, or at
+ * the first difference. */
+static int pass_on_segment(slotmem_store_run_t *run, slotmem_store_t *store)
 {
     const slotmem_segment_t *segment = store->segment;
     writer_t *writer = &run->writer;
 
     if (!store->slots_done) {
-        emit_head(writer, store);
+        pass_on_head(writer, store);
     }
-    while (store->slots_done < segment->layout.slots_len) {
+    while (store->slots_done < segment->layout.slots_len && !writer->differs) {
         apr_size_t left = segment->layout.slots_len - store->slots_done;
         apr_size_t n = left < CHUNK ? left : CHUNK;
 
-        emit(writer, segment->slots + store->slots_done, n);
+        pass_on(writer, segment->slots + store->slots_done, n);
         store->slots_done += n;
         if (is_late(run)) {
             return 0;
         }
     }
-    emit_tail(writer, store);
+    pass_on_tail(writer, store);
     store->slots_done = 0;
     return 1;
 }
@@ -237,81 +284,110 @@ static int is_same_file(const slotmem_store_t *store, apr_pool_t *scratch)
            && info.mtime == stored->mtime;
 }
 
+/* Is there a known file to compare with? One that cannot be opened is not. */
+static int open_known_file(slotmem_store_run_t *run, slotmem_store_t *store)
+{
+    if (!is_same_file(store, run->scratch)
+        || apr_file_open(&store->file, store->path,
+                         APR_FOPEN_READ | APR_FOPEN_BINARY
+                         | APR_FOPEN_NONBLOCK, APR_OS_DEFAULT, run->scratch)
+           != APR_SUCCESS) {
+        store->file = NULL;
+        return 0;
+    }
+    store->pass = SLOTMEM_STORE_COMPARES;
+    start_writer(&run->writer, store->file, 1);
+    return 1;
+}
+
+static apr_status_t open_new(slotmem_store_run_t *run, slotmem_store_t *store)
+{
+    return apr_file_open(&store->file, store->tmp,
+                         APR_FOPEN_WRITE | APR_FOPEN_CREATE | APR_FOPEN_EXCL
+                         | APR_FOPEN_BINARY,
+                         APR_FPROT_UREAD | APR_FPROT_UWRITE, run->scratch);
+}
+
 static int create_new_file(slotmem_store_run_t *run, slotmem_store_t *store)
 {
-    apr_status_t rv;
+    apr_status_t rv = open_new(run, store);
 
-    apr_file_remove(store->tmp, run->scratch);  /* what a killed store left */
-    rv = apr_file_open(&store->file, store->tmp,
-                       APR_FOPEN_WRITE | APR_FOPEN_CREATE | APR_FOPEN_EXCL
-                       | APR_FOPEN_BINARY,
-                       APR_FPROT_UREAD | APR_FPROT_UWRITE, run->scratch);
+    if (APR_STATUS_IS_EEXIST(rv)) {         /* what a killed store left */
+        apr_file_remove(store->tmp, run->scratch);
+        rv = open_new(run, store);
+    }
     if (rv != APR_SUCCESS) {
         store->file = NULL;
-        store->step = "create a new file";
-        store->status = rv;
+        fail(run, store, "create a new file", rv);
         return 0;
     }
     store->pass = SLOTMEM_STORE_WRITES;
     store->stored.known = 0;        /* until the new file is in place */
+    start_writer(&run->writer, store->file, 0);
     return 1;
 }
 
-/* The comparing pass is over: is there something to write? If all bytes are
- * still in the buffer there is no need for a second pass. */
-static int has_changed(slotmem_store_run_t *run, slotmem_store_t *store)
+/* The comparing pass is over: does the file have all bytes, and no more? */
+static int is_unchanged(const writer_t *writer, slotmem_store_t *store)
 {
-    unsigned char digest[APR_MD5_DIGESTSIZE];
+    apr_file_close(store->file);
+    store->file = NULL;
+    store->unchanged = !writer->differs && writer->len == store->stored.size;
+    return store->unchanged;
+}
 
-    digest_so_far(&run->writer, digest);
-    if (memcmp(digest, store->stored.digest, sizeof(digest)) == 0) {
-        store->unchanged = 1;
+static int begin_store(slotmem_store_run_t *run, slotmem_store_t *store)
+{
+    store->tmp = apr_pstrcat(run->scratch, store->path, ".tmp", NULL);
+    store->used = slotmem_calloc(run->scratch, sizeof(*store->used)
+                                 * slotmem_map_words(
+                                     store->segment->geometry.item_num));
+    if (!store->used) {
+        fail(run, store, "find memory", APR_ENOMEM);
         return 0;
     }
-    return create_new_file(run, store);
+    return open_known_file(run, store) || create_new_file(run, store);
+}
+
+/* The file is on its way to the disk from now on, while the next ones of the
+ * batch are written; the flush then has less to wait for. */
+static void begin_flush(apr_file_t *file)
+{
+#ifdef SYNC_FILE_RANGE_WRITE
+    apr_os_file_t fd;
+
+    apr_os_file_get(&fd, file);
+    sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+#else
+    (void)file;
+#endif
 }
 
 /* Writes the new file, unless it would be as the old one. Returns 0 when it
  * is late. */
 static int write_new_file(slotmem_store_run_t *run, slotmem_store_t *store)
 {
-    writer_t *writer = &run->writer;
-    apr_uint32_t num = store->segment->geometry.item_num;
-
-    if (store->pass == SLOTMEM_STORE_NEW) {
-        store->tmp = apr_pstrcat(run->scratch, store->path, ".tmp", NULL);
-        store->used = slotmem_calloc(run->scratch, sizeof(*store->used)
-                                     * slotmem_map_words(num));
-        if (!store->used) {
-            fail(run, store, "find memory", APR_ENOMEM);
-            return 1;
-        }
-        if (is_same_file(store, run->scratch)) {
-            store->pass = SLOTMEM_STORE_COMPARES;
-        }
-        else if (!create_new_file(run, store)) {
-            return 1;
-        }
-        start_writer(writer, store->file);
-    }
-    if (!emit_segment(run, store)) {
-        return 0;
+    if (store->pass == SLOTMEM_STORE_NEW && !begin_store(run, store)) {
+        return 1;
     }
     if (store->pass == SLOTMEM_STORE_COMPARES) {
-        if (!has_changed(run, store)) {
+        if (!pass_on_segment(run, store)) {
+            return 0;
+        }
+        if (is_unchanged(&run->writer, store) || !create_new_file(run, store)) {
             return 1;
         }
-        if (writer->drained) {
-            start_writer(writer, store->file);
-            return write_new_file(run, store);
-        }
-        writer->file = store->file;
     }
-    drain(writer);
-    if (writer->status != APR_SUCCESS) {
-        fail(run, store, "write", writer->status);
+    if (!pass_on_segment(run, store)) {
+        return 0;
     }
-    digest_so_far(writer, store->stored.digest);
+    drain(&run->writer);
+    if (run->writer.status != APR_SUCCESS) {
+        fail(run, store, "write", run->writer.status);
+    }
+    else {
+        begin_flush(store->file);
+    }
     return 1;
 }
 

@@ -39,8 +39,9 @@ static apr_status_t ask_elsewhere(unit_place_t *place, const char *path,
     int status;
 
     if (pid == 0) {
+        apr_file_t *held = NULL;
         pid_t other = 0;
-        apr_status_t rv = slotmem_lock(path, &other, place->pool);
+        apr_status_t rv = slotmem_lock(path, &held, &other, place->pool);
 
         _exit(rv == APR_SUCCESS ? 0 : rv == APR_EBUSY && other == holder ? 1
                                                                          : 2);
@@ -55,16 +56,18 @@ static void exclude(void *data)
     unit_place_t *place = data;
     const char *a = in_dir(place, "a.persist");
     const char *b = in_dir(place, "b.persist");
+    apr_file_t *held_a = NULL;
+    apr_file_t *held_b = NULL;
     uint32_t open_files;
     pid_t other;
 
     CHILD_CHECK(ask_elsewhere(place, a, getpid()) == APR_SUCCESS);
-    CHILD_CHECK(slotmem_lock(a, &other, place->pool) == APR_SUCCESS);
+    CHILD_CHECK(slotmem_lock(a, &held_a, &other, place->pool) == APR_SUCCESS);
     open_files = unit_count_entries("/proc/self/fd");
-    CHILD_CHECK(slotmem_lock(a, &other, place->pool) == APR_SUCCESS);
+    CHILD_CHECK(slotmem_lock(a, &held_a, &other, place->pool) == APR_SUCCESS);
     CHILD_CHECK(ask_elsewhere(place, a, getpid()) == APR_EBUSY);
     CHILD_CHECK(ask_elsewhere(place, b, getpid()) == APR_SUCCESS);
-    CHILD_CHECK(slotmem_lock(b, &other, place->pool) == APR_SUCCESS);
+    CHILD_CHECK(slotmem_lock(b, &held_b, &other, place->pool) == APR_SUCCESS);
     CHILD_CHECK(unit_count_entries("/proc/self/fd") == open_files);
 }
 
@@ -80,13 +83,14 @@ static void remove_file(void *data)
     unit_place_t *place = data;
     const char *path = in_dir(place, "a.persist");
     const char *file = in_dir(place, SLOTMEM_LOCK_FILE);
+    apr_file_t *held = NULL;
     uint32_t open_files;
     pid_t other;
 
-    CHILD_CHECK(slotmem_lock(path, &other, place->pool) == APR_SUCCESS);
+    CHILD_CHECK(slotmem_lock(path, &held, &other, place->pool) == APR_SUCCESS);
     open_files = unit_count_entries("/proc/self/fd");
     CHILD_CHECK(unlink(file) == 0);
-    CHILD_CHECK(slotmem_lock(path, &other, place->pool) == APR_SUCCESS);
+    CHILD_CHECK(slotmem_lock(path, &held, &other, place->pool) == APR_SUCCESS);
     CHILD_CHECK(ask_elsewhere(place, path, getpid()) == APR_EBUSY);
     CHILD_CHECK(unit_count_entries("/proc/self/fd") == open_files);
 }
@@ -104,16 +108,17 @@ static void plant(void *data)
     const char *file = in_dir(place, SLOTMEM_LOCK_FILE);
     const char *target = in_dir(place, "target");
     uint32_t open_files = unit_count_entries("/proc/self/fd");
+    apr_file_t *held = NULL;
     pid_t other;
 
     CHILD_CHECK(symlink(target, file) == 0);
-    CHILD_CHECK(slotmem_lock(path, &other, place->pool) != APR_SUCCESS);
+    CHILD_CHECK(slotmem_lock(path, &held, &other, place->pool) != APR_SUCCESS);
     CHILD_CHECK(access(target, F_OK) != 0);
     CHILD_CHECK(unlink(file) == 0 && mkfifo(file, 0600) == 0);
-    CHILD_CHECK(slotmem_lock(path, &other, place->pool) == APR_EINVAL);
+    CHILD_CHECK(slotmem_lock(path, &held, &other, place->pool) == APR_EINVAL);
     CHILD_CHECK(unit_count_entries("/proc/self/fd") == open_files);
     CHILD_CHECK(unlink(file) == 0);
-    CHILD_CHECK(slotmem_lock(path, &other, place->pool) == APR_SUCCESS);
+    CHILD_CHECK(slotmem_lock(path, &held, &other, place->pool) == APR_SUCCESS);
 }
 
 /* [B7] A symbolic link in its place is not followed, a FIFO not used. */
@@ -125,10 +130,12 @@ static void test_plant(void **state)
 static void no_folder(void *data)
 {
     unit_place_t *place = data;
+    apr_file_t *held = NULL;
     pid_t other;
 
     CHILD_CHECK(APR_STATUS_IS_ENOENT(
-        slotmem_lock(in_dir(place, "none/a.persist"), &other, place->pool)));
+        slotmem_lock(in_dir(place, "none/a.persist"), &held, &other,
+                     place->pool)));
 }
 
 /* [B7] A folder that is not there is an error, and no crash. */

@@ -101,6 +101,8 @@ WRAP(apr_file_info_get, (apr_finfo_t *info, apr_int32_t wanted,
                          apr_file_t *file), 'i', (info, wanted, file))
 WRAP(apr_file_seek, (apr_file_t *file, apr_seek_where_t where,
                      apr_off_t *offset), '>', (file, where, offset))
+WRAP(apr_file_read, (apr_file_t *file, void *buffer, apr_size_t *len), 'r',
+     (file, buffer, len))
 WRAP(apr_file_sync, (apr_file_t *file), 's', (file))
 WRAP(apr_file_rename, (const char *from, const char *to, apr_pool_t *pool), 'n',
      (from, to, pool))
