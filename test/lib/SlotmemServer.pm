@@ -15,8 +15,9 @@
 #   $s->graceful;  $s->restart;  $s->stop;  $s->kill_parent;
 #
 # Options of new: config (text, see config), modules (names without mod_),
-#   mpm, dso ('': none), testmod (0: without mod_slotmem_test), servers and
-#   threads (how many children, and threads in each), log_level, timeout (s).
+#   mpm, dso ('': none; 'static': linked into httpd), testmod (0: without
+#   mod_slotmem_test), servers and threads (how many children, and threads in
+#   each), log_level, timeout (s).
 # start(@args): daemonised as in real life; @args may hold -X, -DFOREGROUND.
 # graceful, restart: done when the log says "resuming normal operations" anew,
 #   every new child is ready, and every old one has ended; graceful(wait_old
@@ -32,6 +33,7 @@
 #   htdocs/.  /server-status is there: do not proxy the whole of "/".
 # log, log_mark, log_since, log_count(qr/x/): the error log; log_count counts
 #   lines after the last mark, log_since gives them.
+# has_directive('SlotmemPersistDir'): whether the module under test knows it.
 # Processes are found by their command line, which names the private folder,
 # so a lost pid file hides nothing.  Everything is ended and removed when the
 # object goes, also at exit.  Needs Linux's /proc.
@@ -88,6 +90,14 @@ sub default_dso {
         || dirname(abs_path(__FILE__)) . '/../../.libs/mod_slotmem_shm.so';
 }
 
+# Whether the module under test knows a directive of ours.
+sub has_directive {
+    my ($class, $name) = @_;
+    my $dso = $class->default_dso;
+    $dso = $class->httpd if $dso eq 'static';
+    return index(slurp($dso), $name) >= 0;
+}
+
 my ($libexec, $static);
 
 # The LoadModule line of a module, or none if it is built in.
@@ -141,7 +151,8 @@ sub new {
     }, $class;
     $live{$self} = $self;
     weaken($live{$self});
-    die "no module to test: $self->{dso}\n" if $self->{dso} && !-f $self->{dso};
+    die "no module to test: $self->{dso}\n"
+        if $self->dso_file && !-f $self->dso_file;
     chmod 0755, $self->{root} or die "$self->{root}: $!\n";
     for my $name (qw(conf logs run htdocs)) {
         mkdir "$self->{root}/$name" or die "$self->{root}/$name: $!\n";
@@ -186,6 +197,12 @@ EOT
     MaxRequestWorkers   %3$d
 EOT
 
+# What LoadModule takes, or '' if there is nothing to load.
+sub dso_file {
+    my $self = shift;
+    return $self->{dso} eq 'static' ? '' : $self->{dso};
+}
+
 sub preamble {
     my $self    = shift;
     my $threads = $self->{threads};
@@ -194,7 +211,8 @@ sub preamble {
     my @names = grep { !$seen{$_}++ } "mpm_$self->{mpm}",
         qw(unixd log_config authz_core status), @{ $self->{modules} };
     my $load = join '', map { $self->load_module($_) } @names;
-    $load .= "LoadModule slotmem_shm_module $self->{dso}\n" if $self->{dso};
+    $load .= 'LoadModule slotmem_shm_module ' . $self->dso_file . "\n"
+        if $self->dso_file;
     $load .= "LoadModule slotmem_test_module $self->{testmod}\n"
         if $self->{testmod};
     no warnings 'redundant';

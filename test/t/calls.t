@@ -165,21 +165,29 @@ for my $kind (qw(anonymous run-time configured)) {
         ['get id=0 len=32', { data => "\0" x 8 . 'x' x 24,
                 rest => 'untouched' }, '[D5] get of the whole array'],
         ['release id=0', $OK, '[D5] ... had marked slot 0'],
+        ['info', { status => undef, free => 3 }, '[D5] ... only that'],
+        ['put id=2 len=0', $OK, '[D5] put of nothing'],
+        ['info', { status => undef, free => 2 }, '[D5] ... marks the slot'],
+        ['get id=3 len=0', $OK, '[D5] get of nothing'],
+        ['info', { status => undef, free => 1 }, '[D5] ... marks the slot'],
+    );
+    script($create->('over', 'size=8 num=4'), $kind,
+        ['put id=1 len=24 fill=x', $OK, '[D5] put up to the end once more'],
         ['put id=0 len=33 fill=y', $EINVAL, '[D5] put one byte too long'],
         ['put id=3 len=9 fill=y', $EINVAL, '[D5] the same in the last slot'],
         ['get id=2 len=17', { status => 'APR_EINVAL', rest => 'untouched' },
             '[D5] get one byte too long'],
+        ['dump', { data => "\0" x 8 . 'x' x 24 }, '[D5] ... copied nothing'],
+        ['info', { status => undef, free => 3 }, '[D5] ... marked nothing'],
+    );
+    script($create->('max', 'size=8 num=4'), $kind,
         ["get id=0 len=$max", { status => 'APR_EINVAL', rest => 'untouched' },
             '[D5] get of the largest length'],
         ["put id=3 len=$max", $EINVAL, '[D5] put of the largest length'],
         ["put id=1 len=18446744073709551609", $EINVAL,
             '[D5] a length whose sum with the offset wraps'],
-        ['dump', { data => "\0" x 8 . 'x' x 24 }, '[D5] ... copied nothing'],
-        ['info', { status => undef, free => 3 }, '[D5] ... marked nothing'],
-        ['put id=2 len=0', $OK, '[D5] put of nothing'],
-        ['info', { status => undef, free => 2 }, '[D5] ... marks the slot'],
-        ['get id=3 len=0', $OK, '[D5] get of nothing'],
-        ['info', { status => undef, free => 1 }, '[D5] ... marks the slot'],
+        ['dump', { zero => 1 }, '[D5] ... copied nothing'],
+        ['info', { status => undef, free => 4 }, '[D5] ... marked nothing'],
     );
     script($create->('longpre', 'size=8 num=4 type=pregrab'), $kind,
         ['fgrab id=1', $OK, '[D6] one slot in use'],
@@ -286,12 +294,6 @@ for my $kind (qw(anonymous run-time configured)) {
         { inst => 'set', num => 2 },
         "[D1] the name can be used after a failure ($kind)");
 }
-
-# In the configuration, where memory is anonymous.
-$api->same($api->result('huge'), { status => 'APR_ENOMEM', inst => 'null' },
-    '[D1] no memory in the configuration');
-$api->same($api->result('nothuge'), { inst => 'set', num => 2, size => 8 },
-    '[D1] the name can be used after that');
 
 # attach
 $api->check('attach name=calls-plain',

@@ -19,6 +19,9 @@ use SlotmemServer;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
+plan skip_all => 'the module has no SlotmemCheckpointInterval'
+    if !SlotmemServer->has_directive('SlotmemCheckpointInterval');
+
 my @types = ('persist', 'persist,pregrab', 'persist,clearinuse');
 my @names = qw(plain marks claims);
 my $shape = join '', map {

@@ -20,7 +20,7 @@ use SlotmemServer;
 use Test::More;
 
 # An instance that is attached before any is made; segments of three kinds;
-# what children do when they begin; and a cleanup of a consumer's.
+# and what children do when they begin.
 my $base = <<'EOT';
 SlotmemTest config attach tag=early name=plain as=x passes=both
 SlotmemTest post_config create name=plain size=64 num=8 passes=both
@@ -29,7 +29,6 @@ SlotmemTest post_config create name=marks size=64 num=8 type=persist,pregrab
 SlotmemTest child_init-first attach tag=child name=keep
 SlotmemTest child_init-first create tag=childcreate name=plain size=64 num=8
 SlotmemTest child_init-first create name=newborn size=16 num=2
-SlotmemTest cleanup poke name=keep id=7 data=cleanup
 EOT
 my $s   = SlotmemServer->new(servers => 3, config => $base);
 my $api = SlotmemApi->new($s);
@@ -125,7 +124,7 @@ sub kept {
     my ($what, $how, $id) = @_;
     my @got = $api->run('dump name=plain', 'info name=plain',
         'dptr name=keep id=0', 'info name=keep', 'doall name=marks',
-        'info name=marks', 'get name=marks id=0', 'dptr name=keep id=7');
+        'info name=marks', 'get name=marks id=0');
     $api->same($got[0], { zero => 1 }, "[B1] new memory is zero $how");
     is($got[1]{free}, 8, "[B1] ... with all slots free $how");
     is($got[2]{data}, "keep-$what", "[B2] PERSIST is restored $how");
@@ -133,8 +132,6 @@ sub kept {
     is($got[4]{visited}, '0,5', "[B2] PREGRAB: the marks are restored $how");
     is($got[5]{free}, 6, "[B2] ... and their number $how");
     is($got[6]{data}, "m0-$what", "[B2] ... and the data $how");
-    is($got[7]{data}, 'cleanup',
-        "[B2][B5] what a consumer's cleanup wrote is stored $how");
     is($api->result('early')->{inst}, 'untouched',
         "[B1] the list of instances is empty when the pass begins $how");
     return;
@@ -230,31 +227,57 @@ $api->check('get name=added id=1', { data => 'added' },
 $s->stop;
 no_crash('changed configuration');
 
-# B6: create in the first pass, at any place in post_config, in child_init.
-my $everywhere = join '', map { "SlotmemTest $_\n" }
-    'config create name=b6-config size=32 num=4 type=persist passes=both',
-    'post_config-first create name=b6-first size=32 num=4 type=persist'
-    . ' passes=both',
-    'post_config create name=b6-middle size=32 num=4 type=persist passes=both',
-    'post_config-last create name=b6-last size=32 num=4 type=persist'
-    . ' passes=both',
-    'post_config-last create name=b6-anon size=32 num=4 passes=both',
-    'post_config-last create name=none size=32 num=4 passes=both',
-    'child_init create name=b6-child size=32 num=4 tag=inchild',
-    'cleanup put name=b6-last id=1 data=bye',
-    'cleanup grab name=b6-config', 'cleanup doall name=b6-anon';
-$s->config($everywhere);
+# B5: a cleanup of a consumer's still has its segments.
+$s->config($base . 'SlotmemTest cleanup poke name=keep id=7 data=cleanup');
 $s->start;
-my @b6 = map { "b6-$_" } qw(config first middle last);
 for my $how (qw(graceful restart stop)) {
-    $api->run(map { ("put name=$_ id=0 len=32 data=$how") } @b6);
+    $api->run('poke name=keep id=7 len=64 data=before');
     $s->$how;
     $s->start if $how eq 'stop';
-    is(join(' ', map { $_->{data} } $api->run(map { "dptr name=$_ id=0" } @b6)),
-        join(' ', ($how) x @b6), "[B6] create anywhere; then $how");
-    $api->same($api->result('inchild'), { inst => 'set', num => 4 },
-        "[B6][B4] ... also in child_init, then $how");
+    is($api->run('dptr name=keep id=7')->{data}, 'cleanup',
+        "[B5] what a consumer's cleanup wrote is stored: $how");
 }
+$s->stop;
+no_crash('a cleanup');
+
+# B6: create in the first pass, at any place in post_config, in child_init: in
+# hooks before ours, in those after it, and in all, with cleanups that use them.
+my $both  = 'size=32 num=4 passes=both';
+my %place = (
+    config => "config create name=b6-config type=persist $both",
+    first  => "post_config-first create name=b6-first type=persist $both",
+    middle => "post_config create name=b6-middle type=persist $both",
+    last   => "post_config-last create name=b6-last type=persist $both",
+    anon   => "post_config-last create name=b6-anon $both",
+    none   => "post_config-last create name=none $both",
+    child  => 'child_init create name=b6-child size=32 num=4 tag=inchild',
+);
+my @cleanups = ('cleanup put name=b6-last id=1 data=bye',
+    'cleanup grab name=b6-config', 'cleanup doall name=b6-anon');
+
+sub create_at {
+    my ($where, $places, @more) = @_;
+    my @b6 = map { "b6-$_" } grep { !/none|anon|child/ } @$places;
+    $s->config(join '', map { "SlotmemTest $_\n" } @place{@$places}, @more);
+    $s->start;
+    for my $how (qw(graceful restart stop)) {
+        $api->run(map { ("put name=$_ id=0 len=32 data=$how") } @b6);
+        $s->$how;
+        $s->start if $how eq 'stop';
+        is(join(' ',
+                map { $_->{data} } $api->run(map { "dptr name=$_ id=0" } @b6)),
+            join(' ', ($how) x @b6), "[B6] create $where; then $how");
+        $api->same($api->result('inchild'), { inst => 'set', num => 4 },
+            "[B6][B4] ... also in child_init, then $how");
+    }
+    return;
+}
+create_at('before our hook', [qw(config first middle child)]);
+$s->stop;
+create_at('after our hook', [qw(last child)]);
+$s->stop;
+create_at('anywhere', [qw(config first middle last anon none child)],
+    @cleanups);
 is($api->run('dptr name=b6-last id=1')->{data}, 'bye',
     '[B5][B6] an instance made after our hook lives until pconf is cleared');
 $s->stop;
@@ -321,8 +344,11 @@ no_crash('failed starts');
 is(join(' ', glob $s->rundir . '/*.bad-*'), '', '[B10] no file was set aside');
 
 # -X: one process, which we started as an ordinary user.
+$s->start;
+fill('several');
+$s->stop;
 $s->start('-X');
-is($api->run('dptr name=keep id=0')->{data}, 'keep-restart',
+is($api->run('dptr name=keep id=0')->{data}, 'keep-several',
     '[B9] under -X the state is restored');
 fill('single');
 $s->stop;
@@ -359,6 +385,7 @@ my $tmp = "$run/slotmem-shm-keep.shm.persist.tmp";
 unlink $tmp;
 mkdir $tmp or die "$tmp: $!";
 touch("$tmp/x");
+unlink "$run/slotmem-shm-marks.shm.persist.tmp";
 POSIX::mkfifo("$run/slotmem-shm-marks.shm.persist.tmp", 0600) or die $!;
 $s->start;
 is($api->run('dptr name=keep id=0')->{data}, 'keep-garbage',

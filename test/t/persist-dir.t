@@ -19,6 +19,9 @@ use SlotmemServer;
 use Test::More;
 use Time::HiRes ();
 
+plan skip_all => 'the module has no SlotmemPersistDir'
+    if !SlotmemServer->has_directive('SlotmemPersistDir');
+
 my $s      = SlotmemServer->new;
 my $api    = SlotmemApi->new($s);
 my $root   = $s->root;

@@ -271,42 +271,12 @@ my %refused = (
     oldgrow   => wanted(num => 3, legacy => 1),
 );
 
+# What is accepted.
 put_file(path($_), $accepted{$_}[0]) for keys %accepted;
-put_file(path($_), $refused{$_}) for keys %refused;
-put_file(path('unreadable'), $good);
-chmod 0, path('unreadable');
-POSIX::mkfifo(path('fifo'), 0600) or die "fifo: $!";
-mkdir path('folder') or die "folder: $!";
-put_file(path('folder') . '/file', 'inside');
-put_file("$run/target", $good);
-symlink "$run/target", path('link') or die "link: $!";
-symlink "$run/nowhere", path('dangling') or die "link: $!";
-my @odd = qw(unreadable fifo folder link dangling);
-
-# Resources: the process may open no file while this one is created.
-put_file(path('resources'), $good);
-
-$s->config(
-    join('', map { create($_, 16, 4, $accepted{$_}[1]) } sort keys %accepted)
-        . join('', map { create($_, 16, 4) } (sort keys %refused), @odd)
-        . "SlotmemTest post_config create name=resources size=16 num=4"
-        . " type=persist emfile=1\n");
-
-# Who writes to a FIFO waits in open until somebody opens it for reading.
-my $was_opened = $s->root . '/fifo-was-opened';
-defined(my $writer = fork) or die "fork: $!";
-if (!$writer) {
-    alarm 60;
-    open my $out, '>', path('fifo') or POSIX::_exit(1);
-    put_file($was_opened, '');
-    POSIX::_exit(0);
-}
-
-my $inode = sub { join ' ', map { ($_, (lstat path($_))[1]) } @_ };
-my $before = $inode->(keys %refused, @odd);
+$s->config(join '', map { create($_, 16, 4, $accepted{$_}[1]) }
+        sort keys %accepted);
 $s->log_mark;
 $s->start;
-
 for my $name (sort keys %accepted) {
     my (undef, undef, $used) = @{ $accepted{$name} };
     $used //= 2;
@@ -319,42 +289,97 @@ for my $name (sort keys %accepted) {
         "[$line] ... the last slot: $name");
     is(scalar errors($name), 0, "[$line] ... no error line: $name");
 }
-for my $name ((sort keys %refused), @odd) {
-    my $line = $name eq 'shrink' ? 'E5' : 'E3';
-    my ($dump, $info) = $api->run("dump name=$name", "info name=$name");
-    is($dump->{zero}, 1, "[$line] refused, so the segment is new: $name");
-    is($info->{free}, 4, "[$line] ... all free: $name");
-    my @lines = errors($name);
-    is(scalar @lines, 1, "[$line] ... one error line names the file: $name")
-        or diag(@lines);
-    note($lines[0] // '');
-    like($lines[0] // '', qr/\.persist.*\w{3,}.*\w{2,}/,
-        "[$line] ... and the reason: $name");
+$s->restart;
+$s->restart;
+is(join(' ', glob "$run/*.bad-*"), '', '[E3] nothing is set aside');
+is(SlotmemFile::decode(bytes($_), 16, 4)->{exact}, 1,
+    "[E4][E5] our file has its exact length: $_")
+    for sort keys %accepted;
+$s->stop;
+
+# What is refused: the segment is new, and nothing is moved by the start. The
+# first store sets the old thing aside; the second finds a file of ours.
+my $inode = sub { join ' ', map { ($_, (lstat path($_))[1]) } @_ };
+
+sub refuse {
+    my ($more, @names) = @_;
+    my $before = $inode->(@names);
+    $s->config(join '', $more, map { create($_, 16, 4) } @names);
+    $s->log_mark;
+    $s->start;
+    for my $name (@names) {
+        my $line = $name eq 'shrink' ? 'E5' : 'E3';
+        my ($dump, $info) = $api->run("dump name=$name", "info name=$name");
+        is($dump->{zero}, 1, "[$line] refused, so the segment is new: $name");
+        is($info->{free}, 4, "[$line] ... all free: $name");
+        my @lines = errors($name);
+        is(scalar @lines, 1, "[$line] ... one error line names the file: $name")
+            or diag(@lines);
+        note($lines[0] // '');
+        like($lines[0] // '', qr/\.persist.*\w{3,}.*\w{2,}/,
+            "[$line] ... and the reason: $name");
+    }
+    is($inode->(@names), $before, "[E3][B10] nothing was moved yet: @names");
+    is(join(' ', map { glob path($_) . '.bad-*' } @names), '',
+        "[E3][B10] ... nor set aside: @names");
+    return;
 }
-ok(!-e $was_opened, '[E3] a FIFO is not even opened');
-kill 'KILL', $writer;
-waitpid $writer, 0;
-is($inode->(keys %refused, @odd), $before, '[E3][B10] nothing was moved yet');
-is(join(' ', glob "$run/*.bad-*"), '', '[E3][B10] ... nor set aside');
+
+sub store_instead {
+    my @names = @_;
+    $api->run(map { ("put name=$_ id=3 data=new") } @names);
+    $s->log_mark;
+    $s->restart;
+    return;
+}
+
+sub stored_instead {
+    my @names = @_;
+    for my $name (@names) {
+        is($api->run("dptr name=$name id=3")->{data}, 'new',
+            "[E3] the state that was stored instead is restored: $name");
+    }
+    is(scalar(map { errors($_) } @names), 0, "[E3] ... without error: @names");
+    $s->restart;
+    is(join(' ', glob "$run/*.bad-2"), '',
+        "[E3] nothing else is set aside: @names");
+    $s->stop;
+    return;
+}
+
+# Files; and one for which the process may open no file while it is created.
+my @names = sort keys %refused;
+put_file(path($_), $refused{$_}) for @names;
+put_file(path('resources'), $good);
+refuse("SlotmemTest post_config create name=resources size=16 num=4"
+        . " type=persist emfile=1\n", @names);
 my ($dump) = $api->run('dump name=resources');
 is($dump->{zero}, 1, '[E3] not read for want of resources: a new segment');
 is(scalar errors('resources'), 1, '[E3] ... one error line');
-
-# The first store sets them aside; the second finds files of ours.
-$api->run(map { ("put name=$_ id=3 data=new") } keys %refused, @odd,
-    'resources');
-$s->log_mark;
-$s->restart;
+$api->run('put name=resources id=3 data=new');
+store_instead(@names);
 is(bytes('resources'), $good,
     '[E3] what could not be read is not replaced in that generation');
 ok(!-e path('resources') . '.bad-1', '[E3] ... and not set aside');
-for my $name (sort keys %refused) {
+for my $name (@names) {
     is(SlotmemServer::slurp(path($name) . '.bad-1'), $refused{$name},
         "[E3] the first store has set the old file aside: $name");
 }
-ok(-p path('fifo') . '.bad-1', '[E3] ... also a FIFO');
+stored_instead(@names);
+
+# A file that cannot be read, and what is no file.
+my @odd = qw(unreadable folder link dangling);
+put_file(path('unreadable'), $good);
+chmod 0, path('unreadable');
+mkdir path('folder') or die "folder: $!";
+put_file(path('folder') . '/file', 'inside');
+put_file("$run/target", $good);
+symlink "$run/target", path('link') or die "link: $!";
+symlink "$run/nowhere", path('dangling') or die "link: $!";
+refuse('', @odd);
+store_instead(@odd);
 is(SlotmemServer::slurp(path('folder') . '.bad-1/file'), 'inside',
-    '[E3] ... a folder, with what is in it');
+    '[E3] the first store sets aside: a folder, with what is in it');
 is(readlink path('link') . '.bad-1', "$run/target", '[E3] ... a symbolic link');
 is(SlotmemServer::slurp("$run/target"), $good,
     '[E3] ... but not what it points to');
@@ -364,20 +389,28 @@ ok(!-e "$run/nowhere", '[E3] ... and nothing is written there');
 chmod 0600, path('unreadable') . '.bad-1';
 is(SlotmemServer::slurp(path('unreadable') . '.bad-1'), $good,
     '[E3] ... one that could not be read');
-for my $name ((sort keys %refused), @odd) {
-    is($api->run("dptr name=$name id=3")->{data}, 'new',
-        "[E3] the state that was stored instead is restored: $name");
+stored_instead(@odd);
+
+# A FIFO. Who writes to it waits in open until somebody opens it for reading.
+POSIX::mkfifo(path('fifo'), 0600) or die "fifo: $!";
+my $was_opened = $s->root . '/fifo-was-opened';
+defined(my $writer = fork) or die "fork: $!";
+if (!$writer) {
+    alarm 60;
+    open my $out, '>', path('fifo') or POSIX::_exit(1);
+    put_file($was_opened, '');
+    POSIX::_exit(0);
 }
-is(scalar(map { errors($_) } keys %refused, @odd), 0, '[E3] ... without error');
-$s->restart;
-is(join(' ', glob "$run/*.bad-2"), '', '[E3] nothing else is set aside');
-is(SlotmemFile::decode(bytes($_), 16, 4)->{exact}, 1,
-    "[E4][E5] our file has its exact length: $_")
-    for sort keys %accepted;
+refuse('', 'fifo');
+ok(!-e $was_opened, '[E3] a FIFO is not even opened');
+kill 'KILL', $writer;
+waitpid $writer, 0;
+store_instead('fifo');
+ok(-p path('fifo') . '.bad-1', '[E3] the first store sets aside a FIFO');
+stored_instead('fifo');
 
 # Growing again by much, and shrinking: at run-time's marks and at slots that
 # are new.
-$s->stop;
 $s->config(create('good', 16, 400) . create('growpre', 16, 70, $pregrab)
         . create('growclear', 16, 6, $clear) . create('grow3', 16, 2));
 $s->log_mark;

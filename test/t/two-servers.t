@@ -19,6 +19,9 @@ use SlotmemFile;
 use SlotmemServer;
 use Test::More;
 
+plan skip_all => 'the module has no SlotmemPersistDir'
+    if !SlotmemServer->has_directive('SlotmemPersistDir');
+
 my $folder = tempdir('slotmem-XXXXXXXX', TMPDIR => 1, CLEANUP => 1);
 chmod 0700, $folder;
 my @numbers = (1, 2);

@@ -395,11 +395,17 @@ static void op_dptr(call_t *c)
 /* What to write: data=, or fill= all over; len= bytes with zero bytes behind
  * data=, else as many as data= has.  Never more than the slot area and a
  * little stand behind it: a longer one may not be copied anyway. */
+/* Bytes of all slots. Only the call in question is made without an instance. */
+static apr_size_t area_of(call_t *c)
+{
+    return c->inst ? provider->slot_size(c->inst)
+                     * provider->num_slots(c->inst) : 0;
+}
+
 static unsigned char *bytes_arg(call_t *c, apr_size_t *len)
 {
     const char *data = arg(c, "data") ? arg(c, "data") : "";
-    apr_size_t room = provider->slot_size(c->inst)
-                      * provider->num_slots(c->inst) + 64;
+    apr_size_t room = area_of(c) + 64;
     unsigned char *bytes = apr_pcalloc(c->pool, room);
 
     if (arg(c, "fill")) {
@@ -445,9 +451,9 @@ static void op_dump(call_t *c)
  * that may not be copied anyway. */
 static void op_get(call_t *c)
 {
-    apr_size_t size = provider->slot_size(c->inst), i;
+    apr_size_t size = c->inst ? provider->slot_size(c->inst) : 0, i;
     apr_size_t len = (apr_size_t)num_arg(c, "len", size);
-    apr_size_t room = size * provider->num_slots(c->inst) + 64;
+    apr_size_t room = area_of(c) + 64;
     unsigned char *dest = apr_palloc(c->pool, room);
     apr_status_t rv;
 

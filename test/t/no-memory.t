@@ -1,0 +1,31 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not
+# use this file except in compliance with the License.  You may obtain a copy
+# of the License at  http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.  See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+# A segment that no memory is there for, in the configuration: the consumer
+# gets an error, and the server starts (contract, D1).
+
+use strict;
+use warnings;
+
+use SlotmemApi;
+use SlotmemServer;
+use Test::More;
+
+my $s = SlotmemServer->new(servers => 1, config => <<'EOT');
+SlotmemTest post_config create name=huge tag=huge size=0x1000000000000 num=16
+SlotmemTest post_config create name=huge tag=again size=8 num=2
+EOT
+my $api = SlotmemApi->new($s);
+$s->start;
+$api->same($api->result('huge'), { status => 'APR_ENOMEM', inst => 'null' },
+    '[D1] no memory in the configuration: the system\'s code');
+$api->same($api->result('again'), { inst => 'set', num => 2, size => 8 },
+    '[D1] ... and the name can be used after that');
+
+done_testing;
