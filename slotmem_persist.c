@@ -247,17 +247,56 @@ static apr_int64_t num_by_length(const reader_t *reader, int form,
            ? (reader->len - image) / slot : -1;
 }
 
+/* A description that stands where the shape it names says it should: what
+ * the file holds, when that is not what was asked for. Looks at the last CHUNK
+ * bytes. */
+static int find_description(reader_t *reader, slotmem_geometry_t *found)
+{
+    apr_off_t size = sizeof(slotmem_description_t);
+    apr_off_t first = reader->len > (apr_off_t)CHUNK
+                      ? reader->len - (apr_off_t)CHUNK : 0;
+    apr_off_t offset;
+
+    for (offset = reader->len - size; offset >= first; offset--) {
+        const unsigned char *bytes =
+            bytes_at(reader, first, (apr_size_t)(reader->len - first));
+        slotmem_description_t description;
+        slotmem_layout_t layout;
+
+        if (!bytes) {
+            return 0;
+        }
+        memcpy(&description, bytes + (offset - first), sizeof(description));
+        found->item_size = description.item_size;
+        found->item_num = description.item_num;
+        found->type = description.type;
+        /* A run of zeros names no slots, and would fit near any start. */
+        if ((found->item_num || offset + size == reader->len
+             || offset + size + SLOTMEM_FILE_CLAIMS_HEAD + SLOTMEM_FILE_DIGEST
+                == reader->len)
+            && slotmem_layout(&layout, found) == APR_SUCCESS
+            && layout.file_description == offset) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 /* Is the file as a whole an image of the number asked for? Its MD5 is not
  * looked at. */
 static int is_as_asked(reader_t *reader, const slotmem_geometry_t *asked,
                        const slotmem_layout_t *layout)
 {
+    slotmem_geometry_t found;
     int form;
 
     for (form = 0; form < 3; form++) {
         if (num_by_length(reader, form, asked->item_size)
             == (apr_int64_t)asked->item_num) {
-            return form == 0 || description_fits(reader, layout, asked);
+            /* The MD5 at the end of our section would pass for the one that
+             * ends a file without a description. */
+            return form == 0 ? !find_description(reader, &found)
+                             : description_fits(reader, layout, asked);
         }
     }
     return 0;
@@ -346,39 +385,6 @@ static int load_claims(reader_t *reader, slotmem_segment_t *segment,
            && digest_bytes(reader, &md5, layout->file_digest, end)
            && digest_fits(reader, &md5, end)
            && read_marks(reader, &md5, claims, &segment->map, item_num, set);
-}
-
-/* A description that stands where the shape it names says it should: what
- * the file holds, when that is not what was asked for. Looks at the last CHUNK
- * bytes. */
-static int find_description(reader_t *reader, slotmem_geometry_t *found)
-{
-    apr_off_t size = sizeof(slotmem_description_t);
-    apr_off_t first = reader->len > (apr_off_t)CHUNK
-                      ? reader->len - (apr_off_t)CHUNK : 0;
-    apr_off_t offset;
-
-    for (offset = reader->len - size; offset >= first; offset--) {
-        const unsigned char *bytes =
-            bytes_at(reader, first, (apr_size_t)(reader->len - first));
-        slotmem_description_t description;
-        slotmem_layout_t layout;
-
-        if (!bytes) {
-            return 0;
-        }
-        memcpy(&description, bytes + (offset - first), sizeof(description));
-        found->item_size = description.item_size;
-        found->item_num = description.item_num;
-        found->type = description.type;
-        /* A run of zeros names no slots, and would fit near any start. */
-        if ((found->item_num || offset + size == reader->len)
-            && slotmem_layout(&layout, found) == APR_SUCCESS
-            && layout.file_description == offset) {
-            return 1;
-        }
-    }
-    return 0;
 }
 
 static const char *hex(const unsigned char *digest, apr_pool_t *pool)

@@ -176,6 +176,56 @@ static void test_bytes(void **state)
     umask(mask);
 }
 
+/* Two slots of three bytes, the second in use, type PERSIST: byte for byte, by
+ * hand. LE and BE: 32 bits in that order. */
+#define LE(byte) (byte), 0, 0, 0
+#define BE(byte) 0, 0, 0, (byte)
+#define ZERO 0, 0, 0, 0
+
+static const unsigned char table[] = {
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    LE(1), ZERO, 'a', 'b', 'c', 'd', 'e', 'f', 0, 1,
+    0x96, 0x64, 0x62, 0x50, 0x7a, 0x94, 0x0b, 0xc5,
+    0x04, 0x04, 0xcc, 0x51, 0x8f, 0x8d, 0x51, 0xba,
+#if __SIZEOF_POINTER__ == 8
+    LE(3), ZERO, LE(2), LE(1)
+#else
+    LE(3), LE(2), LE(1), ZERO
+#endif
+#else
+    BE(1), ZERO, 'a', 'b', 'c', 'd', 'e', 'f', 0, 1,
+    0x0f, 0xb5, 0x55, 0xd3, 0xd6, 0x8f, 0xf7, 0xff,
+    0x2c, 0x96, 0x6e, 0xce, 0xc8, 0x64, 0x25, 0x55,
+#if __SIZEOF_POINTER__ == 8
+    ZERO, BE(3), BE(2), BE(1)
+#else
+    BE(3), BE(2), BE(1), ZERO
+#endif
+#endif
+};
+
+/* [E1] In this machine's byte order and word size, both ways. */
+static void test_byte_table(void **state)
+{
+    unit_place_t *place = *state;
+    bytes_t bytes = bytes_make(place->pool, sizeof(table));
+    slotmem_geometry_t geometry = unit_geometry(3, 2, TYPE_PERSIST);
+    slotmem_segment_t segment;
+    slotmem_store_t store = { .segment = &segment, .path = path_of(place) };
+    slotmem_restore_t result;
+
+    memcpy(bytes.data, table, sizeof(table));
+    result = restore_bytes(place, &segment, geometry, bytes);
+    assert_done(&result, 2, 0);
+    assert_memory_equal(segment.slots, "abcdef", 6);
+    assert_int_equal(slotmem_map_test(&segment.map, 0), 0);
+    assert_int_equal(slotmem_map_test(&segment.map, 1), 1);
+
+    unlink(path_of(place));
+    store_now(&store, 1, place->pool);
+    assert_file_is(path_of(place), bytes, place->pool);
+}
+
 /* [E2] CLEARINUSE: what has a bit in the set of configuration claims is not
  * stored as claimed at run time, in use or not. */
 static void test_configured_claims(void **state)
@@ -644,6 +694,37 @@ static void test_no_description(void **state)
     assert_refused(&result);
 }
 
+/* [E4][E5] The MD5 at the end of our section is over all bytes before it, as the
+ * one is that ends a file without a description. A file of ours that has just
+ * the length of such a one is told by its description. */
+static void test_claims_like_an_old_file(void **state)
+{
+    static const struct {
+        apr_size_t size;
+        apr_uint32_t holds;
+        apr_uint32_t asked;
+    } cases[] = { { 24, 10, 12 }, { 3, 0, 10 }, { 9, 0, 4 }, { 1, 20, 50 } };
+    unit_place_t *place = *state;
+    size_t i;
+
+    for (i = 0; i < ELEMENTS(cases); i++) {
+        content_t content = content_make(place->pool, cases[i].size,
+                                         cases[i].holds,
+                                         TYPE_PERSIST | TYPE_CLEARINUSE);
+        bytes_t bytes = encode(place->pool, &content);
+        slotmem_geometry_t more = content.geometry;
+        slotmem_segment_t segment;
+        slotmem_restore_t result;
+
+        more.item_num = cases[i].asked;
+        assert_int_equal(bytes.len,
+                         8 + (more.item_size + 1) * more.item_num + 16);
+        result = restore_bytes(place, &segment, more, bytes);
+        assert_done(&result, cases[i].holds, result.claims);
+        assert_holds(&segment, &content, 1);
+    }
+}
+
 /* [E4] The marks decide, whatever the count says; any value but 0 is in
  * use. */
 static void test_marks_decide(void **state)
@@ -833,6 +914,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_bytes),
+        TEST(test_byte_table),
         TEST(test_configured_claims),
         TEST(test_no_file),
         TEST(test_no_slots),
@@ -847,6 +929,7 @@ int main(void)
         TEST(test_claims_that_do_not_fit),
         TEST(test_tail_after_claims),
         TEST(test_no_description),
+        TEST(test_claims_like_an_old_file),
         TEST(test_marks_decide),
         TEST(test_grow),
         TEST(test_grow_extremes),
