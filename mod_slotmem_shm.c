@@ -698,36 +698,33 @@ static apr_size_t slotmem_slot_size(ap_slotmem_instance_t *inst)
     return inst ? inst->segment.geometry.item_size : 0;
 }
 
-/* After a grab of a segment that is stored without its marks (E2). */
+/* Of a segment that is stored without its marks (E2). */
 SLOTMEM_APART
-static apr_status_t note_grab(ap_slotmem_instance_t *inst, apr_uint32_t id,
-                              unsigned int *item_id)
+static apr_status_t grab_and_note(ap_slotmem_instance_t *inst,
+                                  unsigned int *item_id)
 {
-    if (id == inst->segment.map.num && is_configuring()) {
-        id = take_over(inst);
-        *item_id = id;
+    if (!slotmem_map_grab(&inst->segment.map, item_id) && is_configuring()) {
+        *item_id = take_over(inst);
     }
-    if (id == inst->segment.map.num) {
+    if (*item_id == inst->segment.map.num) {
         return APR_EINVAL;
     }
-    note_claim(inst, id, 1);
+    note_claim(inst, *item_id, 1);
     return APR_SUCCESS;
 }
 
+/* When full it sets the id to the number: a consumer ignores the code (D6). */
 static apr_status_t slotmem_grab(ap_slotmem_instance_t *inst,
                                  unsigned int *item_id)
 {
-    apr_uint32_t id;
-
     if (!inst) {
         return APR_ENOSHMAVAIL;
     }
-    id = slotmem_map_grab(&inst->segment.map);
-    *item_id = id;      /* num when full: a consumer ignores the code (D6) */
     if (inst->configured) {
-        return note_grab(inst, id, item_id);
+        return grab_and_note(inst, item_id);
     }
-    return id < inst->segment.map.num ? APR_SUCCESS : APR_EINVAL;
+    return slotmem_map_grab(&inst->segment.map, item_id) ? APR_SUCCESS
+                                                         : APR_EINVAL;
 }
 
 static apr_status_t slotmem_fgrab(ap_slotmem_instance_t *inst, unsigned int id)

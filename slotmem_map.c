@@ -317,29 +317,31 @@ static uint32_t grab_by_scan(slotmem_map_t *map)
 }
 
 SLOTMEM_APART
-static uint32_t grab_hinted(slotmem_map_t *map)
+static int grab_hinted(slotmem_map_t *map, uint32_t *id)
 {
-    uint32_t id = grab_by_hints(map);
-
-    return id != NO_BIT ? id : grab_by_scan(map);
+    *id = grab_by_hints(map);
+    if (*id == NO_BIT) {
+        *id = grab_by_scan(map);
+    }
+    return *id < map->num;
 }
 
-uint32_t slotmem_map_grab(slotmem_map_t *map)
+int slotmem_map_grab(slotmem_map_t *map, uint32_t *id)
 {
     uint32_t words = slotmem_map_words(map->num);
     uint32_t word;
 
     if (map->levels > 1) {
-        return grab_hinted(map);
+        return grab_hinted(map, id);
     }
     for (word = 0; word < words; word++) {
-        uint32_t id = grab_in(map, word);
-
-        if (id != NO_BIT) {
-            return id;
+        *id = grab_in(map, word);
+        if (*id != NO_BIT) {
+            return 1;
         }
     }
-    return map->num;
+    *id = map->num;
+    return 0;
 }
 
 /* One body for both ways to count bits; always_inline, so that each caller

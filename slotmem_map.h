@@ -129,9 +129,10 @@ int slotmem_map_clear(slotmem_map_t *map, uint32_t id);
 
 /**
  * Claim the lowest free slot.
- * @return its id, or map->num when every slot is in use
+ * @param id set to the slot, or to map->num when every slot is in use
+ * @return 1 when this call claimed it, 0 when every slot is in use
  */
-uint32_t slotmem_map_grab(slotmem_map_t *map);
+int slotmem_map_grab(slotmem_map_t *map, uint32_t *id);
 
 /** Number of free slots: counted, so no count can drift. */
 uint32_t slotmem_map_free(const slotmem_map_t *map);

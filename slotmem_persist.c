@@ -247,35 +247,31 @@ static apr_int64_t num_by_length(const reader_t *reader, int form,
            ? (reader->len - image) / slot : -1;
 }
 
-/* A description that stands where the shape it names says it should: what
- * the file holds, when that is not what was asked for. Looks at the last CHUNK
- * bytes. */
-static int find_description(reader_t *reader, slotmem_geometry_t *found)
-{
-    apr_off_t size = sizeof(slotmem_description_t);
-    apr_off_t first = reader->len > (apr_off_t)CHUNK
-                      ? reader->len - (apr_off_t)CHUNK : 0;
-    apr_off_t offset;
+static const apr_uint32_t claims_head[2] = {
+    SLOTMEM_FILE_CLAIMS_MAGIC, SLOTMEM_FILE_CLAIMS_VERSION
+};
 
-    for (offset = reader->len - size; offset >= first; offset--) {
+/* Does the file end with a section of ours? Its MD5 would pass for the one that
+ * ends a file without a description. */
+static int ends_with_claims(reader_t *reader)
+{
+    apr_off_t rest = sizeof(slotmem_description_t) + SLOTMEM_FILE_CLAIMS_HEAD
+                     + SLOTMEM_FILE_DIGEST;
+    apr_off_t at;
+
+    for (at = SLOTMEM_FILE_HEAD; at <= reader->len - rest; at++) {
         const unsigned char *bytes =
-            bytes_at(reader, first, (apr_size_t)(reader->len - first));
+            bytes_at(reader, at, sizeof(slotmem_description_t)
+                                 + sizeof(claims_head));
         slotmem_description_t description;
-        slotmem_layout_t layout;
 
         if (!bytes) {
             return 0;
         }
-        memcpy(&description, bytes + (offset - first), sizeof(description));
-        found->item_size = description.item_size;
-        found->item_num = description.item_num;
-        found->type = description.type;
-        /* A run of zeros names no slots, and would fit near any start. */
-        if ((found->item_num || offset + size == reader->len
-             || offset + size + SLOTMEM_FILE_CLAIMS_HEAD + SLOTMEM_FILE_DIGEST
-                == reader->len)
-            && slotmem_layout(&layout, found) == APR_SUCCESS
-            && layout.file_description == offset) {
+        memcpy(&description, bytes, sizeof(description));
+        if (description.item_num == (apr_uint64_t)(reader->len - rest - at)
+            && memcmp(bytes + sizeof(description), claims_head,
+                      sizeof(claims_head)) == 0) {
             return 1;
         }
     }
@@ -287,15 +283,12 @@ static int find_description(reader_t *reader, slotmem_geometry_t *found)
 static int is_as_asked(reader_t *reader, const slotmem_geometry_t *asked,
                        const slotmem_layout_t *layout)
 {
-    slotmem_geometry_t found;
     int form;
 
     for (form = 0; form < 3; form++) {
         if (num_by_length(reader, form, asked->item_size)
             == (apr_int64_t)asked->item_num) {
-            /* The MD5 at the end of our section would pass for the one that
-             * ends a file without a description. */
-            return form == 0 ? !find_description(reader, &found)
+            return form == 0 ? !ends_with_claims(reader)
                              : description_fits(reader, layout, asked);
         }
     }
@@ -372,19 +365,49 @@ static int load_claims(reader_t *reader, slotmem_segment_t *segment,
                        const slotmem_layout_t *layout, apr_uint32_t item_num,
                        const apr_md5_ctx_t *image, apr_uint32_t *set)
 {
-    static const apr_uint32_t head[2] = {
-        SLOTMEM_FILE_CLAIMS_MAGIC, SLOTMEM_FILE_CLAIMS_VERSION
-    };
     apr_off_t claims = layout->file_image_len + SLOTMEM_FILE_CLAIMS_HEAD;
     apr_off_t end = claims + (apr_off_t)item_num;
     const unsigned char *found = bytes_at(reader, layout->file_image_len,
                                           SLOTMEM_FILE_CLAIMS_HEAD);
     apr_md5_ctx_t md5 = *image;
 
-    return found && memcmp(found, head, sizeof(head)) == 0
+    return found && memcmp(found, claims_head, sizeof(claims_head)) == 0
            && digest_bytes(reader, &md5, layout->file_digest, end)
            && digest_fits(reader, &md5, end)
            && read_marks(reader, &md5, claims, &segment->map, item_num, set);
+}
+
+/* A description that stands where the shape it names says it should: what
+ * the file holds, when that is not what was asked for. Looks at the last CHUNK
+ * bytes. */
+static int find_description(reader_t *reader, slotmem_geometry_t *found)
+{
+    apr_off_t size = sizeof(slotmem_description_t);
+    apr_off_t first = reader->len > (apr_off_t)CHUNK
+                      ? reader->len - (apr_off_t)CHUNK : 0;
+    apr_off_t offset;
+
+    for (offset = reader->len - size; offset >= first; offset--) {
+        const unsigned char *bytes =
+            bytes_at(reader, first, (apr_size_t)(reader->len - first));
+        slotmem_description_t description;
+        slotmem_layout_t layout;
+
+        if (!bytes) {
+            return 0;
+        }
+        memcpy(&description, bytes + (offset - first), sizeof(description));
+        found->item_size = description.item_size;
+        found->item_num = description.item_num;
+        found->type = description.type;
+        /* A run of zeros names no slots, and would fit near any start. */
+        if ((found->item_num || offset + size == reader->len)
+            && slotmem_layout(&layout, found) == APR_SUCCESS
+            && layout.file_description == offset) {
+            return 1;
+        }
+    }
+    return 0;
 }
 
 static const char *hex(const unsigned char *digest, apr_pool_t *pool)

@@ -313,6 +313,22 @@ static int fuzz_is_image(const uint8_t *file, size_t len, fuzz_shape_t shape,
            && fuzz_digest_fits(file, at);
 }
 
+/* Does a file end with run-time claims, of whatever number of slots (E2)? */
+static int fuzz_ends_with_claims(const uint8_t *file, size_t len)
+{
+    static const uint32_t head[2] = { FUZZ_CLAIMS_MAGIC, 1 };
+    uint32_t num;
+
+    for (num = 0; len >= 48 + (size_t)num; num++) {
+        const uint8_t *at = file + len - 40 - num;
+
+        if (memcmp(at + 8, &num, 4) == 0 && memcmp(at + 16, head, 8) == 0) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 /* How many slots a file gives to a segment of that shape, or -1: none (E4,
  * E5). */
 static int64_t fuzz_expected(const uint8_t *file, size_t len,
@@ -322,7 +338,8 @@ static int64_t fuzz_expected(const uint8_t *file, size_t len,
     int64_t best = -1;
     uint64_t num;
 
-    if (len == whole && fuzz_digest_fits(file, len - 16)) {
+    if (len == whole && fuzz_digest_fits(file, len - 16)
+        && !fuzz_ends_with_claims(file, len)) {
         return shape.num;           /* a release before 2.4.34 */
     }
     if ((len == whole + 16 || len == whole + 16 + 24 + shape.num)

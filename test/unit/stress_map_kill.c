@@ -80,7 +80,7 @@ static double now(void)
 static uint32_t claim(arena_t *arena, uint32_t number, unit_random_t *random)
 {
     shared_t *shared = arena->shared;
-    uint32_t id = slotmem_map_grab(&arena->map);
+    uint32_t id = unit_grab(&arena->map);
     uint32_t none = 0;
 
     if (unit_below(random, 8) == 0 && id == arena->map.num) {
@@ -237,7 +237,7 @@ static void drain(arena_t *arena, int in_order)
     uint32_t last = 0;
 
     for (; left; left--, last = id) {
-        id = slotmem_map_grab(&arena->map);
+        id = unit_grab(&arena->map);
         if (id >= arena->map.num || arena->shared->owner[id]
             || (in_order && id < last)) {
             fail_msg("%u slots, %u free: grab says %u after %u",
@@ -245,7 +245,7 @@ static void drain(arena_t *arena, int in_order)
         }
         arena->shared->owner[id] = RESIDENT + 1;
     }
-    assert_int_equal(slotmem_map_grab(&arena->map), arena->map.num);
+    assert_int_equal(unit_grab(&arena->map), arena->map.num);
     assert_int_equal(slotmem_map_free(&arena->map), 0);
     assert_int_equal(unit_walk(&arena->map, NULL), 0);
 }

@@ -72,7 +72,7 @@ static void release(thread_t *thread, uint32_t which)
 static void grab(thread_t *thread)
 {
     arena_t *arena = thread->arena;
-    uint32_t id = slotmem_map_grab(&arena->map);
+    uint32_t id = unit_grab(&arena->map);
 
     thread->bad_answers += id > arena->map.num;
     if (id < arena->map.num) {

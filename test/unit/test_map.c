@@ -65,7 +65,7 @@ static uint32_t lowest(const pair_t *pair)
 static uint32_t grab(pair_t *pair)
 {
     uint32_t expected = lowest(pair);
-    uint32_t id = slotmem_map_grab(&pair->map);
+    uint32_t id = unit_grab(&pair->map);
 
     assert_int_equal(id, expected);
     if (id < pair->num) {
@@ -176,7 +176,8 @@ static void churn(pair_t *pair, uint32_t calls, int hostile)
                                                pair->num - id);
 
             assert_int_equal(slotmem_map_next(&pair->map, id),
-                             next ? next - pair->used : pair->num);
+                             next ? (uint32_t)(next - pair->used)
+                                   : pair->num);
         }
     }
     assert_int_equal(unit_walk(&pair->map, pair->used), 0);
@@ -313,7 +314,7 @@ static void check_full(pair_t *pair)
     uint32_t i;
 
     for (i = 0; i < 3; i++) {
-        assert_int_equal(slotmem_map_grab(&pair->map), pair->num);
+        assert_int_equal(unit_grab(&pair->map), pair->num);
     }
     assert_int_equal(slotmem_map_free(&pair->map), 0);
     for (i = 0; i < 100 && pair->num; i++) {
@@ -323,7 +324,7 @@ static void check_full(pair_t *pair)
         clear(pair, id);
         assert_int_equal(slotmem_map_free(&pair->map), 1);
         assert_int_equal(grab(pair), id);
-        assert_int_equal(slotmem_map_grab(&pair->map), pair->num);
+        assert_int_equal(unit_grab(&pair->map), pair->num);
     }
 }
 
@@ -339,7 +340,7 @@ static void test_full(void **state)
 
         pair_make(&pair, sizes[i]);
         for (id = 0; id < pair.num; id++) {
-            if (slotmem_map_grab(&pair.map) != id) {
+            if (unit_grab(&pair.map) != id) {
                 fail_msg("%u slots: slot %u was not granted", pair.num, id);
             }
             pair.used[id] = 1;
@@ -436,14 +437,14 @@ static void drain(pair_t *pair)
     uint32_t left = slotmem_map_free(&pair->map);
 
     for (; left; left--) {
-        uint32_t id = slotmem_map_grab(&pair->map);
+        uint32_t id = unit_grab(&pair->map);
 
         if (id >= pair->num || pair->used[id]) {
             fail_msg("%u slots, %u free: grab says %u", pair->num, left, id);
         }
         pair->used[id] = 1;
     }
-    assert_int_equal(slotmem_map_grab(&pair->map), pair->num);
+    assert_int_equal(unit_grab(&pair->map), pair->num);
     assert_int_equal(lowest(pair), pair->num);
 }
 
@@ -481,7 +482,7 @@ static void test_release_heals(void **state)
     pair.map.level[1][0] |= UINT64_C(1) << 2;   /* word 2: ids 128 to 191 */
     pair.map.level[2][0] |= 1;                  /* words 0 to 63 */
     assert_int_equal(unit_walk(&pair.map, pair.used), 2);
-    assert_int_equal(slotmem_map_grab(&pair.map), 64 * 64);
+    assert_int_equal(unit_grab(&pair.map), 64 * 64);
     pair.used[64 * 64] = 1;
     clear(&pair, 130);
     assert_int_equal(unit_walk(&pair.map, pair.used), 0);
@@ -508,7 +509,7 @@ static void test_hints_at_random(void **state)
         for (call = 0; call < 3000; call++) {
             flip_hints(&pair);
             if (unit_random(&pair.random) & 1) {
-                uint32_t id = slotmem_map_grab(&pair.map);
+                uint32_t id = unit_grab(&pair.map);
 
                 assert_true(id < pair.num ? !pair.used[id]
                                           : lowest(&pair) == pair.num);
@@ -540,7 +541,7 @@ static void test_largest(void **state)
     (void)state;
     assert_true(memory != MAP_FAILED);
     slotmem_map_view(&map, memory, UINT32_MAX);
-    assert_int_equal(slotmem_map_grab(&map), 0);
+    assert_int_equal(unit_grab(&map), 0);
     assert_int_equal(slotmem_map_set(&map, last), 1);
     assert_int_equal(slotmem_map_test(&map, last), 1);
     assert_int_equal(slotmem_map_clear(&map, last), 1);
@@ -555,9 +556,9 @@ static void test_largest(void **state)
         map.level[k][word / 64] &= ~(UINT64_C(1) << word % 64);
     }
     for (i = 0; i < 63; i++) {
-        assert_int_equal(slotmem_map_grab(&map), UINT32_MAX - 63 + i);
+        assert_int_equal(unit_grab(&map), UINT32_MAX - 63 + i);
     }
-    assert_int_equal(slotmem_map_grab(&map), 1);
+    assert_int_equal(unit_grab(&map), 1);
     munmap(memory, size);
 }
 

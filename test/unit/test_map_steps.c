@@ -126,7 +126,7 @@ static uint32_t perform(act_t act)
 {
     switch (act.call) {
     case GRAB:
-        return slotmem_map_grab(&scene.map);
+        return unit_grab(&scene.map);
     case SET:
         return (uint32_t)slotmem_map_set(&scene.map, act.id);
     case CLEAR:
@@ -261,9 +261,9 @@ static void drain(void)
     uint32_t left = slotmem_map_free(&scene.map);
 
     for (; left; left--) {
-        assert_true(slotmem_map_grab(&scene.map) < scene.map.num);
+        assert_true(unit_grab(&scene.map) < scene.map.num);
     }
-    assert_int_equal(slotmem_map_grab(&scene.map), scene.map.num);
+    assert_int_equal(unit_grab(&scene.map), scene.map.num);
     assert_int_equal(slotmem_map_free(&scene.map), 0);
     assert_int_equal(stale_hints(), 0);
 }

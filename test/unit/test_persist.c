@@ -694,9 +694,9 @@ static void test_no_description(void **state)
     assert_refused(&result);
 }
 
-/* [E4][E5] The MD5 at the end of our section is over all bytes before it, as the
- * one is that ends a file without a description. A file of ours that has just
- * the length of such a one is told by its description. */
+/* [E4][E5] The MD5 at the end of our section is over all bytes before it, as
+ * the one is that ends a file without a description. A file of ours that has
+ * just the length of such a one is told by its description. */
 static void test_claims_like_an_old_file(void **state)
 {
     static const struct {

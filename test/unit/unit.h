@@ -38,6 +38,15 @@
 #define UNUSED __attribute__((unused))
 #define ELEMENTS(array) (sizeof(array) / sizeof((array)[0]))
 
+/* The slot that a grab gives, or the number of slots. */
+UNUSED static uint32_t unit_grab(slotmem_map_t *map)
+{
+    uint32_t id = UINT32_MAX;
+    int claimed = slotmem_map_grab(map, &id);
+
+    return claimed == (id < map->num) ? id : UINT32_MAX;
+}
+
 /* ---- random numbers: the same in every run, so that a failure repeats ---- */
 
 typedef struct unit_random_t {
