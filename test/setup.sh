@@ -16,6 +16,9 @@
 #
 #   test/setup.sh demo     httpd, and what building and asking it takes
 #   test/setup.sh check    that, cmocka, clang, and Apache::Test unpacked
+#   test/setup.sh lint     what test/lint takes
+#   test/setup.sh bench    what test/bench takes
+#   test/setup.sh machines what test/machines takes
 #
 # Only apt-get runs as root (through sudo where need be). apache2-bin and
 # apache2-dev bring httpd without its service: nothing is started or enabled.
@@ -70,6 +73,31 @@ need_for_check() {
     need clang have clang
     need libclang-rt-dev have_fuzzer
     need util-linux have setpriv
+}
+
+need_for_lint() {
+    need cppcheck have cppcheck
+    need clang-14 have clang-14
+    need clang-tidy-14 have clang-tidy-14
+    need clang-tools-14 have scan-build-14
+}
+
+need_for_bench() {
+    need apache2-utils have ab
+    need util-linux have unshare
+}
+
+need_for_machines() {
+    need qemu-user-static have qemu-s390x-static
+    need debootstrap have debootstrap
+    need gcc-i686-linux-gnu have i686-linux-gnu-gcc
+    need libc6-dev-i386-cross test -d /usr/i686-linux-gnu/include
+    need gcc-arm-linux-gnueabihf have arm-linux-gnueabihf-gcc
+    need libc6-dev-armhf-cross test -d /usr/arm-linux-gnueabihf/include
+    need gcc-aarch64-linux-gnu have aarch64-linux-gnu-gcc
+    need libc6-dev-arm64-cross test -d /usr/aarch64-linux-gnu/include
+    need gcc-s390x-linux-gnu have s390x-linux-gnu-gcc
+    need libc6-dev-s390x-cross test -d /usr/s390x-linux-gnu/include
 }
 
 as_root() {
@@ -142,8 +170,23 @@ case $#:${1-} in
     install_missing
     unpack_apache_test
     ;;
+1:lint)
+    need_for_demo
+    need_for_lint
+    install_missing
+    ;;
+1:bench)
+    need_for_demo
+    need_for_bench
+    install_missing
+    ;;
+1:machines)
+    need_for_check
+    need_for_machines
+    install_missing
+    ;;
 *)
-    echo "usage: setup.sh demo|check" >&2
+    echo "usage: setup.sh demo|check|lint|bench|machines" >&2
     exit 2
     ;;
 esac
