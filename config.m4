@@ -23,6 +23,7 @@ slotmem_persist.lo dnl
 slotmem_store.lo dnl
 slotmem_lock.lo dnl
 slotmem_keeper.lo dnl
+slotmem_status.lo dnl
 "
 
 APACHE_MODULE(slotmem_shm, slots of shared memory for other modules, $slotmem_shm_objects, , most)

@@ -54,11 +54,13 @@
 #include "http_core.h"
 #include "http_log.h"
 #include "http_main.h"
+#include "http_protocol.h"
 #include "ap_mpm.h"
 #include "mpm_common.h"
 #include "scoreboard.h"
 #include "ap_provider.h"
 #include "ap_slotmem.h"
+#include "mod_status.h"
 
 #if !AP_MODULE_MAGIC_AT_LEAST(20120211, 9)
 #error "mod_slotmem_shm needs httpd 2.4.4 or later: before it, no fgrab"
@@ -66,6 +68,7 @@
 
 #include "mod_slotmem_shm.h"
 #include "slotmem_keeper.h"
+#include "slotmem_status.h"
 
 extern module AP_MODULE_DECLARE_DATA slotmem_shm_module;
 APLOG_USE_MODULE(slotmem_shm);
@@ -100,6 +103,7 @@ typedef struct runtime_shared_t {
 static struct {
     apr_pool_t *pool;               /* no parent; NULL before pre_config */
     apr_hash_t *instances;          /* by key, see key_of() */
+    apr_array_header_t *shown;      /* of slotmem_shown_t: all segments */
     const char *runtime_prefix;     /* of relative names in DefaultRuntimeDir */
     const char *prefix;             /* of relative names */
     apr_size_t prefix_len;
@@ -340,6 +344,15 @@ static apr_status_t make_persistent(ap_slotmem_instance_t *inst)
     return APR_SUCCESS;
 }
 
+static void show(const ap_slotmem_instance_t *inst)
+{
+    slotmem_shown_t *shown = apr_array_push(state.shown);
+
+    shown->segment = &inst->segment;
+    shown->name = inst->name;
+    shown->kept = inst->kept.path ? &inst->kept : NULL;
+}
+
 static apr_status_t create_configured(ap_slotmem_instance_t **inst,
                                       const char *name,
                                       const slotmem_geometry_t *geometry)
@@ -359,6 +372,7 @@ static apr_status_t create_configured(ap_slotmem_instance_t **inst,
     if (made->name) {
         remember(state.instances, made);
     }
+    show(made);
     *inst = made;
     return APR_SUCCESS;
 }
@@ -883,6 +897,7 @@ static int slotmem_pre_config(apr_pool_t *pconf, apr_pool_t *plog,
     }
     apr_pool_tag(state.pool, "slotmem_shm");
     state.instances = apr_hash_make(state.pool);
+    state.shown = apr_array_make(state.pool, 16, sizeof(slotmem_shown_t));
     slotmem_keeper_start(state.pool);
     state.checkpoint = apr_time_from_sec(CHECKPOINT_INTERVAL);
     state.runtime_prefix = ap_runtime_dir_relative(state.pool, NAME_PREFIX);
@@ -997,6 +1012,25 @@ static void slotmem_child_init(apr_pool_t *pchild, server_rec *s)
     }
 }
 
+/* The segments that were made before the fork; what children make at run time
+ * is not shown. Sorted in a copy: threads share the array. */
+static int slotmem_status(request_rec *r, int flags)
+{
+    slotmem_status_section(r, apr_array_copy(r->pool, state.shown), flags);
+    return OK;
+}
+
+static int slotmem_handler(request_rec *r)
+{
+    if (!r->handler || strcmp(r->handler, SLOTMEM_STATUS_HANDLER) != 0) {
+        return DECLINED;
+    }
+    if (r->method_number != M_GET) {
+        return HTTP_METHOD_NOT_ALLOWED;
+    }
+    return slotmem_status_json(r, apr_array_copy(r->pool, state.shown));
+}
+
 static void slotmem_register_hooks(apr_pool_t *pool)
 {
     ap_register_provider(pool, AP_SLOTMEM_PROVIDER_GROUP,
@@ -1013,6 +1047,9 @@ static void slotmem_register_hooks(apr_pool_t *pool)
     ap_hook_pre_mpm(slotmem_pre_mpm, NULL, NULL, APR_HOOK_REALLY_LAST);
     ap_hook_monitor(slotmem_monitor, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(slotmem_child_init, NULL, NULL, APR_HOOK_REALLY_FIRST);
+    ap_hook_handler(slotmem_handler, NULL, NULL, APR_HOOK_MIDDLE);
+    APR_OPTIONAL_HOOK(ap, status_hook, slotmem_status, NULL, NULL,
+                      APR_HOOK_MIDDLE);
 }
 
 module AP_MODULE_DECLARE_DATA slotmem_shm_module = {

@@ -102,6 +102,7 @@ void slotmem_keeper_add(slotmem_kept_t *kept)
     slotmem_restore(&result, kept->segment, with_claims, kept->path,
                     keeper.pool);
     log_restore(kept, kept->path, &result);
+    kept->restored = result;
     kept->stored = result.stored;
     kept->refused = result.outcome == SLOTMEM_RESTORE_REFUSED;
     kept->unread = result.outcome == SLOTMEM_RESTORE_UNREAD;
@@ -109,6 +110,7 @@ void slotmem_keeper_add(slotmem_kept_t *kept)
         slotmem_restore(&result, kept->segment, with_claims, kept->fallback,
                         keeper.pool);
         log_restore(kept, kept->fallback, &result);
+        kept->restored = result;
         /* A file of ours would hide it. */
         kept->unread = result.outcome == SLOTMEM_RESTORE_UNREAD;
     }
@@ -147,6 +149,15 @@ static int may_store(slotmem_kept_t *kept)
     return 0;
 }
 
+static void publish(const slotmem_kept_t *kept, apr_uint32_t outcome)
+{
+    if (kept->report) {
+        atomic_store(&kept->report->at,
+                     (apr_uint32_t)apr_time_sec(apr_time_now()));
+        atomic_store(&kept->report->outcome, outcome);
+    }
+}
+
 static void begin_round(round_t *round)
 {
     apr_size_t max = (apr_size_t)keeper.kept->nelts + 1;
@@ -161,7 +172,12 @@ static void begin_round(round_t *round)
                                              slotmem_kept_t *);
         slotmem_store_t *store = &round->stores[round->num];
 
-        if (kept->unread || !may_store(kept)) {
+        if (kept->unread) {
+            publish(kept, SLOTMEM_REPORT_UNREAD);
+            continue;
+        }
+        if (!may_store(kept)) {
+            publish(kept, SLOTMEM_REPORT_OTHER);
             continue;
         }
         round->kept[round->num++] = kept;
@@ -255,20 +271,41 @@ static void end_round(round_t *round)
     int i;
 
     for (i = 0; i < round->num; i++) {
+        const slotmem_store_t *store = &round->stores[i];
+
+        publish(round->kept[i], store->step ? SLOTMEM_REPORT_FAILED
+                                : store->unchanged ? SLOTMEM_REPORT_UNCHANGED
+                                : SLOTMEM_REPORT_STORED);
         to_log[i] = (char)note_result(round->kept[i], &round->stores[i]);
     }
     log_failures(round, to_log);
     keep_results(round);
 }
 
+/* One report a segment, which the children inherit. Without the memory for it
+ * the status page says less. */
+static slotmem_report_t *make_reports(void)
+{
+    apr_size_t len = (apr_size_t)keeper.kept->nelts * sizeof(slotmem_report_t);
+    apr_shm_t *shm;
+
+    return len && apr_shm_create(&shm, len, NULL, keeper.pool) == APR_SUCCESS
+           ? apr_shm_baseaddr_get(shm) : NULL;
+}
+
 void slotmem_keeper_enable(void)
 {
+    slotmem_report_t *reports = make_reports();
     int i;
 
     keeper.enabled = 1;
     keeper.last = apr_time_now();
     for (i = 0; i < keeper.kept->nelts; i++) {
-        may_store(APR_ARRAY_IDX(keeper.kept, i, slotmem_kept_t *));
+        slotmem_kept_t *kept = APR_ARRAY_IDX(keeper.kept, i,
+                                             slotmem_kept_t *);
+
+        kept->report = reports ? &reports[i] : NULL;
+        may_store(kept);
     }
 }
 

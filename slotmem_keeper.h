@@ -35,6 +35,24 @@
 #pragma GCC visibility push(hidden)
 #endif
 
+/** Shared memory, one a segment that is kept. Written by the parent after each
+ *  store and never read by it; children read it for the status page alone, and
+ *  can overwrite it, which misleads who looks there and nobody else. */
+typedef struct slotmem_report_t {
+    _Atomic apr_uint32_t outcome;   /**< SLOTMEM_REPORT_*, of the last store */
+    _Atomic apr_uint32_t at;        /**< when that was: seconds since 1970; 0:
+                                         never */
+} slotmem_report_t;
+
+enum {
+    SLOTMEM_REPORT_NONE,        /* not yet in this generation */
+    SLOTMEM_REPORT_STORED,
+    SLOTMEM_REPORT_UNCHANGED,   /* the file had all bytes already */
+    SLOTMEM_REPORT_FAILED,      /* the log says why */
+    SLOTMEM_REPORT_OTHER,       /* the file belongs to another server */
+    SLOTMEM_REPORT_UNREAD       /* it could not be read, and is not replaced */
+};
+
 /** Process-local: a segment that is kept in a file. */
 typedef struct slotmem_kept_t {
     /* set by the caller */
@@ -44,6 +62,8 @@ typedef struct slotmem_kept_t {
     const char *fallback;       /**< restored while path has no file; or NULL */
     slotmem_word_t *configured; /**< see slotmem_store_t; or NULL */
     /* the keeper's; zero when handed over */
+    slotmem_restore_t restored; /**< how that went */
+    slotmem_report_t *report;   /**< of the last store; NULL: not published */
     slotmem_stored_t stored;
     int refused;                /* what stands at path is to be set aside */
     int unread;                 /* what stands at path must not be replaced */

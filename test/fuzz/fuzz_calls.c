@@ -47,6 +47,8 @@
 #include "ap_provider.h"
 #include "ap_slotmem.h"
 
+#include "slotmem_status.h"
+
 extern module AP_MODULE_DECLARE_DATA slotmem_shm_module;
 
 /* ---- what httpd gives ---- */
@@ -76,6 +78,31 @@ HOOK(pre_mpm)
 HOOK(optional_fn_retrieve)
 HOOK(monitor)
 HOOK(child_init)
+
+/* The status page is not asked for here. */
+void ap_hook_handler(ap_HOOK_handler_t *pf, const char *const *before,
+                     const char *const *after, int order)
+{
+    (void)pf;
+    (void)before;
+    (void)after;
+    (void)order;
+}
+
+void slotmem_status_section(request_rec *r, apr_array_header_t *shown,
+                            int flags)
+{
+    (void)r;
+    (void)shown;
+    (void)flags;
+}
+
+int slotmem_status_json(request_rec *r, apr_array_header_t *shown)
+{
+    (void)r;
+    (void)shown;
+    return OK;
+}
 
 apr_status_t ap_register_provider(apr_pool_t *pool, const char *group,
                                   const char *name, const char *version,

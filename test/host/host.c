@@ -56,6 +56,15 @@ HOOK(optional_fn_retrieve)
 HOOK(monitor)
 HOOK(child_init)
 
+void ap_hook_handler(ap_HOOK_handler_t *pf, const char *const *before,
+                     const char *const *after, int order)
+{
+    (void)pf;
+    (void)before;
+    (void)after;
+    (void)order;
+}
+
 apr_status_t ap_register_provider(apr_pool_t *pool, const char *group,
                                   const char *name, const char *version,
                                   const void *provider)
@@ -140,6 +149,20 @@ const char *ap_check_cmd_context(cmd_parms *cmd, unsigned forbidden)
     (void)forbidden;
     return NULL;
 }
+
+/* For requests, which this host has none of. */
+#define ABSENT(type, name, parameters) \
+    type name parameters; \
+    type name parameters \
+    { \
+        abort(); \
+    }
+ABSENT(char *, ap_escape_html2, (apr_pool_t *p, const char *s, int toasc))
+ABSENT(int, ap_rprintf, (request_rec *r, const char *fmt, ...))
+ABSENT(int, ap_rputc, (int c, request_rec *r))
+ABSENT(int, ap_rvputs, (request_rec *r, ...))
+ABSENT(int, ap_rwrite, (const void *buf, int nbyte, request_rec *r))
+ABSENT(void, ap_set_content_type, (request_rec *r, const char *type))
 
 /* ---- the phases ---- */
 
