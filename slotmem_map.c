@@ -277,7 +277,7 @@ static uint32_t next_not_full(const slotmem_map_t *map, uint32_t word)
     for (; word < words; word++) {
         while (words - word > 8) {
             slotmem_word_t all = ALL_BITS;
-            int i;
+            uint32_t i;
 
 #pragma GCC unroll 8
             for (i = 0; i < 8; i++) {
