@@ -29,7 +29,9 @@ my $segments = join '', map { "SlotmemTest post_config create $_\n" }
     'name=kept size=16 num=4 type=persist,clearinuse',
     'name=damaged size=16 num=4 type=persist',
     'name=none size=8 num=1';
+# mod_status itself would show the requests, and with them what they put.
 my $places = <<'EOT';
+ExtendedStatus Off
 SlotmemCheckpointInterval 1
 <Location /slots.json>
     SetHandler slotmem-status
