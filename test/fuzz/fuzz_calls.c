@@ -37,6 +37,8 @@
 
 #include "fuzz.h"
 
+#include "apr_hooks.h"
+
 #include "httpd.h"
 #include "http_config.h"
 #include "http_log.h"
@@ -1232,6 +1234,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     snprintf(persist_dir, sizeof(persist_dir), "%s/persist", fuzz_dir);
     MUST(mkdir(runtime_dir, 0755) == 0 && mkdir(persist_dir, 0755) == 0);
     apr_pool_create(&pool, NULL);
+    apr_hook_global_pool = pool;
     slotmem_shm_module.register_hooks(pool);
     MUST(shm && pre_config && post_config && pre_mpm && optional_fn_retrieve
          && monitor && child_init);

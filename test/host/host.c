@@ -22,6 +22,7 @@
 #include "scoreboard.h"
 #include "ap_provider.h"
 
+#include "apr_hooks.h"
 #include "apr_strings.h"
 
 #include <dlfcn.h>
@@ -151,6 +152,8 @@ const char *ap_check_cmd_context(cmd_parms *cmd, unsigned forbidden)
 }
 
 /* For requests, which this host has none of. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-parameter"
 #define ABSENT(type, name, parameters) \
     type name parameters; \
     type name parameters \
@@ -163,6 +166,7 @@ ABSENT(int, ap_rputc, (int c, request_rec *r))
 ABSENT(int, ap_rvputs, (request_rec *r, ...))
 ABSENT(int, ap_rwrite, (const void *buf, int nbyte, request_rec *r))
 ABSENT(void, ap_set_content_type, (request_rec *r, const char *type))
+#pragma GCC diagnostic pop
 
 /* ---- the phases ---- */
 
@@ -192,6 +196,7 @@ host_dso_t *host_load(const char *name, const char *path,
     dso->server->process = apr_pcalloc(process_pool, sizeof(process_rec));
     dso->server->process->pool = process_pool;
     host_use(dso);
+    apr_hook_global_pool = process_pool;
     dso->module->register_hooks(process_pool);
     if (!dso->provider) {
         fail(path, "it registers no provider named shm");
