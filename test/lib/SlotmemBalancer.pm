@@ -34,6 +34,10 @@
 # SlotmemGate->new: a backend that holds its answer back, for a request in
 # flight.  hold($server, $path) returns when a child waits for the answer;
 # release lets it come and returns what the client got.
+#
+# SlotmemClient->new($url): asks for it all the time, in a process of its own,
+# and has an answer when new returns.  finish ends it, after at least one more
+# request, and returns what count returns.
 
 package SlotmemBalancer;
 
@@ -187,13 +191,16 @@ sub count {
     my ($self, $path, $requests) = @_;
     my %count;
     for (1 .. $requests) {
-        my $response = $self->{server}->agent->get($self->{url} . $path);
-        my $name =
-            $response->is_success ? $response->content : $response->code;
-        $name =~ s/\s+$//;
-        $count{$name}++;
+        $count{ who($self->{server}->agent->get($self->{url} . $path)) }++;
     }
     return \%count;
+}
+
+sub who {
+    my $response = shift;
+    my $name = $response->is_success ? $response->content : $response->code;
+    $name =~ s/\s+$//;
+    return $name;
 }
 
 # After a change a round differs from the one before, until each child has
@@ -287,6 +294,55 @@ sub release {
         "Connection: close\r\n\r\ngate\n";
     close $held;
     return $self->{server}->slow_finish(delete $self->{handle});
+}
+
+package SlotmemClient;
+
+use strict;
+use warnings;
+
+use IO::Select;
+
+sub new {
+    my ($class, $url) = @_;
+    pipe my $until, my $stop or die "pipe: $!\n";
+    pipe my $in, my $out or die "pipe: $!\n";
+    defined(my $pid = fork) or die "fork: $!\n";
+    if (!$pid) {
+        close $_ for $stop, $in;
+        my $count = ask($url, $until, $out);
+        print {$out} map { "$_ $count->{$_}\n" } sort keys %$count;
+        close $out;
+        POSIX::_exit(0);
+    }
+    close $_ for $until, $out;
+    <$in>;
+    return bless { pid => $pid, stop => $stop, in => $in }, $class;
+}
+
+# Until the other end of the pipe is closed, also by the end of that process;
+# says when it has the first answer. The pause lets the server be idle now and
+# then, which its start waits for.
+sub ask {
+    my ($url, $until, $out) = @_;
+    my $agent  = LWP::UserAgent->new(timeout => 20, max_redirect => 0);
+    my $closed = IO::Select->new($until);
+    my %count  = (SlotmemBalancer::who($agent->get($url)) => 1);
+    $out->autoflush(1);
+    print {$out} "first\n";
+    do {
+        $count{ SlotmemBalancer::who($agent->get($url)) }++;
+    } until $closed->can_read(0.005);
+    return \%count;
+}
+
+sub finish {
+    my $self = shift;
+    close $self->{stop};
+    my $in = $self->{in};
+    my %count = map { /^(.*) (\d+)$/ } <$in>;
+    waitpid $self->{pid}, 0;
+    return \%count;
 }
 
 1;

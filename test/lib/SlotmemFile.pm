@@ -17,6 +17,8 @@
 #   my $file = SlotmemFile::decode($bytes, 16, 4);
 #       # free, slots, used, size, num, type, digest_ok, exact; for a file
 #       # with run-time claims: claims, claims_ok
+#   my $image = SlotmemFile::image($bytes, 16, 4);
+#       # the part that all modules share, in hex; short if the file is
 
 package SlotmemFile;
 
@@ -59,6 +61,11 @@ sub encode {
         $bytes .= md5($bytes);
     }
     return $bytes;
+}
+
+sub image {
+    my ($bytes, $size, $num) = @_;
+    return unpack 'H*', substr $bytes, 0, 8 + $size * $num + $num + 32;
 }
 
 sub decode {
