@@ -308,15 +308,15 @@ static void show_html(request_rec *r, const all_t *all, int with_table)
         return;
     }
     if (with_table) {
-        ap_rputs("<table border=\"0\"><tr><th>Segment</th><th>Slots in use"
-                 "</th><th>Slot size</th><th>Memory</th><th>Type</th>"
-                 "<th>Restored</th><th>Last store</th><th>File</th></tr>\n",
-                 r);
+        ap_rputs("<table rules=\"all\" cellpadding=\"3\">\n<tr>"
+                 "<th>Segment</th><th>Slots in use</th><th>Slot size</th>"
+                 "<th>Memory</th><th>Type</th><th>Restored</th>"
+                 "<th>Last store</th><th>File</th></tr>\n", r);
     }
     for (i = 0; i < all->num; i++) {
         if (with_table) {
-            html_segment(r, &all->of[i], "<tr><td>", "</td><td>",
-                         "</td></tr>\n");
+            html_segment(r, &all->of[i], "<tr><td nowrap>",
+                         "</td><td nowrap>", "</td></tr>\n");
         }
         else {
             html_segment(r, &all->of[i], "<p>", "; ", "</p>\n");

@@ -130,12 +130,13 @@ like($auto->{'SlotmemSegment[3]LastStoreAge'}, qr/^\d+$/, '?auto: an age');
 my $section = section();
 like($section, qr/<p>5 segments in generation 0: 2 of 52 slots in use/,
     'the page: a summary first');
-like($section, qr/<td>a&lt;b&gt;&amp;(?:"|&quot;)c\\</,
+like($section, qr/<td nowrap>a&lt;b&gt;&amp;(?:"|&quot;)c\\</,
     '... names are escaped');
 unlike($section, qr/a<b>/, '... everywhere');
-like($section, qr/<td>kept<\/td><td><code>#####\.{15}<\/code> 1 of 4</,
+my $next = qr/<\/td><td nowrap>/;
+like($section, qr/<td nowrap>kept$next<code>#####\.{15}<\/code> 1 of 4</,
     '... a bar');
-like($section, qr/<td>plain<\/td><td><code>#\.{19}<\/code> 1 of 40</,
+like($section, qr/<td nowrap>plain$next<code>#\.{19}<\/code> 1 of 40</,
     '... that shows a single slot');
 unlike(section('?notable'), qr/<t[dr]/, '... without a table on request');
 like(section('?notable'), qr/<p>kept; <code>/, '... but with all segments');
@@ -178,7 +179,8 @@ $s->config($places . join '', map {
 $s->start;
 is(scalar @{ json()->{segments} }, 1000, '1000 segments in JSON');
 is(auto()->{SlotmemSegments}, 1000, '... in ?auto');
-like(section(), qr/<p>1000 segments.*?<table.*?(?:<tr><td>s\d+<.*?){1000}/s,
+like(section(),
+    qr/<p>1000 segments.*?<table.*?(?:<tr><td nowrap>s\d+<.*?){1000}/s,
     '... on the page, after the summary');
 $s->config("SlotmemCheckpointInterval 0\n");
 $s->graceful;
