@@ -792,14 +792,15 @@ static const char *check_folder(cmd_parms *cmd, const char *path)
                                cmd->temp_pool);
 
     if (rv != APR_SUCCESS && rv != APR_INCOMPLETE) {
-        return apr_psprintf(cmd->pool, "%s: %pm", path, &rv);
+        return apr_psprintf(cmd->pool, "%s: %pm", path, (void *)&rv);
     }
     if (info.filetype != APR_DIR) {
         return apr_psprintf(cmd->pool, "%s is not a directory", path);
     }
     if (access(path, W_OK | X_OK) != 0) {
         rv = errno;
-        return apr_psprintf(cmd->pool, "%s is not writable: %pm", path, &rv);
+        return apr_psprintf(cmd->pool, "%s is not writable: %pm", path,
+                            (void *)&rv);
     }
     if ((info.protection & (APR_FPROT_WWRITE | APR_FPROT_WSTICKY))
         == APR_FPROT_WWRITE) {

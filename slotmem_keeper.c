@@ -165,7 +165,7 @@ static void begin_round(round_t *round)
 
     memset(round, 0, sizeof(*round));
     apr_pool_create(&round->pool, keeper.pool);
-    round->kept = apr_pcalloc(round->pool, max * sizeof(*round->kept));
+    round->kept = apr_pcalloc(round->pool, max * sizeof(slotmem_kept_t *));
     round->stores = apr_pcalloc(round->pool, max * sizeof(*round->stores));
     for (i = 0; i < keeper.kept->nelts; i++) {
         slotmem_kept_t *kept = APR_ARRAY_IDX(keeper.kept, i,

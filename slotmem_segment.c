@@ -34,6 +34,12 @@
 #include "mod_slotmem_shm.h"
 #include "slotmem_segment.h"
 
+/* Linux's, for each machine, from 5.14 on; not in every libc's headers (musl).
+ * An older Linux answers EINVAL. */
+#if defined(__linux__) && !defined(MADV_POPULATE_WRITE)
+#define MADV_POPULATE_WRITE 23
+#endif
+
 /* Half the address space: sums of a few such terms cannot wrap. */
 #define SIZE_LIMIT ((uint64_t)PTRDIFF_MAX)
 

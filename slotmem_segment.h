@@ -51,7 +51,7 @@
 #endif
 
 /** Alignment of the slots: right for any type, and a cache line. */
-#define SLOTMEM_ALIGN 64
+#define SLOTMEM_ALIGN ((apr_size_t)64)
 
 /** Opens a header that is complete: written last. */
 #define SLOTMEM_HEADER_MAGIC 0x736c6f74u

@@ -265,7 +265,7 @@ static const char *age_words(apr_int64_t age, apr_pool_t *pool)
 static const char *bytes_words(apr_uint64_t bytes, apr_pool_t *pool)
 {
     return bytes < 10240 ? apr_psprintf(pool, "%d B", (int)bytes)
-         : bytes < 10240 * 1024
+         : bytes < (apr_uint64_t)10240 * 1024
            ? apr_psprintf(pool, "%d KiB", (int)(bytes / 1024))
          : apr_psprintf(pool, "%" APR_UINT64_T_FMT " MiB",
                         bytes / 1024 / 1024);

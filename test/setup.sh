@@ -90,6 +90,7 @@ need_for_bench() {
 need_for_machines() {
     need qemu-user-static have qemu-s390x-static
     need debootstrap have debootstrap
+    need musl-tools have musl-gcc
     need gcc-i686-linux-gnu have i686-linux-gnu-gcc
     need libc6-dev-i386-cross test -d /usr/i686-linux-gnu/include
     need gcc-arm-linux-gnueabihf have arm-linux-gnueabihf-gcc

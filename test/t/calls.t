@@ -15,6 +15,7 @@ use strict;
 use warnings;
 
 use Apache::Test ();
+use Config;
 use SlotmemApi;
 use Test::More;
 
@@ -273,12 +274,15 @@ for my $kind (qw(anonymous run-time configured)) {
     my $null = { status => 'APR_EINVAL', inst => 'null' };
     $api->check("create name=$name size=$max num=2", $null,
         "[D1] the product overflows ($kind)");
-    $api->check("create name=$name size=0x4000000000000001 num=4", $null,
+    my ($wraps, $huge) = $Config{ptrsize} == 8
+        ? ('0x4000000000000001', '0x1000000000000')
+        : ('0x40000001', '0x10000000');
+    $api->check("create name=$name size=$wraps num=4", $null,
         "[D1] the product wraps to a small one ($kind)");
     $api->check("create name=$name size=$max num=1", $null,
         "[D1] the sum overflows ($kind)");
     new_lines();
-    my $answer = $api->check("create name=$name size=0x1000000000000 num=16",
+    my $answer = $api->check("create name=$name size=$huge num=16",
         { status => undef, inst => 'null' },
         "[D1] no memory: no instance ($kind)");
     like($answer->{status}, qr/^(?:APR_(?:ENOMEM|ENOSPC|EINVAL)|27)$/,

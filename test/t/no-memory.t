@@ -13,12 +13,19 @@
 use strict;
 use warnings;
 
+use Config;
 use SlotmemApi;
 use SlotmemServer;
 use Test::More;
 
-my $s = SlotmemServer->new(servers => 1, config => <<'EOT');
-SlotmemTest post_config create name=huge tag=huge size=0x1000000000000 num=16
+# With 32 bits half of the address space may be had, but not the other half.
+my ($first, $huge) = ('', 'size=0x1000000000000 num=16');
+if ($Config{ptrsize} == 4) {
+    $huge  = 'size=0x7fff0000 num=1';
+    $first = "SlotmemTest post_config create name=none $huge\n";
+}
+my $s = SlotmemServer->new(servers => 1, config => <<"EOT");
+${first}SlotmemTest post_config create name=huge tag=huge $huge
 SlotmemTest post_config create name=huge tag=again size=8 num=2
 EOT
 my $api = SlotmemApi->new($s);

@@ -44,7 +44,8 @@ static slotmem_store_t store_of(const slotmem_segment_t *segment,
 static void assert_stored(const slotmem_store_t *store)
 {
     if (store->step || store->status != APR_SUCCESS) {
-        fail_msg("not stored: %s (%d)", store->step, store->status);
+        fail_msg("not stored: %s (%d)", store->step ? store->step : "no step",
+                 store->status);
     }
 }
 

@@ -24,6 +24,10 @@
 
 #include "mod_slotmem_shm.h"
 
+#if defined(__linux__) && !defined(MADV_POPULATE_WRITE)
+#define MADV_POPULATE_WRITE 23          /* not in every libc's headers */
+#endif
+
 #define MIB ((apr_size_t)1 << 20)
 
 /* ---- layout ---- */
@@ -396,7 +400,7 @@ static int can_populate(void)
     }
     return can;
 #else
-    fputs("skipped: no MADV_POPULATE_WRITE in these headers\n", stderr);
+    fputs("skipped: no MADV_POPULATE_WRITE on this system\n", stderr);
     return 0;
 #endif
 }
