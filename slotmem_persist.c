@@ -377,6 +377,28 @@ static int load_claims(reader_t *reader, slotmem_segment_t *segment,
            && read_marks(reader, &md5, claims, &segment->map, item_num, set);
 }
 
+/* The description at an offset, if the shape that it names puts it there. */
+static int description_at(reader_t *reader, apr_off_t offset,
+                          slotmem_geometry_t *found, slotmem_layout_t *layout)
+{
+    slotmem_description_t description;
+    const unsigned char *bytes = bytes_at(reader, offset, sizeof(description));
+
+    if (!bytes) {
+        return 0;
+    }
+    memcpy(&description, bytes, sizeof(description));
+    if ((apr_off_t)description.item_num > offset) { /* most bytes end here */
+        return 0;
+    }
+    found->item_size = description.item_size;
+    found->item_num = description.item_num;
+    found->type = description.type;
+    return slotmem_layout(layout, found) == APR_SUCCESS
+           && layout->file_description == offset
+           && description_fits(reader, layout, found);
+}
+
 /* A description that stands where the shape it names says it should: what
  * the file holds, when that is not what was asked for. Looks at the last CHUNK
  * bytes. */
@@ -388,32 +410,61 @@ static int find_description(reader_t *reader, slotmem_geometry_t *found)
     apr_off_t offset;
 
     for (offset = reader->len - size; offset >= first; offset--) {
-        const unsigned char *bytes =
-            bytes_at(reader, first, (apr_size_t)(reader->len - first));
-        slotmem_description_t description;
         slotmem_layout_t layout;
 
-        if (!bytes) {
+        if (!bytes_at(reader, first, (apr_size_t)(reader->len - first))) {
             return 0;
         }
-        memcpy(&description, bytes + (offset - first), sizeof(description));
-        found->item_size = description.item_size;
-        found->item_num = description.item_num;
-        found->type = description.type;
         /* A run of zeros names no slots, and would fit near any start. */
-        if ((found->item_num || offset + size == reader->len)
-            && slotmem_layout(&layout, found) == APR_SUCCESS
-            && layout.file_description == offset) {
+        if (description_at(reader, offset, found, &layout)
+            && (found->item_num || offset + size == reader->len)) {
             return 1;
         }
     }
     return 0;
 }
 
+/* In one pass, the largest image that the file begins with, of whatever shape;
+ * if there is none, the last description that stands where it should. Returns
+ * 0 when there is none either. */
+static int find_any(reader_t *reader, slotmem_geometry_t *found)
+{
+    apr_off_t last = reader->len - (apr_off_t)sizeof(slotmem_description_t);
+    apr_off_t digested = 0;
+    apr_off_t offset;
+    apr_md5_ctx_t md5;
+    int fits = 0;
+    int any = 0;
+
+    apr_md5_init(&md5);
+    for (offset = SLOTMEM_FILE_HEAD + SLOTMEM_FILE_DIGEST; offset <= last;
+         offset++) {
+        slotmem_geometry_t candidate;
+        slotmem_layout_t layout;
+        int this_fits;
+
+        if (!description_at(reader, offset, &candidate, &layout)) {
+            continue;
+        }
+        if (!digest_bytes(reader, &md5, digested, layout.file_digest)) {
+            break;
+        }
+        digested = layout.file_digest;
+        this_fits = digest_fits(reader, &md5, digested);
+        /* A run of zeros names no slots. */
+        if (this_fits || (!fits && candidate.item_num)) {
+            *found = candidate;
+            any = 1;
+        }
+        fits |= this_fits;
+    }
+    return any && reader->status == APR_SUCCESS;
+}
+
 static const char *hex(const unsigned char *digest, apr_pool_t *pool)
 {
     char *text = apr_palloc(pool, 2 * APR_MD5_DIGESTSIZE + 1);
-    int i;
+    apr_size_t i;
 
     for (i = 0; i < APR_MD5_DIGESTSIZE; i++) {
         apr_snprintf(text + 2 * i, 3, "%02x", digest[i]);
@@ -578,6 +629,31 @@ void slotmem_restore(slotmem_restore_t *result, slotmem_segment_t *segment,
         else {
             refuse(result, reader.status,
                    why_refused(&reader, segment, pool));
+        }
+    }
+    apr_pool_destroy(scratch);
+}
+
+void slotmem_identify(slotmem_restore_t *result, slotmem_geometry_t *geometry,
+                      const char *path, apr_pool_t *pool)
+{
+    apr_pool_t *scratch;
+    reader_t reader;
+
+    memset(result, 0, sizeof(*result));
+    memset(&reader, 0, sizeof(reader));
+    apr_pool_create(&scratch, pool);
+    reader.window = apr_palloc(scratch, CHUNK);
+    if (open_regular(result, &reader, path, scratch)) {
+        if (find_any(&reader, geometry)) {
+            result->outcome = SLOTMEM_RESTORE_DONE;
+        }
+        else {
+            refuse(result, reader.status, reader.status != APR_SUCCESS
+                   ? "it cannot be read"
+                   : apr_psprintf(pool, "expected a description where the "
+                                  "shape that it names puts it, found none in "
+                                  "%" APR_OFF_T_FMT " bytes", reader.len));
         }
     }
     apr_pool_destroy(scratch);

@@ -88,6 +88,20 @@ slotmem_description_t slotmem_describe(const slotmem_geometry_t *geometry);
 void slotmem_restore(slotmem_restore_t *result, slotmem_segment_t *segment,
                      int with_claims, const char *path, apr_pool_t *pool);
 
+/**
+ * What segment a persisted file describes, for those who were not told: the
+ * largest image that the file begins with; if no MD5 fits, the last description
+ * that stands where the shape it names puts it. To be verified by
+ * slotmem_restore(). Reads the whole file.
+ * @param result how that went; in it outcome SLOTMEM_RESTORE_DONE says that
+ *        there is a description, and item_num and claims are unset
+ * @param geometry the shape; undefined unless the outcome is
+ *        SLOTMEM_RESTORE_DONE
+ * @param pool for the texts of the result; scratch memory is given back
+ */
+void slotmem_identify(slotmem_restore_t *result, slotmem_geometry_t *geometry,
+                      const char *path, apr_pool_t *pool);
+
 /** Bytes read, or copied, checksummed and written, at a time. */
 #define SLOTMEM_CHUNK ((apr_size_t)65536)
 
