@@ -183,6 +183,7 @@ static void warn_when_full(ap_slotmem_instance_t *inst)
         return;
     }
     ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
+                 SLOTMEM_TAG(01)
                  "segment %s: the last of its %u slots is taken; for room, "
                  "raise the number of slots (BalancerGrowth or growth=), or "
                  "stop the server and remove %s", inst->name,
@@ -221,6 +222,7 @@ static apr_uint32_t take_over(ap_slotmem_instance_t *inst)
     for (id = 0; id < num; id++) {
         if (!slotmem_bit_test(inst->configured, id)) {
             ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
+                         SLOTMEM_TAG(02)
                          "segment %s: all %u slots are taken; slot %u, which "
                          "was claimed at run time, goes to the configuration",
                          inst->name, num, id);
@@ -270,6 +272,7 @@ static void log_not_created(apr_status_t rv, const char *name,
                             const slotmem_geometry_t *geometry)
 {
     ap_log_error(APLOG_MARK, APLOG_ERR, rv, ap_server_conf,
+                 SLOTMEM_TAG(03)
                  "segment %s: cannot create %u slots of %" APR_SIZE_T_FMT
                  " bytes", shown(name), geometry->item_num,
                  geometry->item_size);
@@ -291,6 +294,7 @@ static apr_status_t check_reuse(const ap_slotmem_instance_t *inst,
 
     if (has->item_size != asked->item_size) {
         ap_log_error(APLOG_MARK, APLOG_ERR, APR_EINVAL, ap_server_conf,
+                     SLOTMEM_TAG(04)
                      "segment %s exists with %u slots of %" APR_SIZE_T_FMT
                      " bytes; it cannot serve for %u slots of %"
                      APR_SIZE_T_FMT " bytes", inst->name, has->item_num,
@@ -299,6 +303,7 @@ static apr_status_t check_reuse(const ap_slotmem_instance_t *inst,
     }
     if (has->item_num < asked->item_num) {
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
+                     SLOTMEM_TAG(05)
                      "segment %s exists with %u slots of %" APR_SIZE_T_FMT
                      " bytes; who asks for %u slots of %" APR_SIZE_T_FMT
                      " bytes gets those: are there two names that differ "
@@ -809,6 +814,7 @@ static const char *check_folder(cmd_parms *cmd, const char *path)
     }
     if (info.protection & APR_FPROT_GWRITE) {
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, cmd->server,
+                     SLOTMEM_TAG(06)
                      "%s: %s is writable by its group, who could put files of "
                      "their own in it", cmd->cmd->name, path);
     }
@@ -828,7 +834,8 @@ static const char *set_persist_dir(cmd_parms *cmd, void *config,
     error = path ? check_folder(cmd, path)
                  : apr_psprintf(cmd->pool, "%s is no valid path", arg);
     if (error) {
-        return apr_pstrcat(cmd->pool, cmd->cmd->name, ": ", error, NULL);
+        return apr_pstrcat(cmd->pool, SLOTMEM_TAG(20), cmd->cmd->name, ": ",
+                           error, NULL);
     }
     set_prefix(ap_make_full_path(state.pool, path, NAME_PREFIX));
     return NULL;
@@ -847,9 +854,9 @@ static const char *set_checkpoint_interval(cmd_parms *cmd, void *config,
     }
     seconds = apr_strtoi64(arg, &end, 10);
     if (end == arg || *end || seconds < 0 || seconds > APR_INT32_MAX) {
-        return apr_psprintf(cmd->pool, "%s: expected a number of seconds, 0 "
-                            "for no checkpoints, found %s", cmd->cmd->name,
-                            arg);
+        return apr_psprintf(cmd->pool, SLOTMEM_TAG(21)
+                            "%s: expected a number of seconds, 0 for no "
+                            "checkpoints, found %s", cmd->cmd->name, arg);
     }
     state.checkpoint = apr_time_from_sec(seconds);
     return NULL;
@@ -904,6 +911,7 @@ static int slotmem_pre_config(apr_pool_t *pconf, apr_pool_t *plog,
     state.runtime_prefix = ap_runtime_dir_relative(state.pool, NAME_PREFIX);
     if (!state.runtime_prefix) {
         ap_log_error(APLOG_MARK, APLOG_ERR, 0, ap_server_conf,
+                     SLOTMEM_TAG(07)
                      "DefaultRuntimeDir is no valid path");
         return HTTP_INTERNAL_SERVER_ERROR;
     }
@@ -944,6 +952,7 @@ static void prepare_runtime(server_rec *s)
     if (rv != APR_SUCCESS) {
         state.mutex = NULL;
         ap_log_error(APLOG_MARK, APLOG_ERR, rv, s,
+                     SLOTMEM_TAG(08)
                      "no segment can be created at run time: no random bytes, "
                      "no shared memory or no mutex");
     }
@@ -1009,6 +1018,7 @@ static void slotmem_child_init(apr_pool_t *pchild, server_rec *s)
     if (rv != APR_SUCCESS) {
         state.mutex = NULL;
         ap_log_error(APLOG_MARK, APLOG_ERR, rv, s,
+                     SLOTMEM_TAG(09)
                      "this child can create no segment at run time: no mutex");
     }
 }

@@ -45,6 +45,10 @@
 /** The name that mod_proxy_balancer and httpd's other consumers look up. */
 #define SLOTMEM_SHM_PROVIDER_SHM    "shm"
 
+/** Opens a message of the module: "SLOTMEM-01: ". docs/messages.md says which
+ *  number is which message; a number is never given again. */
+#define SLOTMEM_TAG(number)         "SLOTMEM-" #number ": "
+
 /** Suffix of a persisted file. */
 #define SLOTMEM_FILE_SUFFIX         ".persist"
 /** Bytes before the slots: the number of free slots and its padding. */

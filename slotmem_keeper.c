@@ -73,12 +73,14 @@ static void log_restore(const slotmem_kept_t *kept, const char *path,
         break;
     case SLOTMEM_RESTORE_DONE:
         ap_log_error(APLOG_MARK, APLOG_INFO, 0, ap_server_conf,
+                     SLOTMEM_TAG(10)
                      "segment %s: restored %u of %u slots from %s, %u of them "
                      "claimed at run time", kept->name, result->item_num,
                      kept->segment->geometry.item_num, path, result->claims);
         break;
     case SLOTMEM_RESTORE_REFUSED:
         ap_log_error(APLOG_MARK, APLOG_ERR, result->status, ap_server_conf,
+                     SLOTMEM_TAG(11)
                      "segment %s starts empty: %s was not restored: %s; %s",
                      kept->name, path, result->why,
                      path == kept->path ? "the first store will keep it as "
@@ -87,6 +89,7 @@ static void log_restore(const slotmem_kept_t *kept, const char *path,
         break;
     case SLOTMEM_RESTORE_UNREAD:
         ap_log_error(APLOG_MARK, APLOG_ERR, result->status, ap_server_conf,
+                     SLOTMEM_TAG(12)
                      "segment %s starts empty: %s was not restored: %s; the "
                      "file stays as it is, and the segment is not stored "
                      "before the next restart", kept->name, path, result->why);
@@ -131,6 +134,7 @@ static int may_store(slotmem_kept_t *kept)
     if (rv != APR_EBUSY) {
         if (kept->other_said) {
             ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, ap_server_conf,
+                         SLOTMEM_TAG(13)
                          "segment %s: %s is stored again: process %"
                          APR_PID_T_FMT " gave it up", kept->name, kept->path,
                          kept->other);
@@ -140,6 +144,7 @@ static int may_store(slotmem_kept_t *kept)
     }
     if (!kept->other_said) {
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
+                     SLOTMEM_TAG(14)
                      "segment %s: %s belongs to another server, process %"
                      APR_PID_T_FMT "; this one does not store it", kept->name,
                      kept->path, other);
@@ -200,6 +205,7 @@ static void log_aside(const slotmem_kept_t *kept, const slotmem_store_t *store)
 {
     if (store->aside) {
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
+                     SLOTMEM_TAG(15)
                      "segment %s: the refused file %s is kept as %s%s",
                      kept->name, store->path, store->aside,
                      store->aside_replaced
@@ -218,6 +224,7 @@ static int note_result(slotmem_kept_t *kept, const slotmem_store_t *store)
 
     if (kept->failed_step && !store->step) {
         ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, ap_server_conf,
+                     SLOTMEM_TAG(16)
                      "segment %s: %s is stored again", kept->name,
                      store->path);
     }
@@ -244,6 +251,7 @@ static void log_failures(const round_t *round, char *to_log)
             }
         }
         ap_log_error(APLOG_MARK, APLOG_ERR, store->status, ap_server_conf,
+                     SLOTMEM_TAG(17)
                      "segment %s: cannot store %s: cannot %s%s",
                      round->kept[i]->name, store->path, store->step,
                      more ? apr_psprintf(round->pool, " (the same for %d more)",

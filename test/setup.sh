@@ -73,6 +73,8 @@ need_for_check() {
     need clang have clang
     need libclang-rt-dev have_fuzzer
     need util-linux have setpriv
+    need libxml2-utils have xmllint
+    need xsltproc have xsltproc
 }
 
 need_for_lint() {
