@@ -55,6 +55,7 @@
 #include "http_log.h"
 #include "http_main.h"
 #include "http_protocol.h"
+#include "http_request.h"
 #include "ap_mpm.h"
 #include "mpm_common.h"
 #include "scoreboard.h"
@@ -1036,7 +1037,11 @@ static int slotmem_handler(request_rec *r)
     if (!r->handler || strcmp(r->handler, SLOTMEM_STATUS_HANDLER) != 0) {
         return DECLINED;
     }
+    if (r->method_number == M_OPTIONS) {
+        return DECLINED;
+    }
     if (r->method_number != M_GET) {
+        ap_allow_standard_methods(r, REPLACE_ALLOW, M_GET, M_OPTIONS, -1);
         return HTTP_METHOD_NOT_ALLOWED;
     }
     return slotmem_status_json(r, apr_array_copy(r->pool, state.shown));

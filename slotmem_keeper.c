@@ -122,13 +122,15 @@ void slotmem_keeper_add(slotmem_kept_t *kept)
 
 /* ---- store ---- */
 
-/* May this server store the file? Says so once if not. A folder that takes
- * no lock is no reason to lose state: if it cannot be written, the store will
- * tell. */
+/* May this server store the file? Says so once if not. The lock is asked for
+ * each time: it may have been lost, with a lease on a network file system, or
+ * when the folder's lock file was closed under another spelling. A folder that
+ * takes no lock is no reason to lose state: if it cannot be written, the store
+ * will tell. */
 static int may_store(slotmem_kept_t *kept)
 {
     pid_t other;
-    apr_status_t rv = slotmem_lock(kept->path, &kept->held, &other,
+    apr_status_t rv = slotmem_lock(kept->path, &other,
                                    ap_server_conf->process->pool);
 
     if (rv != APR_EBUSY) {

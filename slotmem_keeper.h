@@ -67,7 +67,6 @@ typedef struct slotmem_kept_t {
     slotmem_stored_t stored;
     int refused;                /* what stands at path is to be set aside */
     int unread;                 /* what stands at path must not be replaced */
-    apr_file_t *held;           /* see slotmem_lock() */
     int other_said;             /* 1: another server was said to have it */
     pid_t other;                /* ... this one; 0: one in another container */
     apr_status_t failed_status; /* the last failed store that was logged: */

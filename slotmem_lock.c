@@ -73,32 +73,32 @@ static int is_current(int fd, const char *name)
 /* The one open file of a folder; closing another one would drop its locks. It
  * is found again after a restart, when this module has been loaded anew. One
  * that somebody has removed is left for a new one. */
-static apr_status_t lock_file(apr_file_t **file, const char *path,
-                              apr_size_t folder_len, apr_pool_t *keeper,
-                              apr_pool_t *scratch)
+static apr_status_t lock_file(int *fd, const char *path, apr_size_t folder_len,
+                              apr_pool_t *keeper, apr_pool_t *scratch)
 {
     const char *name = apr_psprintf(scratch, "%.*s%s", (int)folder_len, path,
                                     SLOTMEM_LOCK_FILE);
     const char *key = apr_pstrcat(scratch, "slotmem_shm:", name, NULL);
+    apr_file_t *file = NULL;
     void *kept = NULL;
     apr_status_t rv;
-    int fd;
 
     apr_pool_userdata_get(&kept, key, keeper);
-    *file = kept;
-    if (kept) {
-        apr_os_file_get(&fd, kept);
-        if (is_current(fd, name)) {
-            return APR_SUCCESS;
-        }
-        apr_file_close(kept);
+    file = kept;
+    if (file && apr_os_file_get(fd, file) == APR_SUCCESS
+        && is_current(*fd, name)) {
+        return APR_SUCCESS;
+    }
+    if (file) {
+        apr_file_close(file);
         apr_pool_userdata_set(NULL, key, NULL, keeper);
     }
-    rv = open_lock_file(file, name, keeper, scratch);
-    if (rv == APR_SUCCESS) {
-        apr_pool_userdata_set(*file, key, NULL, keeper);
+    rv = open_lock_file(&file, name, keeper, scratch);
+    if (rv != APR_SUCCESS) {
+        return rv;
     }
-    return rv;
+    apr_pool_userdata_set(file, key, NULL, keeper);
+    return apr_os_file_get(fd, file);
 }
 
 /* The byte of a name. Two names of one byte would only share a lock. */
@@ -112,18 +112,26 @@ static off_t offset_of(const char *name)
     return (off_t)(offset & 0x7ffffffe);
 }
 
-/* Take the lock of one byte. */
-static apr_status_t lock_byte(apr_file_t *file, off_t offset, pid_t *other)
+apr_status_t slotmem_lock(const char *path, pid_t *other, apr_pool_t *keeper)
 {
+    const char *slash = strrchr(path, '/');
+    apr_size_t folder_len = slash ? (apr_size_t)(slash - path) + 1 : 0;
     struct flock lock = {
         .l_type = F_WRLCK,
         .l_whence = SEEK_SET,
-        .l_start = offset,
+        .l_start = offset_of(path + folder_len),
         .l_len = 1
     };
+    apr_pool_t *scratch;
+    apr_status_t rv;
     int fd;
 
-    apr_os_file_get(&fd, file);
+    apr_pool_create(&scratch, keeper);
+    rv = lock_file(&fd, path, folder_len, keeper, scratch);
+    apr_pool_destroy(scratch);
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
     while (fcntl(fd, F_SETLK, &lock) != 0) {
         if (errno == EINTR) {
             continue;
@@ -141,26 +149,4 @@ static apr_status_t lock_byte(apr_file_t *file, off_t offset, pid_t *other)
         lock.l_type = F_WRLCK;      /* it was given up in between */
     }
     return APR_SUCCESS;
-}
-
-apr_status_t slotmem_lock(const char *path, apr_file_t **held, pid_t *other,
-                          apr_pool_t *keeper)
-{
-    const char *slash = strrchr(path, '/');
-    apr_size_t folder_len = slash ? (apr_size_t)(slash - path) + 1 : 0;
-    apr_pool_t *scratch;
-    apr_file_t *file;
-    apr_status_t rv;
-
-    apr_pool_create(&scratch, keeper);
-    rv = lock_file(&file, path, folder_len, keeper, scratch);
-    apr_pool_destroy(scratch);
-    if (rv != APR_SUCCESS || file == *held) {
-        return rv;
-    }
-    rv = lock_byte(file, offset_of(path + folder_len), other);
-    if (rv == APR_SUCCESS) {
-        *held = file;   /* in a pool: no other file gets the address again */
-    }
-    return rv;
 }

@@ -33,7 +33,7 @@
 
 #include <sys/types.h>
 
-#include "apr_file_io.h"
+#include "apr_pools.h"
 
 #if defined(__GNUC__)
 #pragma GCC visibility push(hidden)
@@ -45,16 +45,13 @@
 /**
  * Take the lock of a persisted file, or find that it is held already.
  * @param path the persisted file
- * @param held the open lock file in which the lock of that path was taken, or
- *        NULL; kept up to date. The system is asked only for another one
  * @param other set to the pid that holds the lock if APR_EBUSY
  * @param keeper the lock file stays open as long as this pool
  * @return APR_SUCCESS: this process holds it; APR_EBUSY: another one does;
  *         else the system's code: the folder takes no lock file, or its file
  *         system no locks
  */
-apr_status_t slotmem_lock(const char *path, apr_file_t **held, pid_t *other,
-                          apr_pool_t *keeper);
+apr_status_t slotmem_lock(const char *path, pid_t *other, apr_pool_t *keeper);
 
 #if defined(__GNUC__)
 #pragma GCC visibility pop

@@ -46,9 +46,9 @@
 
 /** Process-local: which file stands at a path. */
 typedef struct slotmem_stored_t {
-    int known;                      /**< 1: one of which each MD5 fits the
-                                         bytes before it. 0: not known, and the
-                                         rest is unset */
+    int known;                      /**< 1: one of which each MD5 was seen to
+                                         fit the bytes before it. 0: not known,
+                                         and the rest is unset */
     int flushed;                    /**< 1: its folder was flushed since it was
                                          put there */
     apr_off_t size;                 /**< with the next three, how to tell */

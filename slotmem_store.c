@@ -327,12 +327,19 @@ static int create_new_file(slotmem_store_run_t *run, slotmem_store_t *store)
     return 1;
 }
 
-/* The comparing pass is over: does the file have all bytes, and no more? */
-static int is_unchanged(const writer_t *writer, slotmem_store_t *store)
+/* The comparing pass is over: does the file have all bytes, and no more, and is
+ * it still the one at the path? */
+static int is_unchanged(slotmem_store_run_t *run, slotmem_store_t *store)
 {
+    const writer_t *writer = &run->writer;
+
     apr_file_close(store->file);
     store->file = NULL;
-    store->unchanged = !writer->differs && writer->len == store->stored.size;
+    store->unchanged = !writer->differs && writer->len == store->stored.size
+                       && is_same_file(store, run->scratch);
+    if (store->unchanged && !store->stored.flushed) {
+        apr_file_remove(store->tmp, run->scratch);  /* a killed store's */
+    }
     return store->unchanged;
 }
 
@@ -374,7 +381,7 @@ static int write_new_file(slotmem_store_run_t *run, slotmem_store_t *store)
         if (!pass_on_segment(run, store)) {
             return 0;
         }
-        if (is_unchanged(&run->writer, store) || !create_new_file(run, store)) {
+        if (is_unchanged(run, store) || !create_new_file(run, store)) {
             return 1;
         }
     }

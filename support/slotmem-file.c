@@ -681,9 +681,8 @@ static int is_own(image_t *image)
 /* From now on no server begins to store the file. */
 static int lock(image_t *image)
 {
-    apr_file_t *held = NULL;
     pid_t other = 0;
-    apr_status_t rv = slotmem_lock(image->path, &held, &other, image->pool);
+    apr_status_t rv = slotmem_lock(image->path, &other, image->pool);
 
     if (rv == APR_EBUSY) {
         ends(image, TROUBLE, APR_SUCCESS,

@@ -43,6 +43,7 @@
 #include "http_config.h"
 #include "http_log.h"
 #include "http_core.h"
+#include "http_request.h"
 #include "ap_mpm.h"
 #include "mpm_common.h"
 #include "scoreboard.h"
@@ -89,6 +90,12 @@ void ap_hook_handler(ap_HOOK_handler_t *pf, const char *const *before,
     (void)before;
     (void)after;
     (void)order;
+}
+
+void ap_allow_standard_methods(request_rec *r, int reset, ...)
+{
+    (void)r;
+    (void)reset;
 }
 
 void slotmem_status_section(request_rec *r, apr_array_header_t *shown,

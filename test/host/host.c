@@ -160,6 +160,7 @@ const char *ap_check_cmd_context(cmd_parms *cmd, unsigned forbidden)
     { \
         abort(); \
     }
+ABSENT(void, ap_allow_standard_methods, (request_rec *r, int reset, ...))
 ABSENT(char *, ap_escape_html2, (apr_pool_t *p, const char *s, int toasc))
 ABSENT(int, ap_rprintf, (request_rec *r, const char *fmt, ...))
 ABSENT(int, ap_rputc, (int c, request_rec *r))

@@ -147,7 +147,9 @@ unlike($s->get($_)->content, qr/NONCE/, "no slot's content on $_")
 
 my $response = $s->get('/slots.json');
 is($response->header('Content-Type'), 'application/json', 'JSON by its type');
-is($s->post('/slots.json', {})->code, 405, 'POST is refused');
+my $refused = $s->post('/slots.json', {});
+is($refused->code, 405, 'POST is refused');
+like($refused->header('Allow'), qr/GET/, '... with what is allowed');
 is($s->agent->head($s->url('/slots.json'))->code, 200, 'HEAD is answered');
 
 # ---- stores that fail, and restores ----

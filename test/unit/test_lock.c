@@ -39,9 +39,8 @@ static apr_status_t ask_elsewhere(unit_place_t *place, const char *path,
     int status;
 
     if (pid == 0) {
-        apr_file_t *held = NULL;
         pid_t other = 0;
-        apr_status_t rv = slotmem_lock(path, &held, &other, place->pool);
+        apr_status_t rv = slotmem_lock(path, &other, place->pool);
 
         _exit(rv == APR_SUCCESS ? 0 : rv == APR_EBUSY && other == holder ? 1
                                                                          : 2);
@@ -56,18 +55,16 @@ static void exclude(void *data)
     unit_place_t *place = data;
     const char *a = in_dir(place, "a.persist");
     const char *b = in_dir(place, "b.persist");
-    apr_file_t *held_a = NULL;
-    apr_file_t *held_b = NULL;
     uint32_t open_files;
     pid_t other;
 
     CHILD_CHECK(ask_elsewhere(place, a, getpid()) == APR_SUCCESS);
-    CHILD_CHECK(slotmem_lock(a, &held_a, &other, place->pool) == APR_SUCCESS);
+    CHILD_CHECK(slotmem_lock(a, &other, place->pool) == APR_SUCCESS);
     open_files = unit_count_entries("/proc/self/fd");
-    CHILD_CHECK(slotmem_lock(a, &held_a, &other, place->pool) == APR_SUCCESS);
+    CHILD_CHECK(slotmem_lock(a, &other, place->pool) == APR_SUCCESS);
     CHILD_CHECK(ask_elsewhere(place, a, getpid()) == APR_EBUSY);
     CHILD_CHECK(ask_elsewhere(place, b, getpid()) == APR_SUCCESS);
-    CHILD_CHECK(slotmem_lock(b, &held_b, &other, place->pool) == APR_SUCCESS);
+    CHILD_CHECK(slotmem_lock(b, &other, place->pool) == APR_SUCCESS);
     CHILD_CHECK(unit_count_entries("/proc/self/fd") == open_files);
 }
 
@@ -78,19 +75,39 @@ static void test_exclude(void **state)
     assert_int_equal(unit_in_child(exclude, *state), 0);
 }
 
+static void alias(void *data)
+{
+    unit_place_t *place = data;
+    const char *a = in_dir(place, "a.persist");
+    const char *b = in_dir(place, "/b.persist");
+    pid_t other;
+
+    CHILD_CHECK(slotmem_lock(a, &other, place->pool) == APR_SUCCESS);
+    CHILD_CHECK(slotmem_lock(b, &other, place->pool) == APR_SUCCESS);
+    CHILD_CHECK(slotmem_lock(a, &other, place->pool) == APR_SUCCESS);
+    CHILD_CHECK(ask_elsewhere(place, a, getpid()) == APR_EBUSY);
+    CHILD_CHECK(ask_elsewhere(place, b, getpid()) == APR_EBUSY);
+}
+
+/* [B2] Two spellings of a folder are two open files: who asks again has the
+ * locks that closing one of them gave up. */
+static void test_alias(void **state)
+{
+    assert_int_equal(unit_in_child(alias, *state), 0);
+}
+
 static void remove_file(void *data)
 {
     unit_place_t *place = data;
     const char *path = in_dir(place, "a.persist");
     const char *file = in_dir(place, SLOTMEM_LOCK_FILE);
-    apr_file_t *held = NULL;
     uint32_t open_files;
     pid_t other;
 
-    CHILD_CHECK(slotmem_lock(path, &held, &other, place->pool) == APR_SUCCESS);
+    CHILD_CHECK(slotmem_lock(path, &other, place->pool) == APR_SUCCESS);
     open_files = unit_count_entries("/proc/self/fd");
     CHILD_CHECK(unlink(file) == 0);
-    CHILD_CHECK(slotmem_lock(path, &held, &other, place->pool) == APR_SUCCESS);
+    CHILD_CHECK(slotmem_lock(path, &other, place->pool) == APR_SUCCESS);
     CHILD_CHECK(ask_elsewhere(place, path, getpid()) == APR_EBUSY);
     CHILD_CHECK(unit_count_entries("/proc/self/fd") == open_files);
 }
@@ -108,17 +125,16 @@ static void plant(void *data)
     const char *file = in_dir(place, SLOTMEM_LOCK_FILE);
     const char *target = in_dir(place, "target");
     uint32_t open_files = unit_count_entries("/proc/self/fd");
-    apr_file_t *held = NULL;
     pid_t other;
 
     CHILD_CHECK(symlink(target, file) == 0);
-    CHILD_CHECK(slotmem_lock(path, &held, &other, place->pool) != APR_SUCCESS);
+    CHILD_CHECK(slotmem_lock(path, &other, place->pool) != APR_SUCCESS);
     CHILD_CHECK(access(target, F_OK) != 0);
     CHILD_CHECK(unlink(file) == 0 && mkfifo(file, 0600) == 0);
-    CHILD_CHECK(slotmem_lock(path, &held, &other, place->pool) == APR_EINVAL);
+    CHILD_CHECK(slotmem_lock(path, &other, place->pool) == APR_EINVAL);
     CHILD_CHECK(unit_count_entries("/proc/self/fd") == open_files);
     CHILD_CHECK(unlink(file) == 0);
-    CHILD_CHECK(slotmem_lock(path, &held, &other, place->pool) == APR_SUCCESS);
+    CHILD_CHECK(slotmem_lock(path, &other, place->pool) == APR_SUCCESS);
 }
 
 /* [B7] A symbolic link in its place is not followed, a FIFO not used. */
@@ -130,12 +146,10 @@ static void test_plant(void **state)
 static void no_folder(void *data)
 {
     unit_place_t *place = data;
-    apr_file_t *held = NULL;
     pid_t other;
 
     CHILD_CHECK(APR_STATUS_IS_ENOENT(
-        slotmem_lock(in_dir(place, "none/a.persist"), &held, &other,
-                     place->pool)));
+        slotmem_lock(in_dir(place, "none/a.persist"), &other, place->pool)));
 }
 
 /* [B7] A folder that is not there is an error, and no crash. */
@@ -151,6 +165,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_exclude),
+        TEST(test_alias),
         TEST(test_remove_file),
         TEST(test_plant),
         TEST(test_no_folder)
