@@ -91,10 +91,11 @@ void slotmem_map_view(slotmem_map_t *map, void *memory, uint32_t num)
 static uint32_t first_zero(const slotmem_map_t *map, uint32_t level,
                            uint32_t first, uint32_t end)
 {
+    const _Atomic slotmem_word_t *words = map->level[level];
     uint32_t word;
 
     for (word = first; word < end; word++) {
-        slotmem_word_t zeros = ~atomic_load_explicit(&map->level[level][word],
+        slotmem_word_t zeros = ~atomic_load_explicit(&words[word],
                                                      memory_order_relaxed);
 
         if (zeros) {
@@ -353,6 +354,7 @@ static inline uint32_t count_free(const slotmem_map_t *map)
     uint32_t num_free = map->num;
     uint32_t left = map->num;
 
+#pragma GCC unroll 4
     for (; left >= SLOTMEM_MAP_WORD_BITS; left -= SLOTMEM_MAP_WORD_BITS) {
         num_free -= (uint32_t)__builtin_popcountll(
             atomic_load_explicit(level++, memory_order_relaxed));
