@@ -29,8 +29,7 @@
 
 #include "slotmem_map.h"
 
-#define NO_BIT UINT32_MAX       /* num is at most UINT32_MAX: never a slot */
-
+#define NO_BIT SLOTMEM_MAP_NO_BIT
 #define ALL_BITS ((slotmem_word_t)-1)
 
 /* The bits of a word that belong to the level; the last word may have some
@@ -41,16 +40,6 @@ static inline slotmem_word_t valid_bits(uint32_t bits, uint32_t word)
 
     return left >= SLOTMEM_MAP_WORD_BITS ? ALL_BITS
                                          : ((slotmem_word_t)1 << left) - 1;
-}
-
-static inline slotmem_word_t bit_of(uint32_t id)
-{
-    return (slotmem_word_t)1 << (id % SLOTMEM_MAP_WORD_BITS);
-}
-
-static inline uint32_t lowest_bit(slotmem_word_t word)
-{
-    return (uint32_t)__builtin_ctzll(word);
 }
 
 size_t slotmem_map_size(uint32_t num)
@@ -99,7 +88,7 @@ static uint32_t first_zero(const slotmem_map_t *map, uint32_t level,
                                                      memory_order_relaxed);
 
         if (zeros) {
-            uint32_t bit = word * SLOTMEM_MAP_WORD_BITS + lowest_bit(zeros);
+            uint32_t bit = word * SLOTMEM_MAP_WORD_BITS + slotmem_map_lowest(zeros);
 
             return bit < map->bits[level] ? bit : NO_BIT;
         }
@@ -115,8 +104,8 @@ static void mark_free(slotmem_map_t *map, uint32_t level, uint32_t word)
         _Atomic slotmem_word_t *hints =
             &map->level[level + 1][word / SLOTMEM_MAP_WORD_BITS];
 
-        if (atomic_load(hints) & bit_of(word)) {
-            atomic_fetch_and(hints, ~bit_of(word));
+        if (atomic_load(hints) & slotmem_map_bit(word)) {
+            atomic_fetch_and(hints, ~slotmem_map_bit(word));
         }
         word /= SLOTMEM_MAP_WORD_BITS;
     }
@@ -131,7 +120,7 @@ static void mark_full(slotmem_map_t *map, uint32_t level, uint32_t word)
         uint32_t up = word / SLOTMEM_MAP_WORD_BITS;
         slotmem_word_t valid = valid_bits(map->bits[level], word);
         slotmem_word_t hints = atomic_fetch_or(&map->level[level + 1][up],
-                                         bit_of(word)) | bit_of(word);
+                                         slotmem_map_bit(word)) | slotmem_map_bit(word);
 
         if ((atomic_load(&map->level[level][word]) & valid) != valid) {
             mark_free(map, level, word);
@@ -156,38 +145,23 @@ static int is_full(const slotmem_map_t *map, uint32_t word,
 int slotmem_map_set(slotmem_map_t *map, uint32_t id)
 {
     uint32_t word = id / SLOTMEM_MAP_WORD_BITS;
-    _Atomic slotmem_word_t *bits = &map->level[0][word];
+    slotmem_word_t seen;
 
-    /* Pairs with the release in slotmem_map_clear(). */
-    if (slotmem_map_test(map, id)
-        || (atomic_fetch_or(bits, bit_of(id)) & bit_of(id))) {
+    if (slotmem_map_test(map, id)) {
         return 0;
     }
-    if (map->levels > 1 && is_full(map, word, atomic_load(bits))) {
+    /* Pairs with the release in slotmem_map_clear(). */
+    seen = atomic_fetch_or(&map->level[0][word], slotmem_map_bit(id));
+    if (seen & slotmem_map_bit(id)) {
+        return 0;
+    }
+    if (map->levels > 1 && is_full(map, word, seen | slotmem_map_bit(id))) {
         mark_full(map, 0, word);
     }
     return 1;
 }
 
-/* Free a slot, if it is in use. Pairs with the claim in slotmem_map_set() and
- * grab_in(). */
-static inline int clear_in(slotmem_map_t *map, uint32_t id)
-{
-    _Atomic slotmem_word_t *bits =
-        &map->level[0][id / SLOTMEM_MAP_WORD_BITS];
-    slotmem_word_t seen = atomic_load_explicit(bits, memory_order_relaxed);
-
-    while (seen & bit_of(id)) {
-        if (atomic_compare_exchange_weak(bits, &seen, seen & ~bit_of(id))) {
-            return 1;
-        }
-    }
-    return 0;
-}
-
-/* The same where there are hints. */
-SLOTMEM_APART
-static int clear_hinted(slotmem_map_t *map, uint32_t id)
+int slotmem_map_clear_hinted(slotmem_map_t *map, uint32_t id)
 {
     uint32_t word = id / SLOTMEM_MAP_WORD_BITS;
     int cleared;
@@ -196,42 +170,19 @@ static int clear_hinted(slotmem_map_t *map, uint32_t id)
         return 0;
     }
     mark_free(map, 0, word);
-    cleared = clear_in(map, id);
+    cleared = slotmem_map_clear_in(map, id);
     mark_free(map, 0, word);
     return cleared;
 }
 
-int slotmem_map_clear(slotmem_map_t *map, uint32_t id)
-{
-    return map->levels > 1 ? clear_hinted(map, id) : clear_in(map, id);
-}
-
-/* Claim the lowest free slot of a word. Returns NO_BIT when it has none. */
+/* Claim the lowest free slot of a word, or NO_BIT; of two that fill it, the
+ * last one sees it full. */
 static inline uint32_t grab_in(slotmem_map_t *map, uint32_t word)
 {
-    _Atomic slotmem_word_t *bits = &map->level[0][word];
-    slotmem_word_t seen = atomic_load_explicit(bits, memory_order_relaxed);
+    slotmem_word_t claimed;
+    uint32_t id = slotmem_map_grab_in(map, word, &claimed);
 
-    while (~seen) {
-        uint32_t id = word * SLOTMEM_MAP_WORD_BITS + lowest_bit(~seen);
-
-        if (id >= map->num) {       /* see first_zero() */
-            return NO_BIT;
-        }
-        /* Pairs with the release in slotmem_map_clear(). */
-        if (atomic_compare_exchange_weak(bits, &seen, seen | (seen + 1))) {
-            return id;
-        }
-    }
-    return NO_BIT;
-}
-
-/* The same where there are hints. */
-static uint32_t grab_in_hinted(slotmem_map_t *map, uint32_t word)
-{
-    uint32_t id = grab_in(map, word);
-
-    if (id != NO_BIT && is_full(map, word, atomic_load(&map->level[0][word]))) {
+    if (id != NO_BIT && is_full(map, word, claimed)) {
         mark_full(map, 0, word);
     }
     return id;
@@ -258,7 +209,7 @@ static uint32_t grab_by_hints(slotmem_map_t *map)
             word = below;
         }
         if (level == 0) {
-            uint32_t id = grab_in_hinted(map, word);
+            uint32_t id = grab_in(map, word);
 
             if (id != NO_BIT) {
                 return id;
@@ -309,7 +260,7 @@ static uint32_t grab_by_scan(slotmem_map_t *map)
         uint32_t id;
 
         mark_free(map, 0, word);
-        id = grab_in_hinted(map, word);
+        id = grab_in(map, word);
         if (id != NO_BIT) {
             return id;
         }
@@ -317,32 +268,13 @@ static uint32_t grab_by_scan(slotmem_map_t *map)
     return map->num;
 }
 
-SLOTMEM_APART
-static int grab_hinted(slotmem_map_t *map, uint32_t *id)
+int slotmem_map_grab_hinted(slotmem_map_t *map, uint32_t *id)
 {
     *id = grab_by_hints(map);
     if (*id == NO_BIT) {
         *id = grab_by_scan(map);
     }
     return *id < map->num;
-}
-
-int slotmem_map_grab(slotmem_map_t *map, uint32_t *id)
-{
-    uint32_t words = slotmem_map_words(map->num);
-    uint32_t word;
-
-    if (map->levels > 1) {
-        return grab_hinted(map, id);
-    }
-    for (word = 0; word < words; word++) {
-        *id = grab_in(map, word);
-        if (*id != NO_BIT) {
-            return 1;
-        }
-    }
-    *id = map->num;
-    return 0;
 }
 
 /* One body for both ways to count bits; always_inline, so that each caller
@@ -368,22 +300,31 @@ static inline uint32_t count_free(const slotmem_map_t *map)
 }
 
 #if defined(__x86_64__) && !defined(__POPCNT__)
-/* The baseline that distributions build for has no POPCNT. */
-__attribute__((target("popcnt")))
+/* The baseline that distributions build for has no POPCNT. Both ways apart, so
+ * that what chooses between them is a jump. */
+__attribute__((target("popcnt"))) SLOTMEM_APART
 static uint32_t count_free_popcnt(const slotmem_map_t *map)
 {
     return count_free(map);
 }
-#define HAVE_POPCNT() __builtin_cpu_supports("popcnt")
-#else
-#define count_free_popcnt count_free
-#define HAVE_POPCNT() 0
-#endif
+
+SLOTMEM_APART
+static uint32_t count_free_baseline(const slotmem_map_t *map)
+{
+    return count_free(map);
+}
 
 uint32_t slotmem_map_free(const slotmem_map_t *map)
 {
-    return HAVE_POPCNT() ? count_free_popcnt(map) : count_free(map);
+    return __builtin_cpu_supports("popcnt") ? count_free_popcnt(map)
+                                            : count_free_baseline(map);
 }
+#else
+uint32_t slotmem_map_free(const slotmem_map_t *map)
+{
+    return count_free(map);
+}
+#endif
 
 uint32_t slotmem_map_next(const slotmem_map_t *map, uint32_t from)
 {
@@ -398,7 +339,7 @@ uint32_t slotmem_map_next(const slotmem_map_t *map, uint32_t from)
                         & mask & valid_bits(map->num, word);
 
         if (bits) {
-            return word * SLOTMEM_MAP_WORD_BITS + lowest_bit(bits);
+            return word * SLOTMEM_MAP_WORD_BITS + slotmem_map_lowest(bits);
         }
     }
     return map->num;

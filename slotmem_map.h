@@ -112,6 +112,21 @@ static inline int slotmem_map_test(const slotmem_map_t *map, uint32_t id)
     return (int)(word >> (id % SLOTMEM_MAP_WORD_BITS)) & 1;
 }
 
+/** No slot: there are at most UINT32_MAX. */
+#define SLOTMEM_MAP_NO_BIT UINT32_MAX
+
+/** @return the bit of @a id in its word */
+static inline slotmem_word_t slotmem_map_bit(uint32_t id)
+{
+    return (slotmem_word_t)1 << (id % SLOTMEM_MAP_WORD_BITS);
+}
+
+/** @return the number of the lowest bit of @a word, which is not 0 */
+static inline uint32_t slotmem_map_lowest(slotmem_word_t word)
+{
+    return (uint32_t)__builtin_ctzll(word);
+}
+
 /**
  * Mark a slot in use.
  * @param id a slot below map->num; not checked
@@ -120,19 +135,88 @@ static inline int slotmem_map_test(const slotmem_map_t *map, uint32_t id)
  */
 int slotmem_map_set(slotmem_map_t *map, uint32_t id);
 
+/* One word of level 0, without a look at the hints. Inline, as are the calls
+ * that need no more: half of what they take would be the way to them. */
+
+/* Free a slot, if it is in use. Pairs with the claims in slotmem_map_set() and
+ * slotmem_map_grab_in(). */
+static inline int slotmem_map_clear_in(slotmem_map_t *map, uint32_t id)
+{
+    _Atomic slotmem_word_t *word = &map->level[0][id / SLOTMEM_MAP_WORD_BITS];
+    slotmem_word_t bit = slotmem_map_bit(id);
+    slotmem_word_t seen = atomic_load_explicit(word, memory_order_relaxed);
+
+    while (seen & bit) {
+        if (atomic_compare_exchange_weak(word, &seen, seen & ~bit)) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Claim the lowest free slot of a word; claimed: the word as this left it.
+ * Returns SLOTMEM_MAP_NO_BIT when it has none: of its bits, those past the last
+ * slot are the highest. Pairs with the release in slotmem_map_clear_in(). */
+static inline uint32_t slotmem_map_grab_in(slotmem_map_t *map, uint32_t word,
+                                           slotmem_word_t *claimed)
+{
+    _Atomic slotmem_word_t *bits = &map->level[0][word];
+    slotmem_word_t seen = atomic_load_explicit(bits, memory_order_relaxed);
+
+    while (~seen) {
+        uint32_t id = word * SLOTMEM_MAP_WORD_BITS + slotmem_map_lowest(~seen);
+
+        if (id >= map->num) {
+            break;
+        }
+        *claimed = seen | (seen + 1);
+        if (atomic_compare_exchange_weak(bits, &seen, *claimed)) {
+            return id;
+        }
+    }
+    return SLOTMEM_MAP_NO_BIT;
+}
+
+/* The same as the next two, of a map with hints. */
+int slotmem_map_clear_hinted(slotmem_map_t *map, uint32_t id);
+int slotmem_map_grab_hinted(slotmem_map_t *map, uint32_t *id);
+
 /**
  * Mark a slot free.
  * @param id a slot below map->num; not checked
  * @return 1 when this call did it, 0 when it was free already
  */
-int slotmem_map_clear(slotmem_map_t *map, uint32_t id);
+static inline int slotmem_map_clear(slotmem_map_t *map, uint32_t id)
+{
+    return map->levels > 1 ? slotmem_map_clear_hinted(map, id)
+                           : slotmem_map_clear_in(map, id);
+}
 
 /**
  * Claim the lowest free slot.
  * @param id set to the slot, or to map->num when every slot is in use
  * @return 1 when this call claimed it, 0 when every slot is in use
  */
-int slotmem_map_grab(slotmem_map_t *map, uint32_t *id);
+static inline int slotmem_map_grab(slotmem_map_t *map, uint32_t *id)
+{
+    uint32_t words = slotmem_map_words(map->num);
+    slotmem_word_t claimed;
+    uint32_t word;
+
+    if (map->levels > 1) {
+        return slotmem_map_grab_hinted(map, id);
+    }
+    for (word = 0; word < words; word++) {
+        uint32_t found = slotmem_map_grab_in(map, word, &claimed);
+
+        if (found != SLOTMEM_MAP_NO_BIT) {
+            *id = found;
+            return 1;
+        }
+    }
+    *id = map->num;
+    return 0;
+}
 
 /** Number of free slots: counted, so no count can drift. */
 uint32_t slotmem_map_free(const slotmem_map_t *map);
