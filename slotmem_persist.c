@@ -538,7 +538,8 @@ static int is_that_file(slotmem_restore_t *result, reader_t *reader,
     apr_finfo_t opened;
     apr_status_t rv = apr_file_info_get(&opened, APR_FINFO_TYPE
                                         | APR_FINFO_IDENT | APR_FINFO_SIZE
-                                        | APR_FINFO_MTIME, reader->file);
+                                        | APR_FINFO_MTIME | APR_FINFO_CTIME,
+                                        reader->file);
 
     if (rv != APR_SUCCESS) {
         return refuse(result, rv, "its length cannot be found out");
@@ -551,6 +552,7 @@ static int is_that_file(slotmem_restore_t *result, reader_t *reader,
     reader->len = opened.size;
     result->stored.size = opened.size;
     result->stored.mtime = opened.mtime;
+    result->stored.ctime = opened.ctime;
     result->stored.inode = opened.inode;
     result->stored.device = opened.device;
     return 1;

@@ -21,6 +21,8 @@
  * up to the first difference; without one there is nothing to write. A pass may
  * stop after any chunk and go on later: the slots of the file are then as old
  * as their chunk, which is no new thing, since others write them all the time.
+ * Of a file that is no longer than a chunk the bytes are kept in memory, and
+ * not read again.
  *
  * Digests are computed over private copies, never over live memory.
  */
@@ -42,13 +44,14 @@
 /* Process-local: the bytes of a file, on their way out, or those that it has
  * beside those that it would get. */
 typedef struct writer_t {
-    apr_file_t *file;
+    apr_file_t *file;               /* NULL: all that it has is at hand */
     int compares;                   /* 1: nothing is written */
     int differs;                    /* ... and a difference was found */
     apr_off_t len;                  /* of all bytes so far */
     apr_md5_ctx_t md5;              /* of all bytes so far, if written */
     unsigned char *buffer;          /* CHUNK bytes */
-    apr_size_t fill;                /* of them in use */
+    const unsigned char *has;       /* what the file has: buffer, or an image */
+    apr_size_t fill;                /* bytes in use of buffer, or image */
     apr_size_t compared;            /* of these compared */
     apr_status_t status;            /* the first failure, which stays */
 } writer_t;
@@ -77,6 +80,7 @@ static void start_writer(writer_t *writer, apr_file_t *file, int compares)
     writer->compares = compares;
     writer->differs = 0;
     writer->len = 0;
+    writer->has = writer->buffer;
     writer->fill = 0;
     writer->compared = 0;
     writer->status = APR_SUCCESS;
@@ -129,12 +133,13 @@ static void compare(writer_t *writer, const void *data, apr_size_t len)
         if (!left) {
             writer->fill = CHUNK;
             writer->compared = 0;
-            writer->differs = apr_file_read(writer->file, writer->buffer,
-                                            &writer->fill) != APR_SUCCESS;
+            writer->differs = !writer->file
+                              || apr_file_read(writer->file, writer->buffer,
+                                               &writer->fill) != APR_SUCCESS;
             continue;
         }
         if (from) {
-            writer->differs = memcmp(writer->buffer + writer->compared, from,
+            writer->differs = memcmp(writer->has + writer->compared, from,
                                      n) != 0;
             from += n;
         }
@@ -230,6 +235,15 @@ static void pass_on_tail(writer_t *writer, const slotmem_store_t *store)
     }
 }
 
+apr_off_t slotmem_file_len(const slotmem_segment_t *segment, int with_claims)
+{
+    apr_off_t claims = SLOTMEM_FILE_CLAIMS_HEAD
+                       + (apr_off_t)segment->geometry.item_num
+                       + SLOTMEM_FILE_DIGEST;
+
+    return segment->layout.file_image_len + (with_claims ? claims : 0);
+}
+
 /* One pass over a segment, or the next part of one. Returns 1 at its end, or at
  * the first difference. */
 static int pass_on_segment(slotmem_store_run_t *run, slotmem_store_t *store)
@@ -277,18 +291,21 @@ static int is_same_file(const slotmem_store_t *store, apr_pool_t *scratch)
     return stored->known && !store->set_aside
            && apr_stat(&info, store->path,
                        APR_FINFO_LINK | APR_FINFO_TYPE | APR_FINFO_IDENT
-                       | APR_FINFO_SIZE | APR_FINFO_MTIME, scratch)
+                       | APR_FINFO_SIZE | APR_FINFO_CTIME, scratch)
               == APR_SUCCESS
            && info.filetype == APR_REG && info.inode == stored->inode
            && info.device == stored->device && info.size == stored->size
-           && info.mtime == stored->mtime;
+           && info.ctime == stored->ctime;
 }
 
 /* Is there a known file to compare with? One that cannot be opened is not. */
 static int open_known_file(slotmem_store_run_t *run, slotmem_store_t *store)
 {
-    if (!is_same_file(store, run->scratch)
-        || apr_file_open(&store->file, store->path,
+    if (!is_same_file(store, run->scratch)) {
+        return 0;
+    }
+    if (!store->stored.has_image
+        && apr_file_open(&store->file, store->path,
                          APR_FOPEN_READ | APR_FOPEN_BINARY
                          | APR_FOPEN_NONBLOCK, APR_OS_DEFAULT, run->scratch)
            != APR_SUCCESS) {
@@ -297,7 +314,20 @@ static int open_known_file(slotmem_store_run_t *run, slotmem_store_t *store)
     }
     store->pass = SLOTMEM_STORE_COMPARES;
     start_writer(&run->writer, store->file, 1);
+    if (store->stored.has_image) {
+        run->writer.has = store->image;
+        run->writer.fill = (apr_size_t)store->stored.size;
+    }
     return 1;
+}
+
+/* Keep the bytes of the file, if the buffer has them all. */
+static void keep_image(const writer_t *writer, slotmem_store_t *store)
+{
+    if (store->image && (apr_off_t)writer->fill == writer->len) {
+        memcpy(store->image, writer->buffer, writer->fill);
+        store->stored.has_image = 1;
+    }
 }
 
 static apr_status_t open_new(slotmem_store_run_t *run, slotmem_store_t *store)
@@ -323,6 +353,7 @@ static int create_new_file(slotmem_store_run_t *run, slotmem_store_t *store)
     }
     store->pass = SLOTMEM_STORE_WRITES;
     store->stored.known = 0;        /* until the new file is in place */
+    store->stored.has_image = 0;
     start_writer(&run->writer, store->file, 0);
     return 1;
 }
@@ -333,10 +364,16 @@ static int is_unchanged(slotmem_store_run_t *run, slotmem_store_t *store)
 {
     const writer_t *writer = &run->writer;
 
-    apr_file_close(store->file);
-    store->file = NULL;
-    store->unchanged = !writer->differs && writer->len == store->stored.size
-                       && is_same_file(store, run->scratch);
+    store->unchanged = !writer->differs && writer->len == store->stored.size;
+    if (store->file) {
+        apr_file_close(store->file);
+        store->file = NULL;
+        store->unchanged = store->unchanged
+                           && is_same_file(store, run->scratch);
+        if (store->unchanged) {
+            keep_image(writer, store);
+        }
+    }
     if (store->unchanged && !store->stored.flushed) {
         apr_file_remove(store->tmp, run->scratch);  /* a killed store's */
     }
@@ -388,6 +425,7 @@ static int write_new_file(slotmem_store_run_t *run, slotmem_store_t *store)
     if (!pass_on_segment(run, store)) {
         return 0;
     }
+    keep_image(&run->writer, store);
     drain(&run->writer);
     if (run->writer.status != APR_SUCCESS) {
         fail(run, store, "write", run->writer.status);
@@ -398,10 +436,9 @@ static int write_new_file(slotmem_store_run_t *run, slotmem_store_t *store)
     return 1;
 }
 
-/* Learns on the way by what the file can be told. */
+/* Notes which file it is: see know_file(). */
 static int flush_and_close(slotmem_store_run_t *run, slotmem_store_t *store)
 {
-    slotmem_stored_t *stored = &store->stored;
     apr_finfo_t info;
     apr_status_t rv = apr_file_sync(store->file);
 
@@ -409,14 +446,11 @@ static int flush_and_close(slotmem_store_run_t *run, slotmem_store_t *store)
         fail(run, store, "flush", rv);
         return 1;
     }
-    stored->size = -1;              /* matches no file */
-    if (apr_file_info_get(&info, APR_FINFO_IDENT | APR_FINFO_SIZE
-                                 | APR_FINFO_MTIME, store->file)
+    store->stored.inode = 0;        /* no file's */
+    if (apr_file_info_get(&info, APR_FINFO_IDENT, store->file)
         == APR_SUCCESS) {
-        stored->inode = info.inode;
-        stored->device = info.device;
-        stored->size = info.size;
-        stored->mtime = info.mtime;
+        store->stored.inode = info.inode;
+        store->stored.device = info.device;
     }
     rv = apr_file_close(store->file);
     store->file = NULL;
@@ -462,6 +496,27 @@ static apr_status_t set_aside(slotmem_store_t *store, apr_pool_t *pool)
     return rv;
 }
 
+/* By what the new file can be told from now on. It is looked at in its place,
+ * because the rename was a change as well. */
+static void know_file(slotmem_stored_t *stored, const char *path,
+                      apr_pool_t *scratch)
+{
+    apr_finfo_t info;
+
+    stored->known = apr_stat(&info, path, APR_FINFO_LINK | APR_FINFO_IDENT
+                                          | APR_FINFO_SIZE | APR_FINFO_MTIME
+                                          | APR_FINFO_CTIME, scratch)
+                    == APR_SUCCESS
+                    && info.inode == stored->inode
+                    && info.device == stored->device;
+    if (stored->known) {
+        stored->size = info.size;
+        stored->mtime = info.mtime;
+        stored->ctime = info.ctime;
+    }
+    stored->flushed = 0;
+}
+
 static int put_in_place(slotmem_store_run_t *run, slotmem_store_t *store)
 {
     apr_status_t rv;
@@ -484,8 +539,7 @@ static int put_in_place(slotmem_store_run_t *run, slotmem_store_t *store)
         return 1;
     }
     store->set_aside = 0;
-    store->stored.known = 1;
-    store->stored.flushed = 0;
+    know_file(&store->stored, store->path, run->scratch);
     return 1;
 }
 

@@ -508,10 +508,11 @@ static void scene_end(scene_t *scene)
 static int must_fail(uint32_t call)
 {
     char letter = call <= faults.calls ? faults.log[call - 1] : 'x';
-    const char *rename = strchr(faults.log, 'n');
+    const char *rename = strrchr(faults.log, 'n');
 
-    return letter == 'c' ? !rename || faults.log + call - 1 < rename
-                         : letter != 'x' && letter != 'i';
+    return letter == 'c' || letter == '?'
+           ? !rename || faults.log + call - 1 < rename
+           : letter != 'x' && letter != 'i';
 }
 
 /* One call fails, or it and all that follow. Returns 0 when the store made
