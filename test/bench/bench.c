@@ -40,6 +40,15 @@ const char *bench_tmpfs;
 
 static const char *sections;    /* asked for, or NULL: all */
 
+/* Nothing is measured: the rows that can be counted are listed, or one of them
+ * is done so many times by one side (SIDES: its limit), and that is all. */
+static struct {
+    int on;
+    const char *name;           /* of the row, or NULL: list them */
+    int side;
+    uint64_t times;
+} count;
+
 void bench_must(int holds, const char *what)
 {
     if (!holds) {
@@ -136,6 +145,23 @@ static void print_row(const bench_row_t *row, double ours, double theirs,
     fflush(stdout);
 }
 
+static void count_row(const bench_row_t *row)
+{
+    const bench_op_t *op = count.side < SIDES ? &row->op[count.side]
+                                              : &row->limit;
+
+    if (row->fixed || !row->op[OURS].run) {
+        return;
+    }
+    if (!count.name) {
+        printf("%s\t%s\n", row->name, row->limit.run ? row->limit_name : "");
+    }
+    else if (strcmp(row->name, count.name) == 0) {
+        op->run(op->context, count.times);
+        exit(0);
+    }
+}
+
 double bench(const bench_row_t *row)
 {
     const bench_op_t *ops[SIDES + 1];
@@ -149,6 +175,10 @@ double bench(const bench_row_t *row)
     int with_limit = row->limit.run || row->limit.measure;
     int i, k;
 
+    if (count.on) {
+        count_row(row);
+        return 0;
+    }
     ops[OURS] = &row->op[OURS];
     ops[THEIRS] = &row->op[THEIRS];
     ops[SIDES] = &row->limit;
@@ -191,6 +221,9 @@ void bench_figure(const bench_row_t *row, double ours, double theirs,
 void bench_fact(const char *section, const char *name, int holds,
                 const char *found)
 {
+    if (count.on) {
+        return;
+    }
     printf("fact\t%s\t%s\t%d\t%s\n", section, name, holds, found);
     fflush(stdout);
 }
@@ -318,8 +351,8 @@ static host_dso_t *load(const char *name, const char *path)
 {
     char *dir = apr_pstrcat(bench_pool, bench_tmpfs, "/", name, NULL);
 
-    bench_must(apr_dir_make(dir, APR_OS_DEFAULT, bench_pool) == APR_SUCCESS,
-               "no folder for a DSO");
+    bench_must(apr_dir_make_recursive(dir, APR_OS_DEFAULT, bench_pool)
+               == APR_SUCCESS, "no folder for a DSO");
     return host_load(name, path, dir, bench_pool);
 }
 
@@ -327,13 +360,19 @@ int main(int argc, char **argv)
 {
     if (argc < 5 || apr_initialize() != APR_SUCCESS) {
         fprintf(stderr, "usage: bench OURS DISTRIBUTED DISK TMPFS "
-                        "[SECTION,...]\n");
+                        "[SECTION,... [list | ROW SIDE TIMES]]\n");
         return 2;
+    }
+    count.on = argc > 6;
+    if (argc > 8) {
+        count.name = argv[6];
+        count.side = atoi(argv[7]);
+        count.times = strtoull(argv[8], NULL, 10);
     }
     apr_pool_create(&bench_pool, NULL);
     bench_disk = argv[3];
     bench_tmpfs = argv[4];
-    sections = argv[5];
+    sections = argc > 5 ? argv[5] : NULL;
     bench_pin(0);
     bench_dso[OURS] = load("ours", argv[1]);
     bench_dso[THEIRS] = load("distributed", argv[2]);
