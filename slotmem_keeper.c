@@ -104,7 +104,7 @@ void slotmem_keeper_add(slotmem_kept_t *kept)
     apr_off_t len = slotmem_file_len(kept->segment, with_claims);
 
     if (len <= (apr_off_t)SLOTMEM_CHUNK) {
-        kept->image = apr_palloc(keeper.pool, (apr_size_t)len);
+        kept->image = slotmem_calloc(keeper.pool, (apr_size_t)len);
     }
     slotmem_restore(&result, kept->segment, with_claims, kept->path,
                     keeper.pool);

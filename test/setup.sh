@@ -85,6 +85,7 @@ need_for_lint() {
 }
 
 need_for_bench() {
+    need valgrind have valgrind
     need apache2-utils have ab
     need util-linux have unshare
 }
