@@ -273,7 +273,7 @@ static void log_not_created(apr_status_t rv, const char *name,
                             const slotmem_geometry_t *geometry)
 {
     ap_log_error(APLOG_MARK, APLOG_ERR, rv, ap_server_conf,
-                 SLOTMEM_TAG(03)
+                 APLOGNO(02611) SLOTMEM_TAG(03)
                  "segment %s: cannot create %u slots of %" APR_SIZE_T_FMT
                  " bytes", shown(name), geometry->item_num,
                  geometry->item_size);

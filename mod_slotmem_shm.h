@@ -46,7 +46,10 @@
 #define SLOTMEM_SHM_PROVIDER_SHM    "shm"
 
 /** Opens a message of the module: "SLOTMEM-01: ". docs/messages.md says which
- *  number is which message; a number is never given again. */
+ *  number is which message; a number is never given again. If httpd's module of
+ *  this name has a number for the same event, that comes first, as APLOGNO():
+ *  "AH02611: SLOTMEM-03: ". A number that it has for another event is not used
+ *  here. */
 #define SLOTMEM_TAG(number)         "SLOTMEM-" #number ": "
 
 /** Suffix of a persisted file. */

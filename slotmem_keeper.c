@@ -65,6 +65,21 @@ void slotmem_keeper_start(apr_pool_t *pool)
 
 /* ---- restore ---- */
 
+/* httpd's number for the reason, which its own module gives in a line before
+ * the one that the file was not restored. It has none for a file that is not
+ * opened. */
+static const char *reason_number(const slotmem_restore_t *result)
+{
+    switch (result->why_kind) {
+    case SLOTMEM_WHY_CONTENT:
+        return APLOGNO(02551);
+    case SLOTMEM_WHY_UNREADABLE:
+        return APLOGNO(02553);
+    default:
+        return "";
+    }
+}
+
 static void log_restore(const slotmem_kept_t *kept, const char *path,
                         const slotmem_restore_t *result)
 {
@@ -73,26 +88,27 @@ static void log_restore(const slotmem_kept_t *kept, const char *path,
         break;
     case SLOTMEM_RESTORE_DONE:
         ap_log_error(APLOG_MARK, APLOG_INFO, 0, ap_server_conf,
-                     SLOTMEM_TAG(10)
+                     APLOGNO(02335) SLOTMEM_TAG(10)
                      "segment %s: restored %u of %u slots from %s, %u of them "
                      "claimed at run time", kept->name, result->item_num,
                      kept->segment->geometry.item_num, path, result->claims);
         break;
     case SLOTMEM_RESTORE_REFUSED:
         ap_log_error(APLOG_MARK, APLOG_ERR, result->status, ap_server_conf,
-                     SLOTMEM_TAG(11)
-                     "segment %s starts empty: %s was not restored: %s; %s",
-                     kept->name, path, result->why,
+                     APLOGNO(02554) SLOTMEM_TAG(11)
+                     "segment %s starts empty: %s was not restored: %s%s; %s",
+                     kept->name, path, reason_number(result), result->why,
                      path == kept->path ? "the first store will keep it as "
                                           ".bad-1 to .bad-4"
                                         : "it stays as it is");
         break;
     case SLOTMEM_RESTORE_UNREAD:
         ap_log_error(APLOG_MARK, APLOG_ERR, result->status, ap_server_conf,
-                     SLOTMEM_TAG(12)
-                     "segment %s starts empty: %s was not restored: %s; the "
+                     APLOGNO(02554) SLOTMEM_TAG(12)
+                     "segment %s starts empty: %s was not restored: %s%s; the "
                      "file stays as it is, and the segment is not stored "
-                     "before the next restart", kept->name, path, result->why);
+                     "before the next restart", kept->name, path,
+                     reason_number(result), result->why);
         break;
     }
 }

@@ -522,6 +522,15 @@ static int refuse(slotmem_restore_t *result, apr_status_t status,
     return 0;
 }
 
+/* Of a file that was opened. */
+static void refuse_content(slotmem_restore_t *result, const reader_t *reader,
+                           const char *why)
+{
+    refuse(result, reader->status, why);
+    result->why_kind = reader->status == APR_SUCCESS
+                       ? SLOTMEM_WHY_CONTENT : SLOTMEM_WHY_UNREADABLE;
+}
+
 static const char *not_regular(apr_filetype_e type)
 {
     return type == APR_DIR ? "expected a regular file, found a directory"
@@ -629,8 +638,8 @@ void slotmem_restore(slotmem_restore_t *result, slotmem_segment_t *segment,
             result->outcome = SLOTMEM_RESTORE_DONE;
         }
         else {
-            refuse(result, reader.status,
-                   why_refused(&reader, segment, pool));
+            refuse_content(result, &reader,
+                           why_refused(&reader, segment, pool));
         }
     }
     apr_pool_destroy(scratch);
@@ -651,11 +660,12 @@ void slotmem_identify(slotmem_restore_t *result, slotmem_geometry_t *geometry,
             result->outcome = SLOTMEM_RESTORE_DONE;
         }
         else {
-            refuse(result, reader.status, reader.status != APR_SUCCESS
-                   ? "it cannot be read"
-                   : apr_psprintf(pool, "expected a description where the "
-                                  "shape that it names puts it, found none in "
-                                  "%" APR_OFF_T_FMT " bytes", reader.len));
+            refuse_content(result, &reader, reader.status != APR_SUCCESS
+                           ? "it cannot be read"
+                           : apr_psprintf(pool, "expected a description where "
+                                          "the shape that it names puts it, "
+                                          "found none in %" APR_OFF_T_FMT
+                                          " bytes", reader.len));
         }
     }
     apr_pool_destroy(scratch);

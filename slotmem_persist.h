@@ -72,6 +72,13 @@ typedef struct slotmem_restore_t {
     } outcome;
     apr_status_t status;            /**< the failing call's, or APR_SUCCESS */
     const char *why;                /**< expected and found; NULL if done */
+    enum {
+        SLOTMEM_WHY_UNOPENED,       /**< not read: no regular file, or one that
+                                         could not be opened */
+        SLOTMEM_WHY_UNREADABLE,     /**< opened, and reading failed */
+        SLOTMEM_WHY_CONTENT         /**< read, and its MD5 or its description
+                                         does not fit */
+    } why_kind;                     /**< the kind of reason; unset if done */
     apr_uint32_t item_num;          /**< slots that the file held, if done */
     apr_uint32_t claims;            /**< of them, claimed at run time */
     slotmem_stored_t stored;        /**< what the file is, if done */

@@ -696,6 +696,16 @@ static int lock(image_t *image)
     return rv == APR_SUCCESS;
 }
 
+/* Is a slot as in a new segment? */
+static int is_new(const image_t *image, apr_uint32_t id)
+{
+    apr_size_t size = image->geometry.item_size;
+
+    return !slotmem_map_test(&image->segment.map, id)
+           && is_zero((const unsigned char *)image->segment.slots + size * id,
+                      size);
+}
+
 static int may_release(image_t *image, const options_t *options)
 {
     if (!has_slot(image, options)) {
@@ -710,29 +720,33 @@ static int may_release(image_t *image, const options_t *options)
                           "slots are of another segment: start and stop the "
                           "server, which stores it anew", image->rest));
     }
-    else if (!slotmem_map_test(&image->segment.map, options->slot)) {
+    else if (is_new(image, options->slot)) {
         ends(image, NOT, APR_SUCCESS,
-             apr_psprintf(image->pool, "slot %u is free already",
+             apr_psprintf(image->pool, "slot %u is free and empty already",
                           options->slot));
     }
     return image->code == GOOD;
 }
 
-/* Store the segment without the mark of one slot. The slot's data stays [D7].
- * For CLEARINUSE, what is in use now was claimed at run time. */
+/* Store the segment with one slot as in a new one: without its mark, which the
+ * next grab gives out, and without its data, of which a consumer that looks at
+ * all slots would make the same thing again. In a file with run-time claims,
+ * what is in use now was claimed at run time; one without gets none. */
 static void store_without(image_t *image, apr_uint32_t slot)
 {
     slotmem_segment_t *segment = &image->segment;
+    apr_size_t size = image->geometry.item_size;
     slotmem_store_t store;
 
     memset(&store, 0, sizeof(store));
     store.segment = segment;
     store.path = image->path;
-    if (has_claims(&image->geometry)) {
+    if (has_claims(&image->geometry) && image->result.stored.known) {
         store.configured = apr_pcalloc(image->pool, sizeof(slotmem_word_t)
                                        * slotmem_map_words(segment->map.num));
     }
     slotmem_map_clear(&segment->map, slot);
+    memset(segment->slots + size * slot, 0, size);
     slotmem_store_continue(slotmem_store_begin(&store, 1, image->pool), 0);
     if (store.step) {
         ends(image, TROUBLE, store.status,
@@ -759,7 +773,7 @@ static int release(const char *path, const options_t *options,
     }
     else if (image.code == GOOD) {
         put_text(stdout, path);
-        printf(": slot %u is free\n", options->slot);
+        printf(": slot %u is free and empty\n", options->slot);
     }
     end_object();
     fputs(json ? "\n" : "", stdout);
@@ -780,7 +794,7 @@ static const char usage[] =
     "  verify   whether each would be restored, and if not why\n"
     "  show     what it describes, and which slots are in use\n"
     "  dump     the slots in hex, or one: they may hold secrets\n"
-    "  release  marks a slot free, while the server is stopped\n"
+    "  release  makes a slot free and empty, while the server is stopped\n"
     "\n"
     "  SHAPE    --size N --num N --type T: the segment that is asked for;\n"
     "           what is not given is as the file says. T is a number, or of\n"

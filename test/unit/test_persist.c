@@ -95,8 +95,11 @@ static void assert_why(const slotmem_restore_t *result, const char **words)
     }
 }
 
-#define ASSERT_WHY(result, ...) \
-    assert_why((result), (const char *[]){ __VA_ARGS__, NULL })
+#define ASSERT_WHY(result, kind, ...) \
+    do { \
+        assert_why((result), (const char *[]){ __VA_ARGS__, NULL }); \
+        assert_int_equal((result)->why_kind, SLOTMEM_WHY_##kind); \
+    } while (0)
 
 static apr_uint32_t count_set(const unsigned char *marks, apr_uint32_t num)
 {
@@ -323,18 +326,20 @@ static void test_no_regular_file(void **state)
 
     assert_int_equal(mkfifo(path, 0600), 0);
     result = restore_unopened(place, path);
-    ASSERT_WHY(&result, "expected a regular file", "found a FIFO");
+    ASSERT_WHY(&result, UNOPENED, "expected a regular file", "found a FIFO");
     unlink(path);
 
     assert_int_equal(mkdir(path, 0700), 0);
     result = restore_unopened(place, path);
-    ASSERT_WHY(&result, "expected a regular file", "found a directory");
+    ASSERT_WHY(&result, UNOPENED, "expected a regular file",
+               "found a directory");
     rmdir(path);
 
     write_file(target, encode(place->pool, &content));
     assert_int_equal(symlink(target, path), 0);
     result = restore_unopened(place, target);
-    ASSERT_WHY(&result, "expected a regular file", "found a symbolic link");
+    ASSERT_WHY(&result, UNOPENED, "expected a regular file",
+               "found a symbolic link");
     unlink(path);
 
     if (strlen(path) >= sizeof(address.sun_path)) {
@@ -345,7 +350,7 @@ static void test_no_regular_file(void **state)
     assert_int_equal(bind(listener, (struct sockaddr *)&address,
                           sizeof(address)), 0);
     result = restore_unopened(place, path);
-    ASSERT_WHY(&result, "expected a regular file", "found");
+    ASSERT_WHY(&result, UNOPENED, "expected a regular file", "found");
     close(listener);
 }
 
@@ -439,27 +444,27 @@ static void test_why(void **state)
 
     result = restore_bytes(place, &segment,
                            unit_geometry(24, 9, TYPE_PERSIST), bytes);
-    ASSERT_WHY(&result, "expected 9 slots of 24 bytes, type 0x1",
+    ASSERT_WHY(&result, CONTENT, "expected 9 slots of 24 bytes, type 0x1",
                "found 10 slots of 24 bytes, type 0x1");
     result = restore_bytes(place, &segment,
                            unit_geometry(23, 10, TYPE_PERSIST), bytes);
-    ASSERT_WHY(&result, "expected 10 slots of 23 bytes, type 0x1",
+    ASSERT_WHY(&result, CONTENT, "expected 10 slots of 23 bytes, type 0x1",
                "found 10 slots of 24 bytes, type 0x1");
     result = restore_bytes(place, &segment,
                            unit_geometry(24, 10, TYPE_PERSIST | TYPE_PREGRAB),
                            bytes);
-    ASSERT_WHY(&result, "expected 10 slots of 24 bytes, type 0x5",
+    ASSERT_WHY(&result, CONTENT, "expected 10 slots of 24 bytes, type 0x5",
                "found 10 slots of 24 bytes, type 0x1");
     bytes.data[20] ^= 1;
     result = restore_bytes(place, &segment, content.geometry, bytes);
-    ASSERT_WHY(&result, "MD5", "expected", "found");
+    ASSERT_WHY(&result, CONTENT, "MD5", "expected", "found");
     bytes.len = 0;
     result = restore_bytes(place, &segment, content.geometry, bytes);
-    ASSERT_WHY(&result, "expected 10 slots of 24 bytes, type 0x1",
+    ASSERT_WHY(&result, CONTENT, "expected 10 slots of 24 bytes, type 0x1",
                "found 0 bytes");
     bytes.len = 100;
     result = restore_bytes(place, &segment, content.geometry, bytes);
-    ASSERT_WHY(&result, "expected 10 slots of 24 bytes, type 0x1",
+    ASSERT_WHY(&result, CONTENT, "expected 10 slots of 24 bytes, type 0x1",
                "found 100 bytes");
 }
 
@@ -477,6 +482,7 @@ static void restore_as_nobody(void *data)
     CHILD_CHECK(result.outcome == SLOTMEM_RESTORE_REFUSED);
     CHILD_CHECK(APR_STATUS_IS_EACCES(result.status));
     CHILD_CHECK(result.why != NULL);
+    CHILD_CHECK(result.why_kind == SLOTMEM_WHY_UNOPENED);
 }
 
 /* [E3] A file that may not be read is refused, with the system's reason. */
@@ -514,6 +520,7 @@ static void test_too_many_open_files(void **state)
     assert_int_equal(result.outcome, SLOTMEM_RESTORE_UNREAD);
     assert_true(APR_STATUS_IS_EMFILE(result.status));
     assert_non_null(result.why);
+    assert_int_equal(result.why_kind, SLOTMEM_WHY_UNOPENED);
     assert_holds(&segment, NULL, 0);
 }
 
@@ -523,6 +530,7 @@ static void check_faults(unit_place_t *place, apr_status_t status, int outcome)
     content_t content = content_make(place->pool, 70000, 2,
                                      TYPE_PERSIST | TYPE_CLEARINUSE);
     bytes_t bytes = encode(place->pool, &content);
+    uint32_t unreadable = 0;
     uint32_t call;
 
     for (call = 1;; call++) {
@@ -547,8 +555,13 @@ static void check_faults(unit_place_t *place, apr_status_t status, int outcome)
         assert_int_equal(result.outcome, outcome);
         assert_int_equal(result.status, status);
         assert_non_null(result.why);
+        assert_int_equal(result.why_kind,
+                         strcmp(result.why, "it cannot be read") == 0
+                         ? SLOTMEM_WHY_UNREADABLE : SLOTMEM_WHY_UNOPENED);
+        unreadable += result.why_kind == SLOTMEM_WHY_UNREADABLE;
     }
     assert_true(call > 5);
+    assert_true(unreadable > 1 && unreadable < call - 2);
     unit_faults(0, 0, 0);
 }
 

@@ -1,0 +1,150 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not
+# use this file except in compliance with the License.  You may obtain a copy
+# of the License at  http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.  See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+# The numbers that httpd has given to events: who searches the log for them
+# finds them whatever module is loaded (docs/messages.md). What only our lines
+# have comes last.
+
+use strict;
+use warnings;
+
+use Config;
+use SlotmemApi;
+use SlotmemFile;
+use SlotmemServer;
+use Test::More;
+
+my $s   = SlotmemServer->new(servers => 1);
+my $api = SlotmemApi->new($s);
+
+# Where the MD5 is in a file of this shape.
+my @shape   = (size => 16, num => 4, slots => [qw(a b c d)], used => [0, 2]);
+my $good    = SlotmemFile::encode(@shape);
+my $md5     = 8 + 64 + 4;
+my %damaged = (slot => 10, md5 => $md5, description => $md5 + 16);
+my %bytes   = (
+    size => SlotmemFile::encode(size => 24, num => 4),
+    type => SlotmemFile::encode(@shape, type => 5),
+    cut  => substr($good, 0, $md5 + 7),
+    more => SlotmemFile::encode(size => 16, num => 8),
+);
+for my $name (keys %damaged) {
+    $bytes{$name} = $good;
+    substr $bytes{$name}, $damaged{$name}, 1, '!';
+}
+my @refused  = sort keys %bytes;
+my @unopened = ('folder', $> ? 'secret' : ());
+
+sub path { return $s->rundir . "/slotmem-shm-$_[0].shm.persist" }
+
+sub put_file {
+    my ($name, $bytes) = @_;
+    open my $out, '>:raw', path($name) or die path($name), ": $!";
+    print {$out} $bytes;
+    close $out or die path($name), ": $!";
+    return;
+}
+
+sub create {
+    my ($name, $size, $num, $type) = @_;
+    return "SlotmemTest post_config create name=$name tag=$name size=$size"
+        . " num=$num type=$type\n";
+}
+
+# A server with this segment alone: the distributed module does not name in its
+# lines which one they are about.
+sub lines_of {
+    my $config = shift;
+    $s->config($config);
+    $s->log_mark;
+    $s->start;
+    my @lines = grep { /\[slotmem_shm:/ } split /\n/, $s->log_since;
+    $s->stop;
+    return @lines;
+}
+
+sub has {
+    my ($level, $number, $name, @lines) = @_;
+    my @found = grep { /\[slotmem_shm:$level\].*\b$number: / } @lines;
+    return ok(scalar @found, $name) || diag(join "\n", @lines);
+}
+
+# ---- whatever the module ----
+
+my %lines;
+for my $name (@refused) {
+    put_file($name, $bytes{$name});
+    my @lines = lines_of(create($name, 16, 4, 'persist'));
+    has('error', 'AH02551', "[E3] $name: AH02551, an error: it does not fit",
+        @lines);
+    has('\w+', 'AH02554', "[E3] $name: AH02554: it was not restored", @lines);
+    $lines{$name} = \@lines;
+}
+for my $name (@unopened) {
+    if ($name eq 'folder') {
+        mkdir path($name) or die $!;
+    }
+    else {
+        put_file($name, $good);
+        chmod 0, path($name);
+    }
+    my @lines = lines_of(create($name, 16, 4, 'persist'));
+    has('\w+', 'AH02554', "[E3] $name: AH02554: it was not restored", @lines);
+    is(scalar(grep { /AH0255[123]/ } @lines), 0,
+        "[E3] $name: no number of a file that was read");
+    $lines{$name} = \@lines;
+}
+
+put_file('good', $good);
+$lines{good} = [lines_of(create('good', 16, 4, 'persist'))];
+has('\w+', 'AH02335', '[E1] a file that fits: AH02335', @{ $lines{good} });
+is(scalar(grep { /AH0255\d/ } @{ $lines{good} }), 0,
+    '[E1] ... and no number of one that does not');
+
+# Anonymous, or the distributed module would end the server: it takes what the
+# system cannot give as a file, and is killed when it clears that.
+my $too_much = create('none', '0x7fffffffffff', 1, '');
+if ($Config{ptrsize} == 4) {
+    $too_much = create('none', '0x7fff0000', 1, '') x 2;
+}
+$lines{create} = [lines_of($too_much)];
+has('error', 'AH02611', '[D1] no memory: AH02611, an error',
+    @{ $lines{create} });
+
+# With no file to be had the distributed module cannot create it, and ours does
+# not restore it.
+put_file('spent', $good);
+$lines{spent} = [lines_of(create('spent', 16, 4, 'persist emfile=1'))];
+has('error', 'AH02(?:611|554)', '[D1] [E3] no file descriptor: an error',
+    @{ $lines{spent} });
+
+# ---- what our lines have ----
+
+my $refusal  = 'SLOTMEM-11: .* was not restored: ';
+my %expected = (
+    (map { $_ => "AH02554: ${refusal}AH02551: (?:expected|its MD5) " }
+        @refused),
+    (map { $_ => "AH02554: ${refusal}(?:expected|it cannot be opened)" }
+        @unopened),
+    good   => 'AH02335: SLOTMEM-10: segment good: restored 4 of 4',
+    spent  => 'AH02554: SLOTMEM-12: .* was not restored: it cannot be opened',
+    create => 'AH02611: SLOTMEM-03: segment .anonymous.: cannot create',
+);
+SKIP: {
+    skip 'not our module', 2 * keys %expected
+        if !SlotmemServer->has_directive('SlotmemPersistDir');
+    for my $name (sort keys %expected) {
+        my @found = grep { /AH\d{5}/ } @{ $lines{$name} };
+        like("@found", qr/\] (?:\(\d+\).*?: )?$expected{$name}/,
+            "our line of $name: httpd's number, our tag, the words");
+        is(scalar @found, 1, "... and no other line has a number of httpd's");
+    }
+}
+
+done_testing;
