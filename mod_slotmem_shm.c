@@ -47,6 +47,7 @@
 #include "apr_hash.h"
 #include "apr_general.h"
 #include "apr_global_mutex.h"
+#include "apr_md5.h"
 #include "apr_strings.h"
 
 #include "httpd.h"
@@ -111,10 +112,8 @@ static struct {
     apr_interval_time_t checkpoint; /* SlotmemCheckpointInterval */
     pid_t parent;                   /* that ran post_config, or 0 */
     apr_global_mutex_t *mutex;      /* or NULL: nothing at run time */
-    union {
-        unsigned char bytes[SLOTMEM_SECRET_LEN];
-        apr_uint64_t numbers[SLOTMEM_SECRET_LEN / 8];
-    } secret;                       /* of the generation's run-time names */
+    unsigned char secret[SLOTMEM_SECRET_LEN]; /* of the generation's run-time
+                                       names */
     runtime_shared_t *shared;       /* or NULL: nothing at run time */
 } state;
 
@@ -134,6 +133,13 @@ static int is_anonymous(const char *name)
 
 #define NAME_PREFIX "slotmem-shm-"
 #define NAME_SUFFIX ".shm"
+
+/* Of what siblings call the memory of a name. */
+#ifdef __linux__
+#define RUNTIME_PREFIX "/dev/shm/" NAME_PREFIX
+#else
+#define RUNTIME_PREFIX "/tmp/" NAME_PREFIX
+#endif
 
 static void set_prefix(const char *prefix)
 {
@@ -392,16 +398,27 @@ static apr_status_t lock_runtime(void)
 }
 
 /* What siblings call the memory of a name: differs between servers and between
- * generations. The secret keeps others from making it first. */
+ * generations. Where APR has System V's shared memory, this is the path of a
+ * file: in a folder where children can make one, whoever they run as. Others
+ * can list that folder, so the name does not tell the secret, without which
+ * nobody can make a segment that is attached. */
 static slotmem_shm_name_t shm_name_of(const char *name, apr_pool_t *pool)
 {
     slotmem_shm_name_t shm_name;
+    apr_ssize_t len;
+    const char *key = key_of(name, &len);
+    apr_uint64_t digest[APR_MD5_DIGESTSIZE / sizeof(apr_uint64_t)];
+    apr_md5_ctx_t md5;
 
-    shm_name.name = apr_psprintf(pool, "%s.%" APR_UINT64_T_HEX_FMT "%"
-                                 APR_UINT64_T_HEX_FMT, path_of(name, pool),
-                                 state.secret.numbers[0],
-                                 state.secret.numbers[1]);
-    shm_name.secret = state.secret.bytes;
+    apr_md5_init(&md5);
+    apr_md5_update(&md5, state.secret, sizeof(state.secret));
+    apr_md5_update(&md5, key, (apr_size_t)len);
+    apr_md5_final((unsigned char *)digest, &md5);
+    shm_name.name = apr_psprintf(pool, RUNTIME_PREFIX
+                                 "%016" APR_UINT64_T_HEX_FMT
+                                 "%016" APR_UINT64_T_HEX_FMT NAME_SUFFIX,
+                                 digest[0], digest[1]);
+    shm_name.secret = state.secret;
     return shm_name;
 }
 
@@ -459,7 +476,7 @@ static apr_status_t create_new_at_runtime(ap_slotmem_instance_t **inst,
     apr_pool_create(&pool, runtime.pool);
     if (named) {
         shm_name = shm_name_of(name, pool);
-        apr_shm_remove(shm_name.name, pool);
+        slotmem_segment_remove(shm_name.name, pool);
         atomic_store(&state.shared->created, 1);
     }
     rv = make_instance(inst, name, geometry, named ? &shm_name : NULL, 0,
@@ -489,7 +506,7 @@ static apr_status_t remove_names(void *data)
         apr_hash_this(hi, NULL, NULL, &value);
         inst = value;
         if (inst->creator == getpid()) {
-            apr_shm_remove(inst->shm_name, runtime.pool);
+            slotmem_segment_remove(inst->shm_name, runtime.pool);
         }
     }
     return APR_SUCCESS;
@@ -940,7 +957,7 @@ static apr_status_t create_mutex(void)
 static void prepare_runtime(server_rec *s)
 {
     apr_shm_t *shm;
-    apr_status_t rv = apr_generate_random_bytes(state.secret.bytes,
+    apr_status_t rv = apr_generate_random_bytes(state.secret,
                                                 sizeof(state.secret));
 
     if (rv == APR_SUCCESS) {

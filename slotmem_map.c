@@ -32,6 +32,14 @@
 #define NO_BIT SLOTMEM_MAP_NO_BIT
 #define ALL_BITS ((slotmem_word_t)-1)
 
+/* Before a loop. An old clang does not know gcc's word for it. */
+#define PRAGMA(text) _Pragma(#text)
+#ifdef __clang__
+#define UNROLL(times) PRAGMA(unroll times)
+#else
+#define UNROLL(times) PRAGMA(GCC unroll times)
+#endif
+
 /* The bits of a word that belong to the level; the last word may have some
  * that do not. */
 static inline slotmem_word_t valid_bits(uint32_t bits, uint32_t word)
@@ -231,7 +239,7 @@ static uint32_t next_not_full(const slotmem_map_t *map, uint32_t word)
             slotmem_word_t all = ALL_BITS;
             uint32_t i;
 
-#pragma GCC unroll 8
+            UNROLL(8)
             for (i = 0; i < 8; i++) {
                 all &= atomic_load_explicit(&level[word + i],
                                             memory_order_relaxed);
@@ -286,7 +294,7 @@ static inline uint32_t count_free(const slotmem_map_t *map)
     uint32_t num_free = map->num;
     uint32_t left = map->num;
 
-#pragma GCC unroll 4
+    UNROLL(4)
     for (; left >= SLOTMEM_MAP_WORD_BITS; left -= SLOTMEM_MAP_WORD_BITS) {
         num_free -= (uint32_t)__builtin_popcountll(
             atomic_load_explicit(level++, memory_order_relaxed));

@@ -31,6 +31,7 @@
 #endif
 
 #include "apr_errno.h"
+#include "apr_file_info.h"
 #include "mod_slotmem_shm.h"
 #include "slotmem_segment.h"
 
@@ -96,7 +97,8 @@ static void view(slotmem_segment_t *segment, const slotmem_geometry_t *geometry,
 
 /* Can the system give named memory of this size? apr_shm_create() does not
  * check its mmap() of a name, and touches the first page at once, so the
- * answer has to be had before. */
+ * answer has to be had before. An APR that has System V's memory needs less
+ * room in /dev/shm, and this asks for more than it must. */
 static apr_status_t named_memory_available(apr_size_t len, apr_pool_t *pool)
 {
     apr_shm_t *probe;
@@ -153,6 +155,24 @@ static void fill_header(slotmem_header_t *header,
                           memory_order_release);
 }
 
+/* Where the name is a file's: has another user put something in its place?
+ * Then it is not opened: a FIFO would block. */
+static int is_anothers(const char *name, apr_pool_t *pool)
+{
+    apr_finfo_t info;
+
+    return apr_stat(&info, name, APR_FINFO_LINK | APR_FINFO_TYPE
+                                 | APR_FINFO_USER, pool) == APR_SUCCESS
+           && (info.filetype != APR_REG || info.user != geteuid());
+}
+
+void slotmem_segment_remove(const char *name, apr_pool_t *pool)
+{
+    if (!is_anothers(name, pool)) {
+        apr_shm_remove(name, pool);
+    }
+}
+
 apr_status_t slotmem_segment_create(slotmem_segment_t *segment,
                                     const slotmem_geometry_t *geometry,
                                     const slotmem_shm_name_t *shm_name,
@@ -171,6 +191,9 @@ apr_status_t slotmem_segment_create(slotmem_segment_t *segment,
     rv = apr_shm_create(&shm, layout.memory_len + SLOTMEM_ALIGN,
                         shm_name ? shm_name->name : NULL, pool);
     if (rv != APR_SUCCESS) {
+        if (shm_name && !APR_STATUS_IS_EEXIST(rv)) {
+            slotmem_segment_remove(shm_name->name, pool);
+        }
         return rv;
     }
     if (shm_name) {
@@ -186,7 +209,9 @@ apr_status_t slotmem_segment_create(slotmem_segment_t *segment,
 }
 
 /* Does the mapped memory hold a complete segment? Copies what it says of its
- * shape and verifies the copy. */
+ * shape and verifies the copy. (How much is mapped, APR has from the system, or
+ * for System V's memory from the name's file, which the creator's user owns.)
+ */
 static int verify(const apr_shm_t *shm, const unsigned char *secret,
                   slotmem_geometry_t *geometry, slotmem_layout_t *layout,
                   pid_t *creator)
@@ -230,8 +255,12 @@ apr_status_t slotmem_segment_attach(slotmem_segment_t *segment, pid_t *creator,
     slotmem_geometry_t geometry;
     slotmem_layout_t layout;
     apr_shm_t *shm;
-    apr_status_t rv = apr_shm_attach(&shm, shm_name->name, pool);
+    apr_status_t rv;
 
+    if (is_anothers(shm_name->name, pool)) {
+        return APR_INCOMPLETE;
+    }
+    rv = apr_shm_attach(&shm, shm_name->name, pool);
     if (APR_STATUS_IS_ENOENT(rv)) {
         return APR_ENOENT;
     }

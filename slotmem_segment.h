@@ -64,7 +64,8 @@
 
 /** Process-local: the name of a segment that siblings share. */
 typedef struct slotmem_shm_name_t {
-    const char *name;           /**< for apr_shm_create() */
+    const char *name;           /**< for apr_shm_create(); a path, where APR
+                                     may make a file */
     const unsigned char *secret;/**< SLOTMEM_SECRET_LEN bytes */
 } slotmem_shm_name_t;
 
@@ -154,6 +155,14 @@ apr_status_t slotmem_segment_create(slotmem_segment_t *segment,
 apr_status_t slotmem_segment_attach(slotmem_segment_t *segment, pid_t *creator,
                                     const slotmem_shm_name_t *shm_name,
                                     apr_pool_t *pool);
+
+/**
+ * Remove the name of a segment, if there is one: after its creator has gone.
+ * Who has the memory keeps it. What another user has put in the place of the
+ * name's file, where APR makes one, stays.
+ * @param pool for temporary use
+ */
+void slotmem_segment_remove(const char *name, apr_pool_t *pool);
 
 /**
  * Private memory that may be large.

@@ -71,10 +71,14 @@ need_for_check() {
     need libcmocka-dev test -f /usr/include/cmocka.h
     need autoconf have autoconf
     need clang have clang
-    need libclang-rt-dev have_fuzzer
     need util-linux have setpriv
     need libxml2-utils have xmllint
     need xsltproc have xsltproc
+}
+
+# Old releases have no such package: there it comes with clang.
+need_for_fuzzer() {
+    need libclang-rt-dev have_fuzzer
 }
 
 need_for_lint() {
@@ -126,6 +130,7 @@ with_lists() {
     }
 }
 
+# Then nothing is missing any more.
 install_missing() {
     [ -n "$missing" ] || return 0
     echo "setup.sh: missing here, to be installed:$missing"
@@ -134,6 +139,7 @@ install_missing() {
     [ "$(id -u)" = 0 ] || command -v sudo >/dev/null ||
         fail "no sudo: as root, run apt-get install$missing"
     with_lists apt_install </dev/null
+    missing=
 }
 
 have_apache_test() {
@@ -172,6 +178,8 @@ case $#:${1-} in
     need_for_demo
     need_for_check
     install_missing
+    need_for_fuzzer
+    install_missing
     unpack_apache_test
     ;;
 1:lint)
@@ -187,6 +195,8 @@ case $#:${1-} in
 1:machines)
     need_for_check
     need_for_machines
+    install_missing
+    need_for_fuzzer
     install_missing
     ;;
 *)

@@ -247,6 +247,19 @@ static void folder_of(char *path, size_t len, int side, const char *name)
     apr_snprintf(path, len, "%s/%s", scratch[side], name);
 }
 
+/* Where APR has System V's shared memory, a file goes with what theirs makes,
+ * and stays when it is killed; ours are elsewhere. */
+static int may_be_memory(int side, const char *persist)
+{
+#if APR_USE_SHMEM_SHMGET
+    return side == THEIRS && !persist;
+#else
+    (void)side;
+    (void)persist;
+    return 0;
+#endif
+}
+
 /* Nothing else may stand in a folder. */
 static void check_folder(int side, const char *folder)
 {
@@ -258,6 +271,7 @@ static void check_folder(int side, const char *folder)
         const char *persist = strstr(name, ".persist");
 
         if (*name == '.' || (persist && !persist[8])
+            || may_be_memory(side, persist)
             || (side == OURS && persist
                 && strncmp(persist + 8, ".bad-", 5) == 0)
             || (side == OURS && strcmp(name, "slotmem-shm.lock") == 0)) {

@@ -21,13 +21,18 @@
 #       # a list of array references, undef where the connection broke
 #   $api->result('tag');    # of the command with tag=tag in the configuration
 #   SlotmemApi::escape($bytes);                 # for a value
-#   SlotmemApi::shm_files(@pids);   # the named shared memory they have mapped
+#   SlotmemApi::shm_names(@pids);   # of the named shared memory they have:
+#       # POSIX's objects, or System V's segments ("SysV 123") and our files
+#   SlotmemApi::shm_left(@names);   # those that are still there
+#   SlotmemApi::shm_remove(@names);
+#   SlotmemApi::sysv_segments();    # all that the machine has
 
 package SlotmemApi;
 
 use strict;
 use warnings;
 
+use IPC::SysV qw(IPC_RMID);
 use LWP::UserAgent;
 use POSIX ();
 use Storable qw(nfreeze thaw);
@@ -64,13 +69,42 @@ sub unescape {
     return $text;
 }
 
-sub shm_files {
+# Our file of a System V segment: the key has the low bits of its inode.
+sub sysv_files {
+    my $key = hex shift;
+    return grep { ((stat)[1] // ~$key) % 0x10000 == $key % 0x10000 }
+        glob '/dev/shm/slotmem-shm-*';
+}
+
+sub shm_names {
     my %seen;
     for my $pid (@_) {
         open my $in, '<', "/proc/$pid/maps" or next;
-        m{ (/dev/shm/ShM\.\w+)} and $seen{$1} = 1 while <$in>;
+        while (<$in>) {
+            $seen{$1} = 1 if m{ (/dev/shm/ShM\.\w+)};
+            my ($id, $key) = m{ (\d+) +/SYSV(\w+)} or next;
+            $seen{$_} = 1 for "SysV $id", sysv_files($key);
+        }
     }
     return sort keys %seen;
+}
+
+sub sysv_segments {
+    open my $in, '<', '/proc/sysvipc/shm' or return;
+    return map { /^\s*-?\d+\s+(\d+)/ ? "SysV $1" : () } <$in>;
+}
+
+sub shm_left {
+    my %there = map { $_ => 1 } sysv_segments();
+    return grep { $there{$_} || -e } @_;
+}
+
+sub shm_remove {
+    for my $name (@_) {
+        if   ($name =~ /^SysV (\d+)/) { shmctl $1, IPC_RMID, 0 }
+        else                          { unlink $name }
+    }
+    return;
 }
 
 sub path {

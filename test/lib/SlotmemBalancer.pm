@@ -66,19 +66,18 @@ sub page {
 
 # ---- what it shows ----
 
-sub read_state {
+sub state {
     my $self = shift;
     my %state;
     my $xml = $self->page('?xml=1');
     while ($xml =~ m{<httpd:balancer>(.*?)</httpd:balancer>}sg) {
         my ($head, @workers) = split /<httpd:worker>/, $1;
-        my ($name)  = $head =~ m{<httpd:name>balancer://(.*?)</httpd:name>};
-        my ($nonce) = $head =~ m{<httpd:nonce>(.*?)</httpd:nonce>};
-        $state{$name} = { nonce => $nonce, workers => [] };
+        my ($name) = $head =~ m{<httpd:name>balancer://(.*?)</httpd:name>};
+        $state{$name} = [];
         for my $text (@workers) {
             my %field = $text =~ m{<httpd:(\w+)>(.*?)</httpd:}g;
             $field{status} =~ s/\s+$//;
-            push @{ $state{$name}{workers} },
+            push @{ $state{$name} },
                 {
                 url    => $field{name},
                 status => $field{status},
@@ -89,17 +88,11 @@ sub read_state {
     return \%state;
 }
 
-sub state {
-    my $self  = shift;
-    my $state = $self->read_state;
-    return { map { $_ => $state->{$_}{workers} } keys %$state };
-}
-
 sub workers {
     my ($self, $balancer) = @_;
-    my $state = $self->read_state->{$balancer}
+    my $workers = $self->state->{$balancer}
         or die "no balancer://$balancer in the balancer-manager\n";
-    return @{ $state->{workers} };
+    return @$workers;
 }
 
 sub table {
@@ -152,14 +145,21 @@ sub stored {
 
 # ---- changes ----
 
+# From the link in the balancer's heading: the XML of old releases has none.
+sub nonce {
+    my ($self, $balancer) = @_;
+    my ($nonce) = $self->page
+        =~ m{nonce=([-\w]+)["'][^>]*>balancer://\Q$balancer\E</a>}
+        or die "no nonce of balancer://$balancer in the balancer-manager\n";
+    return $nonce;
+}
+
 sub post {
     my ($self, $balancer, %form) = @_;
-    my $state = $self->read_state->{$balancer}
-        or die "no balancer://$balancer in the balancer-manager\n";
     my $url      = $self->page_url;
     my $response = $self->{server}->agent->post(
         $url,
-        { %form, b => $balancer, nonce => $state->{nonce} },
+        { %form, b => $balancer, nonce => $self->nonce($balancer) },
         Referer => $url
     );
     die "$url: ", $response->status_line, "\n" if !$response->is_success;

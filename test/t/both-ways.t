@@ -85,15 +85,15 @@ my %manager = map {
     $_ => SlotmemBalancer->new($server, url => "http://127.0.0.1:$port{$_}")
 } keys %port;
 my $api = SlotmemApi->new($server);
-my %left;    # what killed processes have left in /dev/shm
+my %left;    # named memory that killed processes have left
 
 # What the distributed module is not given a chance to remove.
-END { unlink keys %left }
+END { SlotmemApi::shm_remove(keys %left) }
 
 # ---- what the processes show ----
 
 sub named_memory {
-    return SlotmemApi::shm_files($server->parent, $server->children);
+    return SlotmemApi::shm_names($server->parent, $server->children);
 }
 
 # Which module is in use, and by what it keeps in shared memory.
@@ -200,7 +200,7 @@ sub switch {
     return;
 }
 
-# Gives what they leave behind: objects in /dev/shm, or files (APR's choice).
+# Gives what they leave behind: named memory, and files (APR's choice).
 sub kill_all {
     my @pids = ($server->parent, $server->children);
     my @named = named_memory();

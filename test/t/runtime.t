@@ -44,7 +44,7 @@ for my $when ('before any was created', 'after one was') {
     $api->same($made[3], { align => 0 }, '[D3] its slots are aligned');
 }
 
-my @shm = SlotmemApi::shm_files($creator);
+my @shm = SlotmemApi::shm_names($creator);
 my @got = $api->run_in($sibling, 'attach name=run', 'get name=run id=0',
     'grab name=run', 'info name=run', 'put name=run id=1 data=back');
 $api->same($got[0], { inst => 'set', num => 3, size => 40 },
@@ -101,8 +101,9 @@ $api->same(scalar $api->run_in($third, 'get name=run id=0'),
 @got = $api->run_in($fourth, 'create name=run size=8 num=1', 'dump name=run');
 $api->same($got[1], { zero => 1 },
     '[B8] one who had attached it creates the name anew');
-push @shm, SlotmemApi::shm_files($sibling, $third, $fourth);
-cmp_ok(scalar @shm, '>', 0, 'the segments have names in /dev/shm');
+push @shm, SlotmemApi::shm_names($sibling, $third, $fourth);
+cmp_ok(scalar(grep { m{^/dev/shm/} } SlotmemApi::shm_left(@shm)), '>', 0,
+    'the segments have names in /dev/shm');
 
 # A creator that ends in an orderly way, because it has served its number of
 # connections; the others are held meanwhile. One sibling has attached the
@@ -127,7 +128,7 @@ $api->run_in($creator, 'create name=tidy size=16 num=2',
     'put name=tidy id=0 data=dead');
 $api->same(scalar $api->run_in($sibling, 'attach name=tidy',
     'get name=tidy id=0'), { data => 'dead' }, '[B8] a sibling attaches');
-push @shm, SlotmemApi::shm_files($creator, $sibling);
+push @shm, SlotmemApi::shm_names($creator, $sibling);
 end_child($creator, 'the creator');
 @got = $api->run_in($third, 'create name=tidy size=16 num=3',
     'dump name=tidy', 'put name=tidy id=0 data=live');
@@ -145,7 +146,7 @@ $api->same($got[2], { data => 'live' }, '[B8] ... with what is in it');
 $api->same($got[3], { num => 3, inst => 'set' }, '[B8] ... and so does create');
 $api->same($got[4], { data => 'live' }, '[B8] ... which is the same');
 $api->same($got[5], { data => 'dead' }, '[B8] ... the old one stays mapped');
-push @shm, SlotmemApi::shm_files($third);
+push @shm, SlotmemApi::shm_names($third);
 end_child($sibling, 'the sibling');
 @got = $api->run_in($fourth, 'attach name=tidy', 'get name=tidy id=0');
 $api->same($got[1], { data => 'live' },
@@ -198,7 +199,7 @@ $s->wait_until('end of old children', sub {
     !grep { $s->is_alive($_) } @old;
 });
 
-push @shm, SlotmemApi::shm_files($s->children);
+push @shm, SlotmemApi::shm_names($s->children);
 
 # A consumer's cleanup, when a child exits, uses what was made at run time.
 $s->config(<<'EOT2');
@@ -211,7 +212,7 @@ my ($maker, $user) = $s->children;
 $api->run_in($maker, 'create name=exit size=16 num=2', 'put name=exit id=0'
         . ' data=hello');
 $api->run_in($user, 'attach name=exit');
-push @shm, SlotmemApi::shm_files($maker, $user);
+push @shm, SlotmemApi::shm_names($maker, $user);
 $s->log_mark;
 $s->graceful;
 for my $pid ($maker, $user) {
@@ -239,13 +240,14 @@ for my $name (qw(lives dies)) {
     is($made->{status} // 'no answer', 'APR_SUCCESS',
         "[B8] its siblings create segments: $name");
 }
-push @shm, SlotmemApi::shm_files($s->children);
+push @shm, SlotmemApi::shm_names($s->children);
 
 is(join(' ', glob $s->rundir . '/*persist*'), '',
     '[B8] a segment that a child made is not persisted');
 $s->stop;
 is(join(' ', glob $s->rundir . '/*persist*'), '', '[B8] ... nor at stop');
-is(join(' ', grep { -e } @shm), '', '[B8] nothing is left in /dev/shm');
+is(join(' ', SlotmemApi::shm_left(@shm)), '',
+    '[B8] nothing is left, in /dev/shm or elsewhere');
 unlike($s->log, qr/exit signal (?!Killed|.*file size)/i,
     'no child has crashed');
 
