@@ -117,11 +117,7 @@ void slotmem_keeper_add(slotmem_kept_t *kept)
 {
     slotmem_restore_t result;
     int with_claims = kept->configured != NULL;
-    apr_off_t len = slotmem_file_len(kept->segment, with_claims);
 
-    if (len <= (apr_off_t)SLOTMEM_CHUNK) {
-        kept->image = slotmem_calloc(keeper.pool, (apr_size_t)len);
-    }
     slotmem_restore(&result, kept->segment, with_claims, kept->path,
                     keeper.pool);
     log_restore(kept, kept->path, &result);
@@ -213,7 +209,6 @@ static void begin_round(round_t *round)
         store->configured = kept->configured;
         store->set_aside = kept->refused;
         store->stored = kept->stored;
-        store->image = kept->image;
     }
     round->run = slotmem_store_begin(round->stores, round->num, round->pool);
 }

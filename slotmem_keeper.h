@@ -65,7 +65,6 @@ typedef struct slotmem_kept_t {
     slotmem_restore_t restored; /**< how that went */
     slotmem_report_t *report;   /**< of the last store; NULL: not published */
     slotmem_stored_t stored;
-    unsigned char *image;       /* see slotmem_store_t; or NULL */
     int refused;                /* what stands at path is to be set aside */
     int unread;                 /* what stands at path must not be replaced */
     int other_said;             /* 1: another server was said to have it */

@@ -96,7 +96,8 @@ static uint32_t first_zero(const slotmem_map_t *map, uint32_t level,
                                                      memory_order_relaxed);
 
         if (zeros) {
-            uint32_t bit = word * SLOTMEM_MAP_WORD_BITS + slotmem_map_lowest(zeros);
+            uint32_t bit = word * SLOTMEM_MAP_WORD_BITS
+                           + slotmem_map_lowest(zeros);
 
             return bit < map->bits[level] ? bit : NO_BIT;
         }
@@ -127,8 +128,9 @@ static void mark_full(slotmem_map_t *map, uint32_t level, uint32_t word)
     for (; level + 1 < map->levels; level++) {
         uint32_t up = word / SLOTMEM_MAP_WORD_BITS;
         slotmem_word_t valid = valid_bits(map->bits[level], word);
-        slotmem_word_t hints = atomic_fetch_or(&map->level[level + 1][up],
-                                         slotmem_map_bit(word)) | slotmem_map_bit(word);
+        slotmem_word_t hint = slotmem_map_bit(word);
+        slotmem_word_t hints =
+            atomic_fetch_or(&map->level[level + 1][up], hint) | hint;
 
         if ((atomic_load(&map->level[level][word]) & valid) != valid) {
             mark_free(map, level, word);
@@ -343,8 +345,8 @@ uint32_t slotmem_map_next(const slotmem_map_t *map, uint32_t from)
     for (; word < words; word++, mask = ALL_BITS) {
         /* Acquire: the slot's data is read next; pairs with the claim. */
         slotmem_word_t bits = atomic_load_explicit(&map->level[0][word],
-                                             memory_order_acquire)
-                        & mask & valid_bits(map->num, word);
+                                                   memory_order_acquire)
+                              & mask & valid_bits(map->num, word);
 
         if (bits) {
             return word * SLOTMEM_MAP_WORD_BITS + slotmem_map_lowest(bits);

@@ -51,13 +51,11 @@ typedef struct slotmem_stored_t {
                                          and the rest is unset */
     int flushed;                    /**< 1: its folder was flushed since it was
                                          put there */
-    int has_image;                  /**< 1: slotmem_store_t.image has its
-                                         bytes */
     apr_off_t size;                 /**< with the next three, how to tell */
     apr_time_t ctime;               /**< that it is still the same file, as */
-    apr_ino_t inode;                /**< it was: nobody can put its change */
-    apr_dev_t device;               /**< time back */
-    apr_time_t mtime;               /**< for who shows it */
+    apr_ino_t inode;                /**< it was: a change time is not put */
+    apr_dev_t device;               /**< back as a modification time is */
+    apr_time_t mtime;               /**< when it was written */
 } slotmem_stored_t;
 
 /** Process-local: how a restore went. */
@@ -112,10 +110,6 @@ void slotmem_restore(slotmem_restore_t *result, slotmem_segment_t *segment,
 void slotmem_identify(slotmem_restore_t *result, slotmem_geometry_t *geometry,
                       const char *path, apr_pool_t *pool);
 
-/** Length of the persisted file of a segment, in bytes.
- *  @param with_claims 1: it ends with the run-time claims */
-apr_off_t slotmem_file_len(const slotmem_segment_t *segment, int with_claims);
-
 /** Bytes read, or copied, checksummed and written, at a time. */
 #define SLOTMEM_CHUNK ((apr_size_t)65536)
 
@@ -135,10 +129,6 @@ typedef struct slotmem_store_t {
     slotmem_stored_t stored;        /**< what stands at path; kept up to date.
                                          A file that is known and would get
                                          the bytes it has is only read */
-    unsigned char *image;           /**< room for all bytes of the file, which
-                                         saves reading it; NULL: none. Only if
-                                         slotmem_file_len() is at most
-                                         SLOTMEM_CHUNK */
     /* how it went; set by slotmem_store_continue() */
     apr_status_t status;
     const char *step;               /**< what failed, or NULL: then what stood

@@ -21,8 +21,6 @@
  * up to the first difference; without one there is nothing to write. A pass may
  * stop after any chunk and go on later: the slots of the file are then as old
  * as their chunk, which is no new thing, since others write them all the time.
- * Of a file that is no longer than a chunk the bytes are kept in memory, and
- * not read again.
  *
  * Digests are computed over private copies, never over live memory.
  */
@@ -44,14 +42,13 @@
 /* Process-local: the bytes of a file, on their way out, or those that it has
  * beside those that it would get. */
 typedef struct writer_t {
-    apr_file_t *file;               /* NULL: all that it has is at hand */
+    apr_file_t *file;
     int compares;                   /* 1: nothing is written */
     int differs;                    /* ... and a difference was found */
     apr_off_t len;                  /* of all bytes so far */
     apr_md5_ctx_t md5;              /* of all bytes so far, if written */
     unsigned char *buffer;          /* CHUNK bytes */
-    const unsigned char *has;       /* what the file has: buffer, or an image */
-    apr_size_t fill;                /* bytes in use of buffer, or image */
+    apr_size_t fill;                /* of them in use */
     apr_size_t compared;            /* of these compared */
     apr_status_t status;            /* the first failure, which stays */
 } writer_t;
@@ -80,7 +77,6 @@ static void start_writer(writer_t *writer, apr_file_t *file, int compares)
     writer->compares = compares;
     writer->differs = 0;
     writer->len = 0;
-    writer->has = writer->buffer;
     writer->fill = 0;
     writer->compared = 0;
     writer->status = APR_SUCCESS;
@@ -133,13 +129,12 @@ static void compare(writer_t *writer, const void *data, apr_size_t len)
         if (!left) {
             writer->fill = CHUNK;
             writer->compared = 0;
-            writer->differs = !writer->file
-                              || apr_file_read(writer->file, writer->buffer,
-                                               &writer->fill) != APR_SUCCESS;
+            writer->differs = apr_file_read(writer->file, writer->buffer,
+                                            &writer->fill) != APR_SUCCESS;
             continue;
         }
         if (from) {
-            writer->differs = memcmp(writer->has + writer->compared, from,
+            writer->differs = memcmp(writer->buffer + writer->compared, from,
                                      n) != 0;
             from += n;
         }
@@ -235,15 +230,6 @@ static void pass_on_tail(writer_t *writer, const slotmem_store_t *store)
     }
 }
 
-apr_off_t slotmem_file_len(const slotmem_segment_t *segment, int with_claims)
-{
-    apr_off_t claims = SLOTMEM_FILE_CLAIMS_HEAD
-                       + (apr_off_t)segment->geometry.item_num
-                       + SLOTMEM_FILE_DIGEST;
-
-    return segment->layout.file_image_len + (with_claims ? claims : 0);
-}
-
 /* One pass over a segment, or the next part of one. Returns 1 at its end, or at
  * the first difference. */
 static int pass_on_segment(slotmem_store_run_t *run, slotmem_store_t *store)
@@ -301,11 +287,8 @@ static int is_same_file(const slotmem_store_t *store, apr_pool_t *scratch)
 /* Is there a known file to compare with? One that cannot be opened is not. */
 static int open_known_file(slotmem_store_run_t *run, slotmem_store_t *store)
 {
-    if (!is_same_file(store, run->scratch)) {
-        return 0;
-    }
-    if (!store->stored.has_image
-        && apr_file_open(&store->file, store->path,
+    if (!is_same_file(store, run->scratch)
+        || apr_file_open(&store->file, store->path,
                          APR_FOPEN_READ | APR_FOPEN_BINARY
                          | APR_FOPEN_NONBLOCK, APR_OS_DEFAULT, run->scratch)
            != APR_SUCCESS) {
@@ -314,20 +297,7 @@ static int open_known_file(slotmem_store_run_t *run, slotmem_store_t *store)
     }
     store->pass = SLOTMEM_STORE_COMPARES;
     start_writer(&run->writer, store->file, 1);
-    if (store->stored.has_image) {
-        run->writer.has = store->image;
-        run->writer.fill = (apr_size_t)store->stored.size;
-    }
     return 1;
-}
-
-/* Keep the bytes of the file, if the buffer has them all. */
-static void keep_image(const writer_t *writer, slotmem_store_t *store)
-{
-    if (store->image && (apr_off_t)writer->fill == writer->len) {
-        memcpy(store->image, writer->buffer, writer->fill);
-        store->stored.has_image = 1;
-    }
 }
 
 static apr_status_t open_new(slotmem_store_run_t *run, slotmem_store_t *store)
@@ -353,7 +323,6 @@ static int create_new_file(slotmem_store_run_t *run, slotmem_store_t *store)
     }
     store->pass = SLOTMEM_STORE_WRITES;
     store->stored.known = 0;        /* until the new file is in place */
-    store->stored.has_image = 0;
     start_writer(&run->writer, store->file, 0);
     return 1;
 }
@@ -364,16 +333,10 @@ static int is_unchanged(slotmem_store_run_t *run, slotmem_store_t *store)
 {
     const writer_t *writer = &run->writer;
 
-    store->unchanged = !writer->differs && writer->len == store->stored.size;
-    if (store->file) {
-        apr_file_close(store->file);
-        store->file = NULL;
-        store->unchanged = store->unchanged
-                           && is_same_file(store, run->scratch);
-        if (store->unchanged) {
-            keep_image(writer, store);
-        }
-    }
+    apr_file_close(store->file);
+    store->file = NULL;
+    store->unchanged = !writer->differs && writer->len == store->stored.size
+                       && is_same_file(store, run->scratch);
     if (store->unchanged && !store->stored.flushed) {
         apr_file_remove(store->tmp, run->scratch);  /* a killed store's */
     }
@@ -425,7 +388,6 @@ static int write_new_file(slotmem_store_run_t *run, slotmem_store_t *store)
     if (!pass_on_segment(run, store)) {
         return 0;
     }
-    keep_image(&run->writer, store);
     drain(&run->writer);
     if (run->writer.status != APR_SUCCESS) {
         fail(run, store, "write", run->writer.status);
@@ -436,7 +398,7 @@ static int write_new_file(slotmem_store_run_t *run, slotmem_store_t *store)
     return 1;
 }
 
-/* Notes which file it is: see know_file(). */
+/* Notes which file it is, as it was written: see know_file(). */
 static int flush_and_close(slotmem_store_run_t *run, slotmem_store_t *store)
 {
     apr_finfo_t info;
@@ -447,10 +409,13 @@ static int flush_and_close(slotmem_store_run_t *run, slotmem_store_t *store)
         return 1;
     }
     store->stored.inode = 0;        /* no file's */
-    if (apr_file_info_get(&info, APR_FINFO_IDENT, store->file)
+    if (apr_file_info_get(&info, APR_FINFO_IDENT | APR_FINFO_SIZE
+                                 | APR_FINFO_MTIME, store->file)
         == APR_SUCCESS) {
         store->stored.inode = info.inode;
         store->stored.device = info.device;
+        store->stored.size = info.size;
+        store->stored.mtime = info.mtime;
     }
     rv = apr_file_close(store->file);
     store->file = NULL;
@@ -497,7 +462,8 @@ static apr_status_t set_aside(slotmem_store_t *store, apr_pool_t *pool)
 }
 
 /* By what the new file can be told from now on. It is looked at in its place,
- * because the rename was a change as well. */
+ * because the rename was a change as well; one that was changed otherwise since
+ * it was written is not known. */
 static void know_file(slotmem_stored_t *stored, const char *path,
                       apr_pool_t *scratch)
 {
@@ -508,12 +474,10 @@ static void know_file(slotmem_stored_t *stored, const char *path,
                                           | APR_FINFO_CTIME, scratch)
                     == APR_SUCCESS
                     && info.inode == stored->inode
-                    && info.device == stored->device;
-    if (stored->known) {
-        stored->size = info.size;
-        stored->mtime = info.mtime;
-        stored->ctime = info.ctime;
-    }
+                    && info.device == stored->device
+                    && info.size == stored->size
+                    && info.mtime == stored->mtime;
+    stored->ctime = stored->known ? info.ctime : 0;
     stored->flushed = 0;
 }
 

@@ -353,7 +353,7 @@ static apr_off_t rest_of(const image_t *image)
 static int is_same_file(const slotmem_stored_t *a, const slotmem_stored_t *b)
 {
     return a->inode == b->inode && a->device == b->device && a->size == b->size
-           && a->mtime == b->mtime;
+           && a->ctime == b->ctime;
 }
 
 /* Was nothing put in the file's place while it was looked at? before: what its

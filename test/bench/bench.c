@@ -372,7 +372,7 @@ int main(int argc, char **argv)
     apr_pool_create(&bench_pool, NULL);
     bench_disk = argv[3];
     bench_tmpfs = argv[4];
-    sections = argc > 5 ? argv[5] : NULL;
+    sections = argv[5];
     bench_pin(0);
     bench_dso[OURS] = load("ours", argv[1]);
     bench_dso[THEIRS] = load("distributed", argv[2]);

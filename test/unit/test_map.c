@@ -307,6 +307,39 @@ static void test_second_call_writes_nothing(void **state)
     munmap(memory, len);
 }
 
+/* [D6] The claim that fills a word says so above it, a grab as well as a claim
+ * by id, and as far up as that fills words in turn. */
+static void test_hints_when_filled(void **state)
+{
+    enum { NUM = 70000 };
+    uint64_t *memory = calloc(1, slotmem_map_size(NUM));
+    slotmem_map_t map;
+    uint32_t id;
+
+    (void)state;
+    assert_non_null(memory);
+    slotmem_map_view(&map, memory, NUM);
+    assert_int_equal(map.levels, 3);
+    for (id = 0; id < NUM; id++) {
+        uint32_t word = id / 64;
+
+        if (word % 2) {
+            assert_int_equal(unit_grab(&map), id);
+        }
+        else {
+            assert_int_equal(slotmem_map_set(&map, id), 1);
+        }
+        if (id % 64 < 63 && id + 1 < NUM) {
+            continue;
+        }
+        assert_int_equal(map.level[1][word / 64] >> word % 64, 1);
+        if (word % 64 == 63) {
+            assert_int_equal(map.level[2][0] >> word / 64, 1);
+        }
+    }
+    free(memory);
+}
+
 /* A full map, said again and again, stays a full map; one slot that is
  * released is the next one granted. */
 static void check_full(pair_t *pair)
@@ -569,6 +602,7 @@ int main(void)
         cmocka_unit_test(test_second_call_writes_nothing),
         cmocka_unit_test(test_next),
         cmocka_unit_test(test_copy_stays_in_its_words),
+        cmocka_unit_test(test_hints_when_filled),
         cmocka_unit_test(test_full),
         cmocka_unit_test(test_model),
         cmocka_unit_test(test_model_four_levels),

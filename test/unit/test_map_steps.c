@@ -423,9 +423,35 @@ static void test_two_summaries(void **state)
     check_calls(65600, 0);
 }
 
+#if defined(__x86_64__) && !defined(__POPCNT__)
+/* [D9] Both ways to count say the same, on any number of slots. */
+static void test_counts(void **state)
+{
+    static const uint32_t nums[] = { 0, 1, 63, 64, 65, 255, 256, 1000, 70000 };
+    size_t i;
+    uint32_t k;
+
+    (void)state;
+    if (!__builtin_cpu_supports("popcnt")) {
+        skip();
+    }
+    for (i = 0; i < ELEMENTS(nums); i++) {
+        slotmem_map_view(&scene.map, scene.memory, nums[i]);
+        for (k = 0; k < WORDS; k++) {
+            scene.memory[k] = k * 0x9e3779b97f4a7c15u;
+        }
+        assert_int_equal(count_free_baseline(&scene.map),
+                         count_free_popcnt(&scene.map));
+    }
+}
+#endif
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+#if defined(__x86_64__) && !defined(__POPCNT__)
+        cmocka_unit_test(test_counts),
+#endif
         cmocka_unit_test(test_plain),
         cmocka_unit_test(test_one_summary),
         cmocka_unit_test(test_two_summaries)

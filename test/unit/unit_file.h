@@ -104,10 +104,36 @@ WRAP(apr_file_seek, (apr_file_t *file, apr_seek_where_t where,
 WRAP(apr_file_read, (apr_file_t *file, void *buffer, apr_size_t *len), 'r',
      (file, buffer, len))
 WRAP(apr_file_sync, (apr_file_t *file), 's', (file))
-WRAP(apr_file_rename, (const char *from, const char *to, apr_pool_t *pool), 'n',
-     (from, to, pool))
 WRAP(apr_file_link, (const char *from, const char *to), 'l', (from, to))
 WRAP(apr_file_remove, (const char *path, apr_pool_t *pool), 'x', (path, pool))
+
+/* What others do to a file just before it is renamed, and just after. */
+static struct {
+    void (*before)(const char *path);
+    void (*after)(const char *path);
+} renames;
+
+apr_status_t __real_apr_file_rename(const char *from, const char *to,
+                                    apr_pool_t *pool);
+apr_status_t __wrap_apr_file_rename(const char *from, const char *to,
+                                    apr_pool_t *pool);
+apr_status_t __wrap_apr_file_rename(const char *from, const char *to,
+                                    apr_pool_t *pool)
+{
+    apr_status_t rv = fault('n');
+
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    if (renames.before) {
+        renames.before(from);
+    }
+    rv = __real_apr_file_rename(from, to, pool);
+    if (renames.after) {
+        renames.after(to);
+    }
+    return rv;
+}
 
 /* A read of len bytes that fails gives half of them. */
 apr_status_t __real_apr_file_read_full(apr_file_t *file, void *buffer,
