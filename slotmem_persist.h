@@ -51,11 +51,11 @@ typedef struct slotmem_stored_t {
                                          and the rest is unset */
     int flushed;                    /**< 1: its folder was flushed since it was
                                          put there */
-    apr_off_t size;                 /**< with the next three, how to tell */
-    apr_time_t ctime;               /**< that it is still the same file, as */
-    apr_ino_t inode;                /**< it was: a change time is not put */
-    apr_dev_t device;               /**< back as a modification time is */
-    apr_time_t mtime;               /**< when it was written */
+    apr_off_t size;                 /**< with the next four, how to tell */
+    apr_time_t mtime;               /**< that it is still the same file, as */
+    apr_time_t ctime;               /**< it was: mtime can be put back */
+    apr_ino_t inode;
+    apr_dev_t device;
 } slotmem_stored_t;
 
 /** Process-local: how a restore went. */

@@ -277,11 +277,11 @@ static int is_same_file(const slotmem_store_t *store, apr_pool_t *scratch)
     return stored->known && !store->set_aside
            && apr_stat(&info, store->path,
                        APR_FINFO_LINK | APR_FINFO_TYPE | APR_FINFO_IDENT
-                       | APR_FINFO_SIZE | APR_FINFO_CTIME, scratch)
-              == APR_SUCCESS
+                       | APR_FINFO_SIZE | APR_FINFO_MTIME | APR_FINFO_CTIME,
+                       scratch) == APR_SUCCESS
            && info.filetype == APR_REG && info.inode == stored->inode
            && info.device == stored->device && info.size == stored->size
-           && info.ctime == stored->ctime;
+           && info.mtime == stored->mtime && info.ctime == stored->ctime;
 }
 
 /* Is there a known file to compare with? One that cannot be opened is not. */
@@ -461,22 +461,15 @@ static apr_status_t set_aside(slotmem_store_t *store, apr_pool_t *pool)
     return rv;
 }
 
-/* By what the new file can be told from now on. It is looked at in its place,
- * because the rename was a change as well; one that was changed otherwise since
- * it was written is not known. */
+/* By what the new file can be told from now on: what it was when it was closed,
+ * and the change time that the rename gave it. */
 static void know_file(slotmem_stored_t *stored, const char *path,
                       apr_pool_t *scratch)
 {
     apr_finfo_t info;
 
-    stored->known = apr_stat(&info, path, APR_FINFO_LINK | APR_FINFO_IDENT
-                                          | APR_FINFO_SIZE | APR_FINFO_MTIME
-                                          | APR_FINFO_CTIME, scratch)
-                    == APR_SUCCESS
-                    && info.inode == stored->inode
-                    && info.device == stored->device
-                    && info.size == stored->size
-                    && info.mtime == stored->mtime;
+    stored->known = apr_stat(&info, path, APR_FINFO_LINK | APR_FINFO_CTIME,
+                             scratch) == APR_SUCCESS;
     stored->ctime = stored->known ? info.ctime : 0;
     stored->flushed = 0;
 }
