@@ -19,10 +19,10 @@ slotmem_shm_objects="dnl
 mod_slotmem_shm.lo dnl
 slotmem_map.lo dnl
 slotmem_segment.lo dnl
-slotmem_persist.lo dnl
+slotmem_restore.lo dnl
 slotmem_store.lo dnl
 slotmem_lock.lo dnl
-slotmem_keeper.lo dnl
+slotmem_persist.lo dnl
 slotmem_status.lo dnl
 "
 

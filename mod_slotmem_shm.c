@@ -14,7 +14,7 @@
 /*
  * mod_slotmem_shm.c: slots in shared memory for other modules, which survive
  * restarts in a file. The provider's functions, names to instances, and the
- * hooks; slotmem_segment.h has the memory, slotmem_keeper.h the files,
+ * hooks; slotmem_segment.h has the memory, slotmem_persist.h the files,
  * slotmem_map.h the in-use marks. The contract is docs/contract.md.
  *
  * Lifecycle. pre_config starts each configuration pass with no instance. create
@@ -69,7 +69,7 @@
 #endif
 
 #include "mod_slotmem_shm.h"
-#include "slotmem_keeper.h"
+#include "slotmem_persist.h"
 #include "slotmem_status.h"
 
 extern module AP_MODULE_DECLARE_DATA slotmem_shm_module;
@@ -352,7 +352,7 @@ static apr_status_t make_persistent(ap_slotmem_instance_t *inst)
                                           inst->name, NAME_SUFFIX,
                                           SLOTMEM_FILE_SUFFIX, NULL);
     }
-    slotmem_keeper_add(&inst->kept);
+    slotmem_persist_add(&inst->kept);
     return APR_SUCCESS;
 }
 
@@ -902,7 +902,7 @@ static apr_status_t end_generation(void *data)
     if (state.parent != getpid()) {
         return APR_SUCCESS;
     }
-    slotmem_keeper_end();
+    slotmem_persist_end();
     memset(&state, 0, sizeof(state));
     apr_pool_destroy(pool);
     return APR_SUCCESS;
@@ -924,7 +924,7 @@ static int slotmem_pre_config(apr_pool_t *pconf, apr_pool_t *plog,
     apr_pool_tag(state.pool, "slotmem_shm");
     state.instances = apr_hash_make(state.pool);
     state.shown = apr_array_make(state.pool, 16, sizeof(slotmem_shown_t));
-    slotmem_keeper_start(state.pool);
+    slotmem_persist_reset(state.pool);
     state.checkpoint = apr_time_from_sec(CHECKPOINT_INTERVAL);
     state.runtime_prefix = ap_runtime_dir_relative(state.pool, NAME_PREFIX);
     if (!state.runtime_prefix) {
@@ -993,7 +993,7 @@ static int slotmem_pre_mpm(apr_pool_t *pool, ap_scoreboard_e type)
 {
     (void)pool;
     (void)type;
-    slotmem_keeper_enable();
+    slotmem_persist_enable();
     return OK;
 }
 
@@ -1002,7 +1002,7 @@ static int slotmem_pre_mpm(apr_pool_t *pool, ap_scoreboard_e type)
 static void slotmem_optional_fn_retrieve(void)
 {
     if (ap_exists_scoreboard_image()) {
-        slotmem_keeper_enable();
+        slotmem_persist_enable();
     }
 }
 
@@ -1011,7 +1011,7 @@ static int slotmem_monitor(apr_pool_t *pconf, server_rec *s)
 {
     (void)pconf;
     (void)s;
-    slotmem_keeper_checkpoint(state.checkpoint);
+    slotmem_persist_checkpoint(state.checkpoint);
     return OK;
 }
 

@@ -12,661 +12,365 @@
  */
 
 /*
- * slotmem_persist.c: verify the persisted file of a segment, and restore it;
- * slotmem_store.c writes it. What a crash leaves and who may call what stands
- * in slotmem_persist.h, the layout of the file in mod_slotmem_shm.h.
+ * slotmem_persist.c: keeps segments in their persisted files. When each
+ * function is called and what a crash leaves stands in slotmem_persist.h.
  *
- * Which files are restored. A file is an image of n slots when it is long
- * enough, the description at the offset that n gives names the size, number
- * and type, and the MD5 there fits all bytes before it. What comes after it is
- * ours (the run-time claims) or left over (the distributed module stores in
- * place and does not truncate). A file that is as a whole an image of the
- * number asked for is restored; one of more slots is refused, also when bytes
- * in its slots look like an image of fewer. In any other, one pass finds the
- * largest image of up to the number asked for; it fills the first slots.
- *
- * Digests are computed over the bytes that were read, in private memory or in
- * a segment that nobody else has yet.
+ * Every failure is one line in the error log, and the next attempt repeats it
+ * only for another reason. Files that fail for the same reason share a line.
  */
 
-#include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "apr_md5.h"
 #include "apr_strings.h"
 
+#include "httpd.h"
+#include "http_config.h"
+#include "http_log.h"
+#include "http_main.h"
+
 #include "slotmem_persist.h"
+#include "slotmem_lock.h"
 
-#define CHUNK SLOTMEM_CHUNK
+extern module AP_MODULE_DECLARE_DATA slotmem_shm_module;
+APLOG_USE_MODULE(slotmem_shm);
 
-_Static_assert(APR_MD5_DIGESTSIZE == SLOTMEM_FILE_DIGEST,
-               "the persisted file has an MD5 where APR-util has one");
+/* How long the parent stores in one go: it starts no child meanwhile. */
+#define CHECKPOINT_SLICE apr_time_from_msec(250)
 
-slotmem_description_t slotmem_describe(const slotmem_geometry_t *geometry)
+/* Process-local: files that are being stored. */
+typedef struct round_t {
+    apr_pool_t *pool;               /* NULL: none is under way */
+    slotmem_store_run_t *run;
+    slotmem_store_t *stores;
+    slotmem_kept_t **kept;          /* kept[i] is stored by stores[i] */
+    int num;
+} round_t;
+
+/* Process-local; reset by slotmem_persist_reset(). */
+static struct {
+    apr_pool_t *pool;
+    apr_array_header_t *kept;       /* of slotmem_kept_t * */
+    int enabled;
+    apr_time_t last;                /* when the last checkpoint began */
+    round_t checkpoint;
+} keeper;
+
+void slotmem_persist_reset(apr_pool_t *pool)
 {
-    slotmem_description_t description;
-
-    memset(&description, 0, sizeof(description));
-    description.item_size = geometry->item_size;
-    description.item_num = geometry->item_num;
-    description.type = geometry->type;
-    return description;
+    memset(&keeper, 0, sizeof(keeper));
+    keeper.pool = pool;
+    keeper.kept = apr_array_make(pool, 16, sizeof(slotmem_kept_t *));
 }
 
-/* Process-local: a file that is being verified, read through a window. */
-typedef struct reader_t {
-    apr_file_t *file;
-    apr_off_t len;                  /* of the file, when it was opened */
-    apr_status_t status;            /* the first failure, which stays */
-    apr_off_t window_at;            /* the window holds window_len bytes */
-    apr_size_t window_len;          /* from this offset of the file */
-    unsigned char *window;          /* CHUNK bytes */
-    int digest_differs;             /* an image was read whole, but ... */
-    unsigned char computed[APR_MD5_DIGESTSIZE];
-    unsigned char stored[APR_MD5_DIGESTSIZE];
-} reader_t;
+/* ---- restore ---- */
 
-static int seek_and_read(reader_t *reader, apr_off_t offset, void *buffer,
-                         apr_size_t len)
+/* httpd's number for the reason, which its own module gives in a line before
+ * the one that the file was not restored. It has none for a file that is not
+ * opened. */
+static const char *reason_number(const slotmem_restore_t *result)
 {
-    if (reader->status == APR_SUCCESS) {
-        reader->status = apr_file_seek(reader->file, APR_SET, &offset);
+    switch (result->why_kind) {
+    case SLOTMEM_WHY_CONTENT:
+        return APLOGNO(02551);
+    case SLOTMEM_WHY_UNREADABLE:
+        return APLOGNO(02553);
+    default:
+        return "";
     }
-    if (reader->status == APR_SUCCESS) {
-        reader->status = apr_file_read_full(reader->file, buffer, len, NULL);
-    }
-    return reader->status == APR_SUCCESS;
 }
 
-/* The bytes at an offset, at most CHUNK of them, or NULL: the file has no such
- * bytes, or they cannot be read (then reader->status says why). */
-static const unsigned char *bytes_at(reader_t *reader, apr_off_t offset,
-                                     apr_size_t len)
+static void log_restore(const slotmem_kept_t *kept, const char *path,
+                        const slotmem_restore_t *result)
 {
-    if (offset < 0 || offset > reader->len
-        || (apr_off_t)len > reader->len - offset) {
-        return NULL;
+    switch (result->outcome) {
+    case SLOTMEM_RESTORE_NO_FILE:
+        break;
+    case SLOTMEM_RESTORE_DONE:
+        ap_log_error(APLOG_MARK, APLOG_INFO, 0, ap_server_conf,
+                     APLOGNO(02335) SLOTMEM_TAG(10)
+                     "segment %s: restored %u of %u slots from %s, %u of them "
+                     "claimed at run time", kept->name, result->item_num,
+                     kept->segment->geometry.item_num, path, result->claims);
+        break;
+    case SLOTMEM_RESTORE_REFUSED:
+        ap_log_error(APLOG_MARK, APLOG_ERR, result->status, ap_server_conf,
+                     APLOGNO(02554) SLOTMEM_TAG(11)
+                     "segment %s starts empty: %s was not restored: %s%s; %s",
+                     kept->name, path, reason_number(result), result->why,
+                     path == kept->path ? "the first store will keep it as "
+                                          ".bad-1 to .bad-4"
+                                        : "it stays as it is");
+        break;
+    case SLOTMEM_RESTORE_UNREAD:
+        ap_log_error(APLOG_MARK, APLOG_ERR, result->status, ap_server_conf,
+                     APLOGNO(02554) SLOTMEM_TAG(12)
+                     "segment %s starts empty: %s was not restored: %s%s; the "
+                     "file stays as it is, and the segment is not stored "
+                     "before the next restart", kept->name, path,
+                     reason_number(result), result->why);
+        break;
     }
-    if (offset < reader->window_at
-        || offset + (apr_off_t)len
-           > reader->window_at + (apr_off_t)reader->window_len) {
-        apr_off_t left = reader->len - offset;
+}
 
-        reader->window_at = offset;
-        reader->window_len = left < (apr_off_t)CHUNK ? (apr_size_t)left
-                                                     : CHUNK;
-        if (!seek_and_read(reader, offset, reader->window,
-                           reader->window_len)) {
-            reader->window_len = 0;
-            return NULL;
+void slotmem_persist_add(slotmem_kept_t *kept)
+{
+    slotmem_restore_t result;
+    int with_claims = kept->configured != NULL;
+
+    slotmem_restore(&result, kept->segment, with_claims, kept->path,
+                    keeper.pool);
+    log_restore(kept, kept->path, &result);
+    kept->restored = result;
+    kept->stored = result.stored;
+    kept->refused = result.outcome == SLOTMEM_RESTORE_REFUSED;
+    kept->unread = result.outcome == SLOTMEM_RESTORE_UNREAD;
+    if (result.outcome == SLOTMEM_RESTORE_NO_FILE && kept->fallback) {
+        slotmem_restore(&result, kept->segment, with_claims, kept->fallback,
+                        keeper.pool);
+        log_restore(kept, kept->fallback, &result);
+        kept->restored = result;
+        /* A file of ours would hide it. */
+        kept->unread = result.outcome == SLOTMEM_RESTORE_UNREAD;
+    }
+    APR_ARRAY_PUSH(keeper.kept, slotmem_kept_t *) = kept;
+}
+
+/* ---- store ---- */
+
+/* May this server store the file? Says so once if not. The lock is asked for
+ * each time: it may have been lost, with a lease on a network file system, or
+ * when the folder's lock file was closed under another spelling. A folder that
+ * takes no lock is no reason to lose state: if it cannot be written, the store
+ * will tell. */
+static int may_store(slotmem_kept_t *kept)
+{
+    pid_t other;
+    apr_status_t rv = slotmem_lock(kept->path, &other,
+                                   ap_server_conf->process->pool);
+
+    if (rv != APR_EBUSY) {
+        if (kept->other_said) {
+            ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, ap_server_conf,
+                         SLOTMEM_TAG(13)
+                         "segment %s: %s is stored again: process %"
+                         APR_PID_T_FMT " gave it up", kept->name, kept->path,
+                         kept->other);
         }
+        kept->other_said = 0;
+        return 1;
     }
-    return reader->window + (offset - reader->window_at);
+    if (!kept->other_said) {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
+                     SLOTMEM_TAG(14)
+                     "segment %s: %s belongs to another server, process %"
+                     APR_PID_T_FMT "; this one does not store it", kept->name,
+                     kept->path, other);
+    }
+    kept->other_said = 1;
+    kept->other = other;
+    return 0;
 }
 
-/* Add the bytes from one offset to another to a digest. */
-static int digest_bytes(reader_t *reader, apr_md5_ctx_t *md5, apr_off_t from,
-                        apr_off_t to)
+static void publish(const slotmem_kept_t *kept, apr_uint32_t outcome)
 {
-    while (from < to) {
-        apr_size_t n = to - from < (apr_off_t)CHUNK ? (apr_size_t)(to - from)
-                                                    : CHUNK;
-        const unsigned char *bytes = bytes_at(reader, from, n);
-
-        if (!bytes) {
-            return 0;
-        }
-        apr_md5_update(md5, bytes, n);
-        from += (apr_off_t)n;
+    if (kept->report) {
+        atomic_store(&kept->report->at,
+                     (apr_uint32_t)apr_time_sec(apr_time_now()));
+        atomic_store(&kept->report->outcome, outcome);
     }
-    return 1;
 }
 
-/* Mark a slot in use for each byte that is not 0, from an offset on, with the
- * digest on the way. Returns 0 when they cannot be read. */
-static int read_marks(reader_t *reader, apr_md5_ctx_t *md5, apr_off_t from,
-                      slotmem_map_t *map, apr_uint32_t num,
-                      apr_uint32_t *marked)
+static void begin_round(round_t *round)
 {
-    apr_uint32_t id = 0;
+    apr_size_t max = (apr_size_t)keeper.kept->nelts + 1;
+    int i;
 
-    while (id < num) {
-        apr_uint32_t n = num - id < CHUNK ? num - id : (apr_uint32_t)CHUNK;
-        const unsigned char *bytes = bytes_at(reader, from + (apr_off_t)id, n);
-        apr_uint32_t i;
+    memset(round, 0, sizeof(*round));
+    apr_pool_create(&round->pool, keeper.pool);
+    round->kept = apr_pcalloc(round->pool, max * sizeof(slotmem_kept_t *));
+    round->stores = apr_pcalloc(round->pool, max * sizeof(*round->stores));
+    for (i = 0; i < keeper.kept->nelts; i++) {
+        slotmem_kept_t *kept = APR_ARRAY_IDX(keeper.kept, i,
+                                             slotmem_kept_t *);
+        slotmem_store_t *store = &round->stores[round->num];
 
-        if (!bytes) {
-            return 0;
+        if (kept->unread) {
+            publish(kept, SLOTMEM_REPORT_UNREAD);
+            continue;
         }
-        apr_md5_update(md5, bytes, n);
-        for (i = 0; i < n; i++, id++) {
-            if (bytes[i]) {
-                *marked += (apr_uint32_t)slotmem_map_set(map, id);
+        if (!may_store(kept)) {
+            publish(kept, SLOTMEM_REPORT_OTHER);
+            continue;
+        }
+        round->kept[round->num++] = kept;
+        store->segment = kept->segment;
+        store->path = kept->path;
+        store->configured = kept->configured;
+        store->set_aside = kept->refused;
+        store->stored = kept->stored;
+    }
+    round->run = slotmem_store_begin(round->stores, round->num, round->pool);
+}
+
+static int same_failure(const slotmem_store_t *a, const slotmem_store_t *b)
+{
+    return a->step && b->step && a->status == b->status
+           && strcmp(a->step, b->step) == 0;
+}
+
+static void log_aside(const slotmem_kept_t *kept, const slotmem_store_t *store)
+{
+    if (store->aside) {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
+                     SLOTMEM_TAG(15)
+                     "segment %s: the refused file %s is kept as %s%s",
+                     kept->name, store->path, store->aside,
+                     store->aside_replaced
+                     ? ", in place of the oldest one kept" : "");
+    }
+}
+
+/* Takes note of how a store went. Returns 1 if it failed, and not for the
+ * reason that has been logged already. */
+static int note_result(slotmem_kept_t *kept, const slotmem_store_t *store)
+{
+    int fails_anew = store->step
+                     && !(kept->failed_step
+                          && kept->failed_status == store->status
+                          && strcmp(kept->failed_step, store->step) == 0);
+
+    if (kept->failed_step && !store->step) {
+        ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, ap_server_conf,
+                     SLOTMEM_TAG(16)
+                     "segment %s: %s is stored again", kept->name,
+                     store->path);
+    }
+    kept->failed_step = store->step;
+    kept->failed_status = store->status;
+    return fails_anew;
+}
+
+static void log_failures(const round_t *round, char *to_log)
+{
+    int i, j;
+
+    for (i = 0; i < round->num; i++) {
+        const slotmem_store_t *store = &round->stores[i];
+        int more = 0;
+
+        if (!to_log[i]) {
+            continue;
+        }
+        for (j = i + 1; j < round->num; j++) {
+            if (to_log[j] && same_failure(store, &round->stores[j])) {
+                to_log[j] = 0;
+                more++;
             }
         }
+        ap_log_error(APLOG_MARK, APLOG_ERR, store->status, ap_server_conf,
+                     SLOTMEM_TAG(17)
+                     "segment %s: cannot store %s: cannot %s%s",
+                     round->kept[i]->name, store->path, store->step,
+                     more ? apr_psprintf(round->pool, " (the same for %d more)",
+                                         more) : "");
     }
-    return 1;
 }
 
-/* Read the slots straight into the segment, with the digest on the way. */
-static int read_slots(reader_t *reader, apr_md5_ctx_t *md5, char *slots,
-                      apr_size_t len)
+/* Take over what the stores say of the files. */
+static void keep_results(round_t *round)
 {
-    apr_size_t done = 0;
+    int i;
 
-    while (done < len) {
-        apr_size_t n = len - done < CHUNK ? len - done : CHUNK;
+    for (i = 0; i < round->num; i++) {
+        log_aside(round->kept[i], &round->stores[i]);
+        round->kept[i]->refused = round->stores[i].set_aside;
+        round->kept[i]->stored = round->stores[i].stored;
+    }
+    apr_pool_destroy(round->pool);
+    round->pool = NULL;
+}
 
-        if (!seek_and_read(reader, SLOTMEM_FILE_HEAD + (apr_off_t)done,
-                           slots + done, n)) {
-            return 0;
+static void end_round(round_t *round)
+{
+    char *to_log = apr_pcalloc(round->pool, (apr_size_t)round->num + 1);
+    int i;
+
+    for (i = 0; i < round->num; i++) {
+        const slotmem_store_t *store = &round->stores[i];
+
+        publish(round->kept[i], store->step ? SLOTMEM_REPORT_FAILED
+                                : store->unchanged ? SLOTMEM_REPORT_UNCHANGED
+                                : SLOTMEM_REPORT_STORED);
+        to_log[i] = (char)note_result(round->kept[i], &round->stores[i]);
+    }
+    log_failures(round, to_log);
+    keep_results(round);
+}
+
+/* One report a segment, which the children inherit. Without the memory for it
+ * the status page says less. */
+static slotmem_report_t *make_reports(void)
+{
+    apr_size_t len = (apr_size_t)keeper.kept->nelts * sizeof(slotmem_report_t);
+    apr_shm_t *shm;
+
+    return len && apr_shm_create(&shm, len, NULL, keeper.pool) == APR_SUCCESS
+           ? apr_shm_baseaddr_get(shm) : NULL;
+}
+
+void slotmem_persist_enable(void)
+{
+    slotmem_report_t *reports = make_reports();
+    int i;
+
+    keeper.enabled = 1;
+    keeper.last = apr_time_now();
+    for (i = 0; i < keeper.kept->nelts; i++) {
+        slotmem_kept_t *kept = APR_ARRAY_IDX(keeper.kept, i,
+                                             slotmem_kept_t *);
+
+        kept->report = reports ? &reports[i] : NULL;
+        may_store(kept);
+    }
+}
+
+void slotmem_persist_checkpoint(apr_interval_time_t interval)
+{
+    apr_time_t now = apr_time_now();
+
+    if (!keeper.enabled || !interval) {
+        return;
+    }
+    if (!keeper.checkpoint.pool) {
+        if (now < keeper.last) {    /* the clock was set back */
+            keeper.last = now;
         }
-        apr_md5_update(md5, slots + done, n);
-        done += n;
-    }
-    return 1;
-}
-
-/* Is this the MD5 that stands in the file? Leaves md5 as it was. */
-static int digest_fits(reader_t *reader, const apr_md5_ctx_t *md5,
-                       apr_off_t offset)
-{
-    apr_md5_ctx_t copy = *md5;
-    const unsigned char *stored = bytes_at(reader, offset,
-                                           SLOTMEM_FILE_DIGEST);
-
-    if (!stored) {
-        return 0;
-    }
-    apr_md5_final(reader->computed, &copy);
-    memcpy(reader->stored, stored, sizeof(reader->stored));
-    return memcmp(reader->computed, reader->stored,
-                  sizeof(reader->stored)) == 0;
-}
-
-static int description_fits(reader_t *reader, const slotmem_layout_t *layout,
-                            const slotmem_geometry_t *geometry)
-{
-    slotmem_description_t expected = slotmem_describe(geometry);
-    const unsigned char *found = bytes_at(reader, layout->file_description,
-                                          sizeof(expected));
-
-    return found && memcmp(found, &expected, sizeof(expected)) == 0;
-}
-
-/* The segment is as new again. */
-static void empty(slotmem_segment_t *segment, const slotmem_layout_t *layout)
-{
-    memset(segment->slots, 0, layout->slots_len);
-    memset((char *)segment->header + segment->layout.map, 0,
-           slotmem_map_size(segment->map.num));
-}
-
-/* Restore the image of geometry->item_num slots, with a description or (in
- * releases before 2.4.34) without one, if its MD5 fits; else leave the segment
- * empty. md5: that of all bytes up to the image's own */
-static int load(reader_t *reader, slotmem_segment_t *segment,
-                const slotmem_geometry_t *geometry,
-                const slotmem_layout_t *layout, apr_md5_ctx_t *md5)
-{
-    apr_off_t marks = SLOTMEM_FILE_HEAD + (apr_off_t)layout->slots_len;
-    apr_uint32_t marked = 0;
-
-    apr_md5_init(md5);
-    if (digest_bytes(reader, md5, 0, SLOTMEM_FILE_HEAD)
-        && read_slots(reader, md5, segment->slots, layout->slots_len)
-        && read_marks(reader, md5, marks, &segment->map, geometry->item_num,
-                      &marked)) {
-        if (digest_fits(reader, md5, layout->file_digest)) {
-            return 1;
+        if (now - keeper.last < interval) {
+            return;
         }
-        reader->digest_differs = 1;
+        keeper.last = now;
+        begin_round(&keeper.checkpoint);
     }
-    empty(segment, layout);
-    return 0;
+    if (slotmem_store_continue(keeper.checkpoint.run,
+                               now + CHECKPOINT_SLICE)) {
+        end_round(&keeper.checkpoint);
+    }
 }
 
-/* The number of slots of which the file has just the length, in one of the
- * three forms that exist, or -1. */
-static apr_int64_t num_by_length(const reader_t *reader, int form,
-                                 apr_size_t item_size)
+void slotmem_persist_end(void)
 {
-    apr_off_t image = SLOTMEM_FILE_HEAD + SLOTMEM_FILE_DIGEST;
-    /* A slot that is longer than the file is as good as one of its length. */
-    apr_off_t slot = item_size < (apr_uint64_t)reader->len
-                     ? (apr_off_t)item_size + 1 : reader->len + 1;
+    round_t last;
 
-    if (form > 0) {
-        image += (apr_off_t)sizeof(slotmem_description_t);
+    if (!keeper.enabled) {
+        return;
     }
-    if (form > 1) {
-        image += SLOTMEM_FILE_CLAIMS_HEAD + SLOTMEM_FILE_DIGEST;
-        slot++;
+    if (keeper.checkpoint.pool) {
+        slotmem_store_abandon(keeper.checkpoint.run);
+        keep_results(&keeper.checkpoint);
     }
-    return reader->len >= image && (reader->len - image) % slot == 0
-           ? (reader->len - image) / slot : -1;
-}
-
-static const apr_uint32_t claims_head[2] = {
-    SLOTMEM_FILE_CLAIMS_MAGIC, SLOTMEM_FILE_CLAIMS_VERSION
-};
-
-/* Does the file end with a section of ours? Its MD5 would pass for the one that
- * ends a file without a description. */
-static int ends_with_claims(reader_t *reader)
-{
-    apr_off_t rest = sizeof(slotmem_description_t) + SLOTMEM_FILE_CLAIMS_HEAD
-                     + SLOTMEM_FILE_DIGEST;
-    apr_off_t at;
-
-    for (at = SLOTMEM_FILE_HEAD; at <= reader->len - rest; at++) {
-        const unsigned char *bytes =
-            bytes_at(reader, at, sizeof(slotmem_description_t)
-                                 + sizeof(claims_head));
-        slotmem_description_t description;
-
-        if (!bytes) {
-            return 0;
-        }
-        memcpy(&description, bytes, sizeof(description));
-        if (description.item_num == (apr_uint64_t)(reader->len - rest - at)
-            && memcmp(bytes + sizeof(description), claims_head,
-                      sizeof(claims_head)) == 0) {
-            return 1;
-        }
-    }
-    return 0;
-}
-
-/* Is the file as a whole an image of the number asked for? Its MD5 is not
- * looked at. */
-static int is_as_asked(reader_t *reader, const slotmem_geometry_t *asked,
-                       const slotmem_layout_t *layout)
-{
-    int form;
-
-    for (form = 0; form < 3; form++) {
-        if (num_by_length(reader, form, asked->item_size)
-            == (apr_int64_t)asked->item_num) {
-            return form == 0 ? !ends_with_claims(reader)
-                             : description_fits(reader, layout, asked);
-        }
-    }
-    return 0;
-}
-
-/* Is the file as a whole an image of more slots than asked for? */
-static int is_larger(reader_t *reader, const slotmem_geometry_t *asked)
-{
-    int form;
-
-    for (form = 1; form < 3; form++) {
-        apr_int64_t num = num_by_length(reader, form, asked->item_size);
-        slotmem_geometry_t larger = *asked;
-        slotmem_layout_t layout;
-        apr_md5_ctx_t md5;
-
-        if (num <= (apr_int64_t)asked->item_num || num > APR_UINT32_MAX) {
-            continue;
-        }
-        larger.item_num = (apr_uint32_t)num;
-        apr_md5_init(&md5);
-        if (slotmem_layout(&layout, &larger) == APR_SUCCESS
-            && description_fits(reader, &layout, &larger)
-            && digest_bytes(reader, &md5, 0, layout.file_digest)
-            && digest_fits(reader, &md5, layout.file_digest)) {
-            return 1;
-        }
-    }
-    return 0;
-}
-
-/* In one pass, the largest number of slots up to that asked for of which the
- * file begins with an image. Returns 0 when there is none. */
-static int find_largest(reader_t *reader, const slotmem_geometry_t *asked,
-                        slotmem_geometry_t *largest)
-{
-    slotmem_geometry_t candidate = *asked;
-    slotmem_layout_t layout;
-    apr_md5_ctx_t md5;
-    apr_off_t digested = 0;
-    apr_uint64_t num;
-    int found = 0;
-
-    apr_md5_init(&md5);
-    for (num = 0; num <= asked->item_num; num++) {
-        candidate.item_num = (apr_uint32_t)num;
-        if (slotmem_layout(&layout, &candidate) != APR_SUCCESS
-            || layout.file_image_len > reader->len) {
-            break;
-        }
-        if (!description_fits(reader, &layout, &candidate)) {
-            continue;
-        }
-        if (!digest_bytes(reader, &md5, digested, layout.file_digest)) {
-            return 0;
-        }
-        digested = layout.file_digest;
-        if (digest_fits(reader, &md5, layout.file_digest)) {
-            *largest = candidate;
-            found = 1;
-        }
-        else {
-            reader->digest_differs = 1;
-        }
-    }
-    return found;
-}
-
-/* Set the run-time claims that stand after the description. Returns 0 when
- * they do not: what is there is none of ours, or left over, and says nothing.
- * image: the MD5 as load() left it */
-static int load_claims(reader_t *reader, slotmem_segment_t *segment,
-                       const slotmem_layout_t *layout, apr_uint32_t item_num,
-                       const apr_md5_ctx_t *image, apr_uint32_t *set)
-{
-    apr_off_t claims = layout->file_image_len + SLOTMEM_FILE_CLAIMS_HEAD;
-    apr_off_t end = claims + (apr_off_t)item_num;
-    const unsigned char *found = bytes_at(reader, layout->file_image_len,
-                                          SLOTMEM_FILE_CLAIMS_HEAD);
-    apr_md5_ctx_t md5 = *image;
-
-    return found && memcmp(found, claims_head, sizeof(claims_head)) == 0
-           && digest_bytes(reader, &md5, layout->file_digest, end)
-           && digest_fits(reader, &md5, end)
-           && read_marks(reader, &md5, claims, &segment->map, item_num, set);
-}
-
-/* The description at an offset, if the shape that it names puts it there. */
-static int description_at(reader_t *reader, apr_off_t offset,
-                          slotmem_geometry_t *found, slotmem_layout_t *layout)
-{
-    slotmem_description_t description;
-    const unsigned char *bytes = bytes_at(reader, offset, sizeof(description));
-
-    if (!bytes) {
-        return 0;
-    }
-    memcpy(&description, bytes, sizeof(description));
-    if ((apr_off_t)description.item_num > offset) { /* most bytes end here */
-        return 0;
-    }
-    found->item_size = description.item_size;
-    found->item_num = description.item_num;
-    found->type = description.type;
-    return slotmem_layout(layout, found) == APR_SUCCESS
-           && layout->file_description == offset
-           && description_fits(reader, layout, found);
-}
-
-/* A description that stands where the shape it names says it should: what
- * the file holds, when that is not what was asked for. Looks at the last CHUNK
- * bytes. */
-static int find_description(reader_t *reader, slotmem_geometry_t *found)
-{
-    apr_off_t size = sizeof(slotmem_description_t);
-    apr_off_t first = reader->len > (apr_off_t)CHUNK
-                      ? reader->len - (apr_off_t)CHUNK : 0;
-    apr_off_t offset;
-
-    for (offset = reader->len - size; offset >= first; offset--) {
-        slotmem_layout_t layout;
-
-        if (!bytes_at(reader, first, (apr_size_t)(reader->len - first))) {
-            return 0;
-        }
-        /* A run of zeros names no slots, and would fit near any start. */
-        if (description_at(reader, offset, found, &layout)
-            && (found->item_num || offset + size == reader->len)) {
-            return 1;
-        }
-    }
-    return 0;
-}
-
-/* In one pass, the largest image that the file begins with, of whatever shape;
- * if there is none, the last description that stands where it should. Returns
- * 0 when there is none either. */
-static int find_any(reader_t *reader, slotmem_geometry_t *found)
-{
-    apr_off_t last = reader->len - (apr_off_t)sizeof(slotmem_description_t);
-    apr_off_t digested = 0;
-    apr_off_t offset;
-    apr_md5_ctx_t md5;
-    int fits = 0;
-    int any = 0;
-
-    apr_md5_init(&md5);
-    for (offset = SLOTMEM_FILE_HEAD + SLOTMEM_FILE_DIGEST; offset <= last;
-         offset++) {
-        slotmem_geometry_t candidate;
-        slotmem_layout_t layout;
-        int this_fits;
-
-        if (!description_at(reader, offset, &candidate, &layout)) {
-            continue;
-        }
-        if (!digest_bytes(reader, &md5, digested, layout.file_digest)) {
-            break;
-        }
-        digested = layout.file_digest;
-        this_fits = digest_fits(reader, &md5, digested);
-        /* A run of zeros names no slots. */
-        if (this_fits || (!fits && candidate.item_num)) {
-            *found = candidate;
-            any = 1;
-        }
-        fits |= this_fits;
-    }
-    return any && reader->status == APR_SUCCESS;
-}
-
-static const char *hex(const unsigned char *digest, apr_pool_t *pool)
-{
-    char *text = apr_palloc(pool, 2 * APR_MD5_DIGESTSIZE + 1);
-    apr_size_t i;
-
-    for (i = 0; i < APR_MD5_DIGESTSIZE; i++) {
-        apr_snprintf(text + 2 * i, 3, "%02x", digest[i]);
-    }
-    return text;
-}
-
-/* Why no image in the file was restored: expected and found. */
-static const char *why_refused(reader_t *reader,
-                               const slotmem_segment_t *segment,
-                               apr_pool_t *pool)
-{
-    const slotmem_geometry_t *asked = &segment->geometry;
-    slotmem_geometry_t found;
-    const char *shape = apr_psprintf(pool, "expected %u slots of %"
-                                     APR_SIZE_T_FMT " bytes, type 0x%x",
-                                     asked->item_num, asked->item_size,
-                                     asked->type);
-
-    if (reader->status != APR_SUCCESS) {
-        return "it cannot be read";
-    }
-    if (find_description(reader, &found)
-        && (found.item_num > asked->item_num
-            || found.item_size != asked->item_size
-            || found.type != asked->type)) {
-        return apr_psprintf(pool, "%s, found %u slots of %" APR_SIZE_T_FMT
-                            " bytes, type 0x%x", shape, found.item_num,
-                            found.item_size, found.type);
-    }
-    if (reader->digest_differs) {
-        return apr_psprintf(pool, "its MD5 does not fit its content: expected "
-                            "%s, found %s", hex(reader->computed, pool),
-                            hex(reader->stored, pool));
-    }
-    return apr_psprintf(pool, "%s, in %" APR_OFF_T_FMT " bytes or more; found "
-                        "%" APR_OFF_T_FMT " bytes without a description that "
-                        "fits", shape, segment->layout.file_image_len,
-                        reader->len);
-}
-
-static int lacks_resources(apr_status_t status)
-{
-    return APR_STATUS_IS_EMFILE(status) || APR_STATUS_IS_ENOMEM(status)
-           || status == ENFILE;
-}
-
-static int refuse(slotmem_restore_t *result, apr_status_t status,
-                  const char *why)
-{
-    result->outcome = lacks_resources(status) ? SLOTMEM_RESTORE_UNREAD
-                                              : SLOTMEM_RESTORE_REFUSED;
-    result->status = status;
-    result->why = why;
-    return 0;
-}
-
-/* Of a file that was opened. */
-static void refuse_content(slotmem_restore_t *result, const reader_t *reader,
-                           const char *why)
-{
-    refuse(result, reader->status, why);
-    result->why_kind = reader->status == APR_SUCCESS
-                       ? SLOTMEM_WHY_CONTENT : SLOTMEM_WHY_UNREADABLE;
-}
-
-static const char *not_regular(apr_filetype_e type)
-{
-    return type == APR_DIR ? "expected a regular file, found a directory"
-         : type == APR_LNK ? "expected a regular file, found a symbolic link"
-         : type == APR_PIPE ? "expected a regular file, found a FIFO"
-         : "expected a regular file, found something else";
-}
-
-/* Is what was opened what was looked at before? Notes by what it can be told,
- * and its length. */
-static int is_that_file(slotmem_restore_t *result, reader_t *reader,
-                        const apr_finfo_t *before)
-{
-    apr_finfo_t opened;
-    apr_status_t rv = apr_file_info_get(&opened, APR_FINFO_TYPE
-                                        | APR_FINFO_IDENT | APR_FINFO_SIZE
-                                        | APR_FINFO_MTIME | APR_FINFO_CTIME,
-                                        reader->file);
-
-    if (rv != APR_SUCCESS) {
-        return refuse(result, rv, "its length cannot be found out");
-    }
-    if (opened.filetype != APR_REG || opened.inode != before->inode
-        || opened.device != before->device) {
-        return refuse(result, APR_SUCCESS,
-                      "it was exchanged while it was being opened");
-    }
-    reader->len = opened.size;
-    result->stored.size = opened.size;
-    result->stored.mtime = opened.mtime;
-    result->stored.ctime = opened.ctime;
-    result->stored.inode = opened.inode;
-    result->stored.device = opened.device;
-    return 1;
-}
-
-/* Open a persisted file to read it, if it is a regular file: anything else
- * is not touched, since opening a FIFO would block the start. */
-static int open_regular(slotmem_restore_t *result, reader_t *reader,
-                        const char *path, apr_pool_t *scratch)
-{
-    apr_finfo_t before;
-    apr_status_t rv = apr_stat(&before, path, APR_FINFO_LINK | APR_FINFO_TYPE
-                                              | APR_FINFO_IDENT, scratch);
-
-    if (APR_STATUS_IS_ENOENT(rv) || APR_STATUS_IS_ENOTDIR(rv)) {
-        result->outcome = SLOTMEM_RESTORE_NO_FILE;
-        return 0;
-    }
-    if (rv != APR_SUCCESS && rv != APR_INCOMPLETE) {
-        return refuse(result, rv, "its type cannot be found out");
-    }
-    if (before.filetype != APR_REG) {
-        return refuse(result, APR_SUCCESS, not_regular(before.filetype));
-    }
-    rv = apr_file_open(&reader->file, path,
-                       APR_FOPEN_READ | APR_FOPEN_BINARY | APR_FOPEN_NONBLOCK,
-                       APR_OS_DEFAULT, scratch);
-    if (rv != APR_SUCCESS) {
-        return refuse(result, rv, "it cannot be opened");
-    }
-    return is_that_file(result, reader, &before);
-}
-
-/* Restore the image that the file holds, if the segment has room for it. */
-static int load_image(slotmem_restore_t *result, reader_t *reader,
-                      slotmem_segment_t *segment, int with_claims)
-{
-    slotmem_geometry_t geometry = segment->geometry;
-    slotmem_layout_t layout = segment->layout;
-    apr_md5_ctx_t md5;
-
-    if ((!is_as_asked(reader, &geometry, &layout)
-         || !load(reader, segment, &geometry, &layout, &md5))
-        && (is_larger(reader, &segment->geometry)
-            || !find_largest(reader, &segment->geometry, &geometry)
-            || slotmem_layout(&layout, &geometry) != APR_SUCCESS
-            || !load(reader, segment, &geometry, &layout, &md5))) {
-        return 0;
-    }
-    result->item_num = geometry.item_num;
-    result->stored.known = !with_claims
-                           || load_claims(reader, segment, &layout,
-                                          geometry.item_num, &md5,
-                                          &result->claims);
-    if (reader->status != APR_SUCCESS) {
-        empty(segment, &layout);
-        return 0;
-    }
-    return 1;
-}
-
-void slotmem_restore(slotmem_restore_t *result, slotmem_segment_t *segment,
-                     int with_claims, const char *path, apr_pool_t *pool)
-{
-    apr_pool_t *scratch;
-    reader_t reader;
-
-    memset(result, 0, sizeof(*result));
-    memset(&reader, 0, sizeof(reader));
-    apr_pool_create(&scratch, pool);
-    reader.window = apr_palloc(scratch, CHUNK);
-    if (open_regular(result, &reader, path, scratch)) {
-        if (load_image(result, &reader, segment, with_claims)) {
-            result->outcome = SLOTMEM_RESTORE_DONE;
-        }
-        else {
-            refuse_content(result, &reader,
-                           why_refused(&reader, segment, pool));
-        }
-    }
-    apr_pool_destroy(scratch);
-}
-
-void slotmem_identify(slotmem_restore_t *result, slotmem_geometry_t *geometry,
-                      const char *path, apr_pool_t *pool)
-{
-    apr_pool_t *scratch;
-    reader_t reader;
-
-    memset(result, 0, sizeof(*result));
-    memset(&reader, 0, sizeof(reader));
-    apr_pool_create(&scratch, pool);
-    reader.window = apr_palloc(scratch, CHUNK);
-    if (open_regular(result, &reader, path, scratch)) {
-        if (find_any(&reader, geometry)) {
-            result->outcome = SLOTMEM_RESTORE_DONE;
-        }
-        else {
-            refuse_content(result, &reader, reader.status != APR_SUCCESS
-                           ? "it cannot be read"
-                           : apr_psprintf(pool, "expected a description where "
-                                          "the shape that it names puts it, "
-                                          "found none in %" APR_OFF_T_FMT
-                                          " bytes", reader.len));
-        }
-    }
-    apr_pool_destroy(scratch);
+    begin_round(&last);
+    slotmem_store_continue(last.run, 0);
+    end_round(&last);
+    keeper.enabled = 0;
 }

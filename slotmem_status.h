@@ -27,7 +27,7 @@
 #include "httpd.h"
 #include "apr_tables.h"
 
-#include "slotmem_keeper.h"
+#include "slotmem_persist.h"
 
 #if defined(__GNUC__)
 #pragma GCC visibility push(hidden)

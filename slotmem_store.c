@@ -12,9 +12,9 @@
  */
 
 /*
- * slotmem_store.c: write the persisted file of a segment; slotmem_persist.c
+ * slotmem_store.c: write the persisted file of a segment; slotmem_restore.c
  * reads it. What a crash leaves and who may call what stands in
- * slotmem_persist.h, the layout of the file in mod_slotmem_shm.h.
+ * slotmem_restore.h, the layout of the file in mod_slotmem_shm.h.
  *
  * A store passes over the segment and writes what it copies to path.tmp. If the
  * file that stands at the path is known, a pass before that compares the two,
@@ -33,7 +33,7 @@
 #include "apr_portable.h"
 #include "apr_strings.h"
 
-#include "slotmem_persist.h"
+#include "slotmem_restore.h"
 
 #define CHUNK SLOTMEM_CHUNK
 /* Files that are open at the same time. */

@@ -27,7 +27,7 @@
 #include "apr_file_io.h"
 #include "apr_md5.h"
 
-#include "slotmem_persist.h"
+#include "slotmem_restore.h"
 
 /* AP_SLOTMEM_TYPE_*, from httpd's ap_slotmem.h */
 #define TYPE_PERSIST    0x1u

@@ -12,7 +12,7 @@
  */
 
 /*
- * test_persist_store.c: stores that fail or are killed at any call, that run
+ * test_store.c: stores that fail or are killed at any call, that run
  * while others write, and what they leave in the file system.
  */
 
