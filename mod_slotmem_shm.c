@@ -84,11 +84,11 @@ struct ap_slotmem_instance_t {
     const char *name;           /* as created, or NULL: anonymous */
     pid_t creator;
     const char *shm_name;       /* if made or attached at run time */
-    slotmem_word_t *configured; /* PERSIST and CLEARINUSE only: a bit for each
-                                   slot that was claimed in configuration. A
-                                   slot in use without one is claimed at run
+    slotmem_word_t *config_claims; /* PERSIST and CLEARINUSE only: a bit for
+                                   each slot that was claimed in configuration.
+                                   A slot in use without one is claimed at run
                                    time. Written in the parent alone. */
-    slotmem_kept_t kept;        /* if PERSIST; used in the parent alone */
+    slotmem_persist_entry_t persist; /* if PERSIST; used in the parent alone */
 };
 
 /* Shared memory, anonymous, one for a generation. */
@@ -105,8 +105,9 @@ typedef struct runtime_shared_t {
 static struct {
     apr_pool_t *pool;               /* no parent; NULL before pre_config */
     apr_hash_t *instances;          /* by key, see key_of() */
-    apr_array_header_t *shown;      /* of slotmem_shown_t: all segments */
-    const char *runtime_prefix;     /* of relative names in DefaultRuntimeDir */
+    apr_array_header_t *status_entries; /* of slotmem_status_entry_t: all
+                                       segments */
+    const char *default_prefix;     /* of relative names in DefaultRuntimeDir */
     const char *prefix;             /* of relative names */
     apr_size_t prefix_len;
     apr_interval_time_t checkpoint; /* SlotmemCheckpointInterval */
@@ -136,9 +137,9 @@ static int is_anonymous(const char *name)
 
 /* Of what siblings call the memory of a name. */
 #ifdef __linux__
-#define RUNTIME_PREFIX "/dev/shm/" NAME_PREFIX
+#define SHM_NAME_PREFIX "/dev/shm/" NAME_PREFIX
 #else
-#define RUNTIME_PREFIX "/tmp/" NAME_PREFIX
+#define SHM_NAME_PREFIX "/tmp/" NAME_PREFIX
 #endif
 
 static void set_prefix(const char *prefix)
@@ -185,8 +186,8 @@ static int is_configuring(void)
 /* One warning a generation, from whichever process is first. */
 static void warn_when_full(ap_slotmem_instance_t *inst)
 {
-    if (slotmem_map_free(&inst->segment.map)
-        || atomic_exchange(&inst->segment.header->full_said, 1)) {
+    if (slotmem_map_count_free(&inst->segment.map)
+        || atomic_exchange(&inst->segment.header->full_logged, 1)) {
         return;
     }
     ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
@@ -194,40 +195,41 @@ static void warn_when_full(ap_slotmem_instance_t *inst)
                  "segment %s: the last of its %u slots is taken; for room, "
                  "raise the number of slots (BalancerGrowth or growth=), or "
                  "stop the server and remove %s", inst->name,
-                 inst->segment.geometry.item_num, inst->kept.path);
+                 inst->segment.geometry.item_num, inst->persist.path);
 }
 
 /* A slot of a segment that is stored without its marks was claimed, anew or
  * again: note by whom (E2). */
-static void note_claim(ap_slotmem_instance_t *inst, apr_uint32_t id, int anew)
+static void record_claim(ap_slotmem_instance_t *inst, apr_uint32_t id,
+                         int newly)
 {
     if (is_configuring()) {
-        slotmem_bit_set(inst->configured, id);
+        slotmem_bit_set(inst->config_claims, id);
     }
-    else if (anew) {
+    else if (newly) {
         warn_when_full(inst);
     }
 }
 
 static void claim(ap_slotmem_instance_t *inst, apr_uint32_t id)
 {
-    int anew = slotmem_map_set(&inst->segment.map, id);
+    int newly = slotmem_map_set(&inst->segment.map, id);
 
-    if (inst->configured) {
-        note_claim(inst, id, anew);
+    if (inst->config_claims) {
+        record_claim(inst, id, newly);
     }
 }
 
 /* No slot is free while configuring: take the lowest that was claimed at run
  * time, so that a start never fails for want of it (E2).
  * Returns the number of slots when there is none. */
-static apr_uint32_t take_over(ap_slotmem_instance_t *inst)
+static apr_uint32_t steal_runtime_slot(ap_slotmem_instance_t *inst)
 {
     apr_uint32_t num = inst->segment.geometry.item_num;
     apr_uint32_t id;
 
     for (id = 0; id < num; id++) {
-        if (!slotmem_bit_test(inst->configured, id)) {
+        if (!slotmem_bit_test(inst->config_claims, id)) {
             ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
                          SLOTMEM_TAG(02)
                          "segment %s: all %u slots are taken; slot %u, which "
@@ -241,37 +243,37 @@ static apr_uint32_t take_over(ap_slotmem_instance_t *inst)
 
 /* ---- instances ---- */
 
-static const char *shown(const char *name)
+static const char *display_name(const char *name)
 {
     return is_anonymous(name) ? "(anonymous)" : name;
 }
 
 /* The one constructor: a segment that is new or, with attach, a sibling's.
  * pool: for the handle and the memory */
-static apr_status_t make_instance(ap_slotmem_instance_t **inst,
+static apr_status_t instance_create(ap_slotmem_instance_t **created,
                                   const char *name,
                                   const slotmem_geometry_t *geometry,
                                   const slotmem_shm_name_t *shm_name,
                                   int attach, apr_pool_t *pool)
 {
-    ap_slotmem_instance_t *made = apr_pcalloc(pool, sizeof(*made));
+    ap_slotmem_instance_t *inst = apr_pcalloc(pool, sizeof(*inst));
     apr_status_t rv;
 
-    made->creator = getpid();
-    rv = attach ? slotmem_segment_attach(&made->segment, &made->creator,
+    inst->creator = getpid();
+    rv = attach ? slotmem_segment_attach(&inst->segment, &inst->creator,
                                          shm_name, pool)
-                : slotmem_segment_create(&made->segment, geometry, shm_name,
+                : slotmem_segment_create(&inst->segment, geometry, shm_name,
                                          pool);
     if (rv != APR_SUCCESS) {
         return rv;
     }
     if (!is_anonymous(name)) {
-        made->name = apr_pstrdup(pool, name);
+        inst->name = apr_pstrdup(pool, name);
     }
     if (shm_name) {
-        made->shm_name = apr_pstrdup(pool, shm_name->name);
+        inst->shm_name = apr_pstrdup(pool, shm_name->name);
     }
-    *inst = made;
+    *created = inst;
     return APR_SUCCESS;
 }
 
@@ -281,11 +283,12 @@ static void log_not_created(apr_status_t rv, const char *name,
     ap_log_error(APLOG_MARK, APLOG_ERR, rv, ap_server_conf,
                  APLOGNO(02611) SLOTMEM_TAG(03)
                  "segment %s: cannot create %u slots of %" APR_SIZE_T_FMT
-                 " bytes", shown(name), geometry->item_num,
+                 " bytes", display_name(name), geometry->item_num,
                  geometry->item_size);
 }
 
-static void remember(apr_hash_t *instances, ap_slotmem_instance_t *inst)
+static void instance_register(apr_hash_t *instances,
+                              ap_slotmem_instance_t *inst)
 {
     apr_ssize_t len;
     const char *key = key_of(inst->name, &len);
@@ -295,32 +298,33 @@ static void remember(apr_hash_t *instances, ap_slotmem_instance_t *inst)
 
 /* Does an instance that exists serve a create of the same name (C4)? */
 static apr_status_t check_reuse(const ap_slotmem_instance_t *inst,
-                                const slotmem_geometry_t *asked)
+                                const slotmem_geometry_t *requested)
 {
     const slotmem_geometry_t *has = &inst->segment.geometry;
 
-    if (has->item_size != asked->item_size) {
+    if (has->item_size != requested->item_size) {
         ap_log_error(APLOG_MARK, APLOG_ERR, APR_EINVAL, ap_server_conf,
                      SLOTMEM_TAG(04)
                      "segment %s exists with %u slots of %" APR_SIZE_T_FMT
                      " bytes; it cannot serve for %u slots of %"
                      APR_SIZE_T_FMT " bytes", inst->name, has->item_num,
-                     has->item_size, asked->item_num, asked->item_size);
+                     has->item_size, requested->item_num, requested->item_size);
         return APR_EINVAL;
     }
-    if (has->item_num < asked->item_num) {
+    if (has->item_num < requested->item_num) {
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
                      SLOTMEM_TAG(05)
                      "segment %s exists with %u slots of %" APR_SIZE_T_FMT
                      " bytes; who asks for %u slots of %" APR_SIZE_T_FMT
                      " bytes gets those: are there two names that differ "
                      "only in a few characters?", inst->name, has->item_num,
-                     has->item_size, asked->item_num, asked->item_size);
+                     has->item_size, requested->item_num, requested->item_size);
     }
     return APR_SUCCESS;
 }
 
-static ap_slotmem_instance_t *find(apr_hash_t *instances, const char *name)
+static ap_slotmem_instance_t *instance_lookup(apr_hash_t *instances,
+                                              const char *name)
 {
     apr_ssize_t len;
     const char *key = key_of(name, &len);
@@ -330,62 +334,62 @@ static ap_slotmem_instance_t *find(apr_hash_t *instances, const char *name)
 
 /* ---- create and attach: before the MPM runs ---- */
 
-static apr_status_t make_persistent(ap_slotmem_instance_t *inst)
+static apr_status_t persist_instance(ap_slotmem_instance_t *inst)
 {
     const slotmem_geometry_t *geometry = &inst->segment.geometry;
 
     if (geometry->type & AP_SLOTMEM_TYPE_CLEARINUSE) {
-        inst->configured =
-            slotmem_calloc(state.pool, sizeof(*inst->configured)
+        inst->config_claims =
+            slotmem_calloc(state.pool, sizeof(*inst->config_claims)
                                        * slotmem_map_words(geometry->item_num));
-        if (!inst->configured) {
+        if (!inst->config_claims) {
             return APR_ENOMEM;
         }
     }
-    inst->kept.segment = &inst->segment;
-    inst->kept.name = inst->name;
-    inst->kept.configured = inst->configured;
-    inst->kept.path = apr_pstrcat(state.pool, path_of(inst->name, state.pool),
-                                  SLOTMEM_FILE_SUFFIX, NULL);
-    if (*inst->name != '/' && strcmp(state.prefix, state.runtime_prefix) != 0) {
-        inst->kept.fallback = apr_pstrcat(state.pool, state.runtime_prefix,
+    inst->persist.segment = &inst->segment;
+    inst->persist.name = inst->name;
+    inst->persist.config_claims = inst->config_claims;
+    inst->persist.path = apr_pstrcat(
+        state.pool, path_of(inst->name, state.pool), SLOTMEM_FILE_SUFFIX, NULL);
+    if (*inst->name != '/' && strcmp(state.prefix, state.default_prefix) != 0) {
+        inst->persist.fallback = apr_pstrcat(state.pool, state.default_prefix,
                                           inst->name, NAME_SUFFIX,
                                           SLOTMEM_FILE_SUFFIX, NULL);
     }
-    slotmem_persist_add(&inst->kept);
+    slotmem_persist_add(&inst->persist);
     return APR_SUCCESS;
 }
 
-static void show(const ap_slotmem_instance_t *inst)
+static void add_status_entry(const ap_slotmem_instance_t *inst)
 {
-    slotmem_shown_t *shown = apr_array_push(state.shown);
+    slotmem_status_entry_t *entry = apr_array_push(state.status_entries);
 
-    shown->segment = &inst->segment;
-    shown->name = inst->name;
-    shown->kept = inst->kept.path ? &inst->kept : NULL;
+    entry->segment = &inst->segment;
+    entry->name = inst->name;
+    entry->persist = inst->persist.path ? &inst->persist : NULL;
 }
 
-static apr_status_t create_configured(ap_slotmem_instance_t **inst,
+static apr_status_t create_configured(ap_slotmem_instance_t **created,
                                       const char *name,
                                       const slotmem_geometry_t *geometry)
 {
-    ap_slotmem_instance_t *made;
-    apr_status_t rv = make_instance(&made, name, geometry, NULL, 0,
+    ap_slotmem_instance_t *inst;
+    apr_status_t rv = instance_create(&inst, name, geometry, NULL, 0,
                                     state.pool);
 
-    if (rv == APR_SUCCESS && made->name
+    if (rv == APR_SUCCESS && inst->name
         && (geometry->type & AP_SLOTMEM_TYPE_PERSIST)) {
-        rv = make_persistent(made);
+        rv = persist_instance(inst);
     }
     if (rv != APR_SUCCESS) {
         log_not_created(rv, name, geometry);
         return rv;
     }
-    if (made->name) {
-        remember(state.instances, made);
+    if (inst->name) {
+        instance_register(state.instances, inst);
     }
-    show(made);
-    *inst = made;
+    add_status_entry(inst);
+    *created = inst;
     return APR_SUCCESS;
 }
 
@@ -414,7 +418,7 @@ static slotmem_shm_name_t shm_name_of(const char *name, apr_pool_t *pool)
     apr_md5_update(&md5, state.secret, sizeof(state.secret));
     apr_md5_update(&md5, key, (apr_size_t)len);
     apr_md5_final((unsigned char *)digest, &md5);
-    shm_name.name = apr_psprintf(pool, RUNTIME_PREFIX
+    shm_name.name = apr_psprintf(pool, SHM_NAME_PREFIX
                                  "%016" APR_UINT64_T_HEX_FMT
                                  "%016" APR_UINT64_T_HEX_FMT NAME_SUFFIX,
                                  digest[0], digest[1]);
@@ -422,7 +426,7 @@ static slotmem_shm_name_t shm_name_of(const char *name, apr_pool_t *pool)
     return shm_name;
 }
 
-static int is_gone(pid_t pid)
+static int has_exited(pid_t pid)
 {
     return pid <= 0 || (kill(pid, 0) != 0 && errno == ESRCH);
 }
@@ -437,26 +441,26 @@ static apr_status_t attach_sibling(ap_slotmem_instance_t **inst,
 
     apr_pool_create(&pool, runtime.pool);
     shm_name = shm_name_of(name, pool);
-    rv = make_instance(inst, name, NULL, &shm_name, 1, pool);
-    if (rv == APR_SUCCESS && is_gone((*inst)->creator)) {
+    rv = instance_create(inst, name, NULL, &shm_name, 1, pool);
+    if (rv == APR_SUCCESS && has_exited((*inst)->creator)) {
         rv = APR_ENOENT;
     }
     if (rv != APR_SUCCESS) {
         apr_pool_destroy(pool);
         return rv;
     }
-    remember(runtime.instances, *inst);
+    instance_register(runtime.instances, *inst);
     return APR_SUCCESS;
 }
 
 /* An instance of this child's, or a sibling's, by name. One whose creator has
  * gone is no longer what the name means: it stays mapped for those who have
  * it, and the name is looked up anew. Call with the lock. */
-static apr_status_t find_at_runtime(ap_slotmem_instance_t **inst,
+static apr_status_t lookup_at_runtime(ap_slotmem_instance_t **inst,
                                     const char *name)
 {
-    *inst = find(runtime.instances, name);
-    if (*inst && !is_gone((*inst)->creator)) {
+    *inst = instance_lookup(runtime.instances, name);
+    if (*inst && !has_exited((*inst)->creator)) {
         return APR_SUCCESS;
     }
     return attach_sibling(inst, name);
@@ -464,7 +468,7 @@ static apr_status_t find_at_runtime(ap_slotmem_instance_t **inst,
 
 /* Make named memory that siblings can attach, or anonymous memory. Whoever had
  * the name is gone. Call with the lock. */
-static apr_status_t create_new_at_runtime(ap_slotmem_instance_t **inst,
+static apr_status_t create_segment_at_runtime(ap_slotmem_instance_t **inst,
                                           const char *name,
                                           const slotmem_geometry_t *geometry)
 {
@@ -479,14 +483,14 @@ static apr_status_t create_new_at_runtime(ap_slotmem_instance_t **inst,
         slotmem_segment_remove(shm_name.name, pool);
         atomic_store(&state.shared->created, 1);
     }
-    rv = make_instance(inst, name, geometry, named ? &shm_name : NULL, 0,
+    rv = instance_create(inst, name, geometry, named ? &shm_name : NULL, 0,
                        pool);
     if (rv != APR_SUCCESS) {
         apr_pool_destroy(pool);
         return rv;
     }
     if (named) {
-        remember(runtime.instances, *inst);
+        instance_register(runtime.instances, *inst);
     }
     return APR_SUCCESS;
 }
@@ -522,10 +526,10 @@ static apr_status_t create_at_runtime(ap_slotmem_instance_t **inst,
 
     if (rv == APR_SUCCESS) {
         if (!is_anonymous(name)) {
-            exists = find_at_runtime(&found, name) == APR_SUCCESS;
+            exists = lookup_at_runtime(&found, name) == APR_SUCCESS;
         }
         if (!exists) {
-            rv = create_new_at_runtime(&found, name, geometry);
+            rv = create_segment_at_runtime(&found, name, geometry);
         }
         apr_global_mutex_unlock(state.mutex);
     }
@@ -552,7 +556,7 @@ static apr_status_t attach_at_runtime(ap_slotmem_instance_t **inst,
     }
     rv = lock_runtime();
     if (rv == APR_SUCCESS) {
-        rv = find_at_runtime(inst, name);
+        rv = lookup_at_runtime(inst, name);
         apr_global_mutex_unlock(state.mutex);
     }
     return rv;
@@ -574,7 +578,7 @@ static apr_status_t slotmem_create(ap_slotmem_instance_t **inst,
     if (!state.pool) {
         return APR_ENOSHMAVAIL;
     }
-    found = is_anonymous(name) ? NULL : find(state.instances, name);
+    found = is_anonymous(name) ? NULL : instance_lookup(state.instances, name);
     if (found) {
         rv = check_reuse(found, &geometry);
         if (rv == APR_SUCCESS) {
@@ -599,7 +603,7 @@ static apr_status_t slotmem_attach(ap_slotmem_instance_t **inst,
     if (is_anonymous(name)) {
         return APR_ENOSHMAVAIL;
     }
-    found = find(state.instances, name);
+    found = instance_lookup(state.instances, name);
     if (!found && runtime.pool) {
         apr_status_t rv = attach_at_runtime(&found, name);
 
@@ -664,7 +668,7 @@ static apr_status_t slotmem_dptr(ap_slotmem_instance_t *inst, unsigned int id,
     return APR_SUCCESS;
 }
 
-SLOTMEM_APART
+SLOTMEM_NOINLINE
 static apr_status_t claim_and_copy(ap_slotmem_instance_t *inst,
                                    unsigned int id, void *to, const void *from,
                                    apr_size_t len)
@@ -700,7 +704,7 @@ static inline apr_status_t copy(ap_slotmem_instance_t *inst, unsigned int id,
         return APR_EINVAL;
     }
     slot = inst->segment.slots + offset;
-    if (!in_use || inst->configured || !len) {
+    if (!in_use || inst->config_claims || !len) {
         return put ? claim_and_copy(inst, id, slot, buffer, len)
                    : claim_and_copy(inst, id, buffer, slot, len);
     }
@@ -727,7 +731,7 @@ static unsigned int slotmem_num_slots(ap_slotmem_instance_t *inst)
 
 static unsigned int slotmem_num_free_slots(ap_slotmem_instance_t *inst)
 {
-    return inst ? slotmem_map_free(&inst->segment.map) : 0;
+    return inst ? slotmem_map_count_free(&inst->segment.map) : 0;
 }
 
 static apr_size_t slotmem_slot_size(ap_slotmem_instance_t *inst)
@@ -736,17 +740,17 @@ static apr_size_t slotmem_slot_size(ap_slotmem_instance_t *inst)
 }
 
 /* Of a segment that is stored without its marks (E2). */
-SLOTMEM_APART
-static apr_status_t grab_and_note(ap_slotmem_instance_t *inst,
+SLOTMEM_NOINLINE
+static apr_status_t grab_and_record(ap_slotmem_instance_t *inst,
                                   unsigned int *item_id)
 {
     if (!slotmem_map_grab(&inst->segment.map, item_id) && is_configuring()) {
-        *item_id = take_over(inst);
+        *item_id = steal_runtime_slot(inst);
     }
     if (*item_id == inst->segment.map.num) {
         return APR_EINVAL;
     }
-    note_claim(inst, *item_id, 1);
+    record_claim(inst, *item_id, 1);
     return APR_SUCCESS;
 }
 
@@ -757,8 +761,8 @@ static apr_status_t slotmem_grab(ap_slotmem_instance_t *inst,
     if (!inst) {
         return APR_ENOSHMAVAIL;
     }
-    if (inst->configured) {
-        return grab_and_note(inst, item_id);
+    if (inst->config_claims) {
+        return grab_and_record(inst, item_id);
     }
     return slotmem_map_grab(&inst->segment.map, item_id) ? APR_SUCCESS
                                                          : APR_EINVAL;
@@ -808,7 +812,7 @@ static const ap_slotmem_provider_t provider = {
 /* ---- directives ---- */
 
 /* Is this folder one that only who runs the server can change? */
-static const char *check_folder(cmd_parms *cmd, const char *path)
+static const char *check_directory(cmd_parms *cmd, const char *path)
 {
     apr_finfo_t info;
     apr_status_t rv = apr_stat(&info, path, APR_FINFO_TYPE | APR_FINFO_PROT,
@@ -849,7 +853,7 @@ static const char *set_persist_dir(cmd_parms *cmd, void *config,
     if (error) {
         return error;
     }
-    error = path ? check_folder(cmd, path)
+    error = path ? check_directory(cmd, path)
                  : apr_psprintf(cmd->pool, "%s is no valid path", arg);
     if (error) {
         return apr_pstrcat(cmd->pool, SLOTMEM_TAG(20), cmd->cmd->name, ": ",
@@ -923,17 +927,18 @@ static int slotmem_pre_config(apr_pool_t *pconf, apr_pool_t *plog,
     }
     apr_pool_tag(state.pool, "slotmem_shm");
     state.instances = apr_hash_make(state.pool);
-    state.shown = apr_array_make(state.pool, 16, sizeof(slotmem_shown_t));
+    state.status_entries
+        = apr_array_make(state.pool, 16, sizeof(slotmem_status_entry_t));
     slotmem_persist_reset(state.pool);
     state.checkpoint = apr_time_from_sec(CHECKPOINT_INTERVAL);
-    state.runtime_prefix = ap_runtime_dir_relative(state.pool, NAME_PREFIX);
-    if (!state.runtime_prefix) {
+    state.default_prefix = ap_runtime_dir_relative(state.pool, NAME_PREFIX);
+    if (!state.default_prefix) {
         ap_log_error(APLOG_MARK, APLOG_ERR, 0, ap_server_conf,
                      SLOTMEM_TAG(07)
                      "DefaultRuntimeDir is no valid path");
         return HTTP_INTERNAL_SERVER_ERROR;
     }
-    set_prefix(state.runtime_prefix);
+    set_prefix(state.default_prefix);
     apr_pool_cleanup_register(pconf, NULL, end_generation,
                               apr_pool_cleanup_null);
     return OK;
@@ -1045,7 +1050,8 @@ static void slotmem_child_init(apr_pool_t *pchild, server_rec *s)
  * is not shown. Sorted in a copy: threads share the array. */
 static int slotmem_status(request_rec *r, int flags)
 {
-    slotmem_status_section(r, apr_array_copy(r->pool, state.shown), flags);
+    slotmem_status_section(r, apr_array_copy(r->pool, state.status_entries),
+                           flags);
     return OK;
 }
 
@@ -1061,7 +1067,8 @@ static int slotmem_handler(request_rec *r)
         ap_allow_standard_methods(r, REPLACE_ALLOW, M_GET, M_OPTIONS, -1);
         return HTTP_METHOD_NOT_ALLOWED;
     }
-    return slotmem_status_json(r, apr_array_copy(r->pool, state.shown));
+    return slotmem_status_json(r,
+                               apr_array_copy(r->pool, state.status_entries));
 }
 
 static void slotmem_register_hooks(apr_pool_t *pool)

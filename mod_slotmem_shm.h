@@ -26,7 +26,7 @@
  *     8             S      the slots
  *     8+S           N      one byte a slot: 1 in use, 0 free
  *     8+S+N         16     MD5 of all bytes before it
- *     8+S+N+16      16     description: slotmem_description_t
+ *     8+S+N+16      16     description: slotmem_descriptor_t
  *     only for the types PERSIST and CLEARINUSE together:
  *     8+S+N+32      8      run-time claims: magic (u32), version (u32)
  *     8+S+N+40      N      one byte a slot: 1 claimed at run time, else 0
@@ -55,7 +55,7 @@
 /** Suffix of a persisted file. */
 #define SLOTMEM_FILE_SUFFIX         ".persist"
 /** Bytes before the slots: the number of free slots and its padding. */
-#define SLOTMEM_FILE_HEAD           8
+#define SLOTMEM_FILE_HEADER           8
 /** Bytes of an MD5. */
 #define SLOTMEM_FILE_DIGEST         16
 /** Magic and version that open the run-time claims. A reader that finds
@@ -63,19 +63,19 @@
 #define SLOTMEM_FILE_CLAIMS_MAGIC   0x534c4d43u
 #define SLOTMEM_FILE_CLAIMS_VERSION 1u
 /** Bytes of that magic and version. */
-#define SLOTMEM_FILE_CLAIMS_HEAD    8
+#define SLOTMEM_FILE_CLAIMS_HEADER    8
 
 /** The description in a persisted file; 16 bytes for either word size. */
-typedef struct slotmem_description_t {
+typedef struct slotmem_descriptor_t {
     apr_size_t item_size;           /**< bytes of a slot */
     apr_uint32_t item_num;          /**< number of slots */
     apr_uint32_t type;              /**< AP_SLOTMEM_TYPE_* */
 #if APR_SIZEOF_VOIDP == 4
     apr_uint32_t zero;              /**< always 0 */
 #endif
-} slotmem_description_t;
+} slotmem_descriptor_t;
 
-_Static_assert(sizeof(slotmem_description_t) == 16,
+_Static_assert(sizeof(slotmem_descriptor_t) == 16,
                "the description has 16 bytes in every persisted file");
 
 #endif /* MOD_SLOTMEM_SHM_H */

@@ -36,7 +36,8 @@
  * The duplicate is APR's, which closes it with the pool: this module may have
  * been unloaded by then. */
 static apr_status_t open_lock_file(apr_file_t **file, const char *name,
-                                   apr_pool_t *keeper, apr_pool_t *scratch)
+                                   apr_pool_t *process_pool,
+                                   apr_pool_t *scratch)
 {
     int fd = open(name, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC,
                   S_IRUSR | S_IWUSR);
@@ -54,7 +55,7 @@ static apr_status_t open_lock_file(apr_file_t **file, const char *name,
                              scratch);
     }
     if (rv == APR_SUCCESS) {
-        rv = apr_file_dup(file, opened, keeper);
+        rv = apr_file_dup(file, opened, process_pool);
     }
     close(fd);
     return rv;
@@ -73,31 +74,31 @@ static int is_current(int fd, const char *name)
 /* The one open file of a folder; closing another one would drop its locks. It
  * is found again after a restart, when this module has been loaded anew. One
  * that somebody has removed is left for a new one. */
-static apr_status_t lock_file(int *fd, const char *path, apr_size_t folder_len,
-                              apr_pool_t *keeper, apr_pool_t *scratch)
+static apr_status_t lock_file(int *fd, const char *path, apr_size_t dir_len,
+                              apr_pool_t *process_pool, apr_pool_t *scratch)
 {
-    const char *name = apr_psprintf(scratch, "%.*s%s", (int)folder_len, path,
+    const char *name = apr_psprintf(scratch, "%.*s%s", (int)dir_len, path,
                                     SLOTMEM_LOCK_FILE);
     const char *key = apr_pstrcat(scratch, "slotmem_shm:", name, NULL);
     apr_file_t *file = NULL;
-    void *kept = NULL;
+    void *found = NULL;
     apr_status_t rv;
 
-    apr_pool_userdata_get(&kept, key, keeper);
-    file = kept;
+    apr_pool_userdata_get(&found, key, process_pool);
+    file = found;
     if (file && apr_os_file_get(fd, file) == APR_SUCCESS
         && is_current(*fd, name)) {
         return APR_SUCCESS;
     }
     if (file) {
         apr_file_close(file);
-        apr_pool_userdata_set(NULL, key, NULL, keeper);
+        apr_pool_userdata_set(NULL, key, NULL, process_pool);
     }
-    rv = open_lock_file(&file, name, keeper, scratch);
+    rv = open_lock_file(&file, name, process_pool, scratch);
     if (rv != APR_SUCCESS) {
         return rv;
     }
-    apr_pool_userdata_set(file, key, NULL, keeper);
+    apr_pool_userdata_set(file, key, NULL, process_pool);
     return apr_os_file_get(fd, file);
 }
 
@@ -112,22 +113,23 @@ static off_t offset_of(const char *name)
     return (off_t)(offset & 0x7ffffffe);
 }
 
-apr_status_t slotmem_lock(const char *path, pid_t *other, apr_pool_t *keeper)
+apr_status_t slotmem_lock(const char *path, pid_t *other,
+                          apr_pool_t *process_pool)
 {
     const char *slash = strrchr(path, '/');
-    apr_size_t folder_len = slash ? (apr_size_t)(slash - path) + 1 : 0;
+    apr_size_t dir_len = slash ? (apr_size_t)(slash - path) + 1 : 0;
     struct flock lock = {
         .l_type = F_WRLCK,
         .l_whence = SEEK_SET,
-        .l_start = offset_of(path + folder_len),
+        .l_start = offset_of(path + dir_len),
         .l_len = 1
     };
     apr_pool_t *scratch;
     apr_status_t rv;
     int fd;
 
-    apr_pool_create(&scratch, keeper);
-    rv = lock_file(&fd, path, folder_len, keeper, scratch);
+    apr_pool_create(&scratch, process_pool);
+    rv = lock_file(&fd, path, dir_len, process_pool, scratch);
     apr_pool_destroy(scratch);
     if (rv != APR_SUCCESS) {
         return rv;

@@ -46,12 +46,13 @@
  * Take the lock of a persisted file, or find that it is held already.
  * @param path the persisted file
  * @param other set to the pid that holds the lock if APR_EBUSY
- * @param keeper the lock file stays open as long as this pool
+ * @param process_pool the lock file stays open as long as this pool
  * @return APR_SUCCESS: this process holds it; APR_EBUSY: another one does;
  *         else the system's code: the folder takes no lock file, or its file
  *         system no locks
  */
-apr_status_t slotmem_lock(const char *path, pid_t *other, apr_pool_t *keeper);
+apr_status_t slotmem_lock(const char *path, pid_t *other,
+                          apr_pool_t *process_pool);
 
 #if defined(__GNUC__)
 #pragma GCC visibility pop

@@ -312,25 +312,25 @@ static inline uint32_t count_free(const slotmem_map_t *map)
 #if defined(__x86_64__) && !defined(__POPCNT__)
 /* The baseline that distributions build for has no POPCNT. Both ways apart, so
  * that what chooses between them is a jump. */
-__attribute__((target("popcnt"))) SLOTMEM_APART
+__attribute__((target("popcnt"))) SLOTMEM_NOINLINE
 static uint32_t count_free_popcnt(const slotmem_map_t *map)
 {
     return count_free(map);
 }
 
-SLOTMEM_APART
+SLOTMEM_NOINLINE
 static uint32_t count_free_baseline(const slotmem_map_t *map)
 {
     return count_free(map);
 }
 
-uint32_t slotmem_map_free(const slotmem_map_t *map)
+uint32_t slotmem_map_count_free(const slotmem_map_t *map)
 {
     return __builtin_cpu_supports("popcnt") ? count_free_popcnt(map)
                                             : count_free_baseline(map);
 }
 #else
-uint32_t slotmem_map_free(const slotmem_map_t *map)
+uint32_t slotmem_map_count_free(const slotmem_map_t *map)
 {
     return count_free(map);
 }

@@ -65,7 +65,7 @@ typedef uint32_t slotmem_word_t;
 #endif
 
 /** A function that calls on the fast path pass by: kept out of them. */
-#define SLOTMEM_APART __attribute__((noinline))
+#define SLOTMEM_NOINLINE __attribute__((noinline))
 
 /** Up to this many words a level is scanned word by word: the upkeep of a
  *  summary costs more atomic operations than it saves. */
@@ -219,7 +219,7 @@ static inline int slotmem_map_grab(slotmem_map_t *map, uint32_t *id)
 }
 
 /** Number of free slots: counted, so no count can drift. */
-uint32_t slotmem_map_free(const slotmem_map_t *map);
+uint32_t slotmem_map_count_free(const slotmem_map_t *map);
 
 /**
  * The next slot in use.

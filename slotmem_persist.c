@@ -39,28 +39,29 @@ APLOG_USE_MODULE(slotmem_shm);
 #define CHECKPOINT_SLICE apr_time_from_msec(250)
 
 /* Process-local: files that are being stored. */
-typedef struct round_t {
+typedef struct checkpoint_t {
     apr_pool_t *pool;               /* NULL: none is under way */
     slotmem_store_run_t *run;
     slotmem_store_t *stores;
-    slotmem_kept_t **kept;          /* kept[i] is stored by stores[i] */
+    slotmem_persist_entry_t **entries;  /* entries[i] is stored by stores[i] */
     int num;
-} round_t;
+} checkpoint_t;
 
 /* Process-local; reset by slotmem_persist_reset(). */
 static struct {
     apr_pool_t *pool;
-    apr_array_header_t *kept;       /* of slotmem_kept_t * */
+    apr_array_header_t *entries;    /* of slotmem_persist_entry_t * */
     int enabled;
-    apr_time_t last;                /* when the last checkpoint began */
-    round_t checkpoint;
-} keeper;
+    apr_time_t last_checkpoint;     /* when the last one began */
+    checkpoint_t checkpoint;
+} persist;
 
 void slotmem_persist_reset(apr_pool_t *pool)
 {
-    memset(&keeper, 0, sizeof(keeper));
-    keeper.pool = pool;
-    keeper.kept = apr_array_make(pool, 16, sizeof(slotmem_kept_t *));
+    memset(&persist, 0, sizeof(persist));
+    persist.pool = pool;
+    persist.entries
+        = apr_array_make(pool, 16, sizeof(slotmem_persist_entry_t *));
 }
 
 /* ---- restore ---- */
@@ -68,20 +69,20 @@ void slotmem_persist_reset(apr_pool_t *pool)
 /* httpd's number for the reason, which its own module gives in a line before
  * the one that the file was not restored. It has none for a file that is not
  * opened. */
-static const char *reason_number(const slotmem_restore_t *result)
+static const char *reason_number(const slotmem_restore_result_t *result)
 {
-    switch (result->why_kind) {
-    case SLOTMEM_WHY_CONTENT:
+    switch (result->reason_kind) {
+    case SLOTMEM_REASON_CONTENT:
         return APLOGNO(02551);
-    case SLOTMEM_WHY_UNREADABLE:
+    case SLOTMEM_REASON_UNREADABLE:
         return APLOGNO(02553);
     default:
         return "";
     }
 }
 
-static void log_restore(const slotmem_kept_t *kept, const char *path,
-                        const slotmem_restore_t *result)
+static void log_restore(const slotmem_persist_entry_t *entry, const char *path,
+                        const slotmem_restore_result_t *result)
 {
     switch (result->outcome) {
     case SLOTMEM_RESTORE_NO_FILE:
@@ -90,50 +91,51 @@ static void log_restore(const slotmem_kept_t *kept, const char *path,
         ap_log_error(APLOG_MARK, APLOG_INFO, 0, ap_server_conf,
                      APLOGNO(02335) SLOTMEM_TAG(10)
                      "segment %s: restored %u of %u slots from %s, %u of them "
-                     "claimed at run time", kept->name, result->item_num,
-                     kept->segment->geometry.item_num, path, result->claims);
+                     "claimed at run time", entry->name, result->item_num,
+                     entry->segment->geometry.item_num, path,
+                     result->runtime_claims);
         break;
-    case SLOTMEM_RESTORE_REFUSED:
+    case SLOTMEM_RESTORE_REJECTED:
         ap_log_error(APLOG_MARK, APLOG_ERR, result->status, ap_server_conf,
                      APLOGNO(02554) SLOTMEM_TAG(11)
                      "segment %s starts empty: %s was not restored: %s%s; %s",
-                     kept->name, path, reason_number(result), result->why,
-                     path == kept->path ? "the first store will keep it as "
+                     entry->name, path, reason_number(result), result->reason,
+                     path == entry->path ? "the first store will keep it as "
                                           ".bad-1 to .bad-4"
                                         : "it stays as it is");
         break;
-    case SLOTMEM_RESTORE_UNREAD:
+    case SLOTMEM_RESTORE_UNAVAILABLE:
         ap_log_error(APLOG_MARK, APLOG_ERR, result->status, ap_server_conf,
                      APLOGNO(02554) SLOTMEM_TAG(12)
                      "segment %s starts empty: %s was not restored: %s%s; the "
                      "file stays as it is, and the segment is not stored "
-                     "before the next restart", kept->name, path,
-                     reason_number(result), result->why);
+                     "before the next restart", entry->name, path,
+                     reason_number(result), result->reason);
         break;
     }
 }
 
-void slotmem_persist_add(slotmem_kept_t *kept)
+void slotmem_persist_add(slotmem_persist_entry_t *entry)
 {
-    slotmem_restore_t result;
-    int with_claims = kept->configured != NULL;
+    slotmem_restore_result_t result;
+    int with_claims = entry->config_claims != NULL;
 
-    slotmem_restore(&result, kept->segment, with_claims, kept->path,
-                    keeper.pool);
-    log_restore(kept, kept->path, &result);
-    kept->restored = result;
-    kept->stored = result.stored;
-    kept->refused = result.outcome == SLOTMEM_RESTORE_REFUSED;
-    kept->unread = result.outcome == SLOTMEM_RESTORE_UNREAD;
-    if (result.outcome == SLOTMEM_RESTORE_NO_FILE && kept->fallback) {
-        slotmem_restore(&result, kept->segment, with_claims, kept->fallback,
-                        keeper.pool);
-        log_restore(kept, kept->fallback, &result);
-        kept->restored = result;
+    slotmem_restore(&result, entry->segment, with_claims, entry->path,
+                    persist.pool);
+    log_restore(entry, entry->path, &result);
+    entry->restored = result;
+    entry->file_state = result.file_state;
+    entry->rejected = result.outcome == SLOTMEM_RESTORE_REJECTED;
+    entry->unavailable = result.outcome == SLOTMEM_RESTORE_UNAVAILABLE;
+    if (result.outcome == SLOTMEM_RESTORE_NO_FILE && entry->fallback) {
+        slotmem_restore(&result, entry->segment, with_claims, entry->fallback,
+                        persist.pool);
+        log_restore(entry, entry->fallback, &result);
+        entry->restored = result;
         /* A file of ours would hide it. */
-        kept->unread = result.outcome == SLOTMEM_RESTORE_UNREAD;
+        entry->unavailable = result.outcome == SLOTMEM_RESTORE_UNAVAILABLE;
     }
-    APR_ARRAY_PUSH(keeper.kept, slotmem_kept_t *) = kept;
+    APR_ARRAY_PUSH(persist.entries, slotmem_persist_entry_t *) = entry;
 }
 
 /* ---- store ---- */
@@ -143,74 +145,78 @@ void slotmem_persist_add(slotmem_kept_t *kept)
  * when the folder's lock file was closed under another spelling. A folder that
  * takes no lock is no reason to lose state: if it cannot be written, the store
  * will tell. */
-static int may_store(slotmem_kept_t *kept)
+static int may_store(slotmem_persist_entry_t *entry)
 {
-    pid_t other;
-    apr_status_t rv = slotmem_lock(kept->path, &other,
+    pid_t holder;
+    apr_status_t rv = slotmem_lock(entry->path, &holder,
                                    ap_server_conf->process->pool);
 
     if (rv != APR_EBUSY) {
-        if (kept->other_said) {
+        if (entry->conflict_logged) {
             ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, ap_server_conf,
                          SLOTMEM_TAG(13)
                          "segment %s: %s is stored again: process %"
-                         APR_PID_T_FMT " gave it up", kept->name, kept->path,
-                         kept->other);
+                         APR_PID_T_FMT " gave it up", entry->name, entry->path,
+                         entry->lock_holder);
         }
-        kept->other_said = 0;
+        entry->conflict_logged = 0;
         return 1;
     }
-    if (!kept->other_said) {
+    if (!entry->conflict_logged) {
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
                      SLOTMEM_TAG(14)
                      "segment %s: %s belongs to another server, process %"
-                     APR_PID_T_FMT "; this one does not store it", kept->name,
-                     kept->path, other);
+                     APR_PID_T_FMT "; this one does not store it", entry->name,
+                     entry->path, holder);
     }
-    kept->other_said = 1;
-    kept->other = other;
+    entry->conflict_logged = 1;
+    entry->lock_holder = holder;
     return 0;
 }
 
-static void publish(const slotmem_kept_t *kept, apr_uint32_t outcome)
+static void publish_report(const slotmem_persist_entry_t *entry,
+                           apr_uint32_t outcome)
 {
-    if (kept->report) {
-        atomic_store(&kept->report->at,
+    if (entry->report) {
+        atomic_store(&entry->report->at,
                      (apr_uint32_t)apr_time_sec(apr_time_now()));
-        atomic_store(&kept->report->outcome, outcome);
+        atomic_store(&entry->report->outcome, outcome);
     }
 }
 
-static void begin_round(round_t *round)
+static void begin_checkpoint(checkpoint_t *checkpoint)
 {
-    apr_size_t max = (apr_size_t)keeper.kept->nelts + 1;
+    apr_size_t max = (apr_size_t)persist.entries->nelts + 1;
     int i;
 
-    memset(round, 0, sizeof(*round));
-    apr_pool_create(&round->pool, keeper.pool);
-    round->kept = apr_pcalloc(round->pool, max * sizeof(slotmem_kept_t *));
-    round->stores = apr_pcalloc(round->pool, max * sizeof(*round->stores));
-    for (i = 0; i < keeper.kept->nelts; i++) {
-        slotmem_kept_t *kept = APR_ARRAY_IDX(keeper.kept, i,
-                                             slotmem_kept_t *);
-        slotmem_store_t *store = &round->stores[round->num];
+    memset(checkpoint, 0, sizeof(*checkpoint));
+    apr_pool_create(&checkpoint->pool, persist.pool);
+    checkpoint->entries = apr_pcalloc(checkpoint->pool,
+                                      max * sizeof(slotmem_persist_entry_t *));
+    checkpoint->stores
+        = apr_pcalloc(checkpoint->pool, max * sizeof(*checkpoint->stores));
+    for (i = 0; i < persist.entries->nelts; i++) {
+        slotmem_persist_entry_t *entry = APR_ARRAY_IDX(persist.entries, i,
+                                             slotmem_persist_entry_t *);
+        slotmem_store_t *store = &checkpoint->stores[checkpoint->num];
 
-        if (kept->unread) {
-            publish(kept, SLOTMEM_REPORT_UNREAD);
+        if (entry->unavailable) {
+            publish_report(entry, SLOTMEM_REPORT_UNAVAILABLE);
             continue;
         }
-        if (!may_store(kept)) {
-            publish(kept, SLOTMEM_REPORT_OTHER);
+        if (!may_store(entry)) {
+            publish_report(entry, SLOTMEM_REPORT_CONFLICT);
             continue;
         }
-        round->kept[round->num++] = kept;
-        store->segment = kept->segment;
-        store->path = kept->path;
-        store->configured = kept->configured;
-        store->set_aside = kept->refused;
-        store->stored = kept->stored;
+        checkpoint->entries[checkpoint->num++] = entry;
+        store->segment = entry->segment;
+        store->path = entry->path;
+        store->config_claims = entry->config_claims;
+        store->set_aside = entry->rejected;
+        store->file_state = entry->file_state;
     }
-    round->run = slotmem_store_begin(round->stores, round->num, round->pool);
+    checkpoint->run = slotmem_store_begin(checkpoint->stores, checkpoint->num,
+                                          checkpoint->pool);
 }
 
 static int same_failure(const slotmem_store_t *a, const slotmem_store_t *b)
@@ -219,13 +225,14 @@ static int same_failure(const slotmem_store_t *a, const slotmem_store_t *b)
            && strcmp(a->step, b->step) == 0;
 }
 
-static void log_aside(const slotmem_kept_t *kept, const slotmem_store_t *store)
+static void log_aside(const slotmem_persist_entry_t *entry,
+                      const slotmem_store_t *store)
 {
     if (store->aside) {
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
                      SLOTMEM_TAG(15)
                      "segment %s: the refused file %s is kept as %s%s",
-                     kept->name, store->path, store->aside,
+                     entry->name, store->path, store->aside,
                      store->aside_replaced
                      ? ", in place of the oldest one kept" : "");
     }
@@ -233,37 +240,38 @@ static void log_aside(const slotmem_kept_t *kept, const slotmem_store_t *store)
 
 /* Takes note of how a store went. Returns 1 if it failed, and not for the
  * reason that has been logged already. */
-static int note_result(slotmem_kept_t *kept, const slotmem_store_t *store)
+static int record_result(slotmem_persist_entry_t *entry,
+                         const slotmem_store_t *store)
 {
-    int fails_anew = store->step
-                     && !(kept->failed_step
-                          && kept->failed_status == store->status
-                          && strcmp(kept->failed_step, store->step) == 0);
+    int new_failure = store->step
+                     && !(entry->failed_step
+                          && entry->failed_status == store->status
+                          && strcmp(entry->failed_step, store->step) == 0);
 
-    if (kept->failed_step && !store->step) {
+    if (entry->failed_step && !store->step) {
         ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, ap_server_conf,
                      SLOTMEM_TAG(16)
-                     "segment %s: %s is stored again", kept->name,
+                     "segment %s: %s is stored again", entry->name,
                      store->path);
     }
-    kept->failed_step = store->step;
-    kept->failed_status = store->status;
-    return fails_anew;
+    entry->failed_step = store->step;
+    entry->failed_status = store->status;
+    return new_failure;
 }
 
-static void log_failures(const round_t *round, char *to_log)
+static void log_failures(const checkpoint_t *checkpoint, char *to_log)
 {
     int i, j;
 
-    for (i = 0; i < round->num; i++) {
-        const slotmem_store_t *store = &round->stores[i];
+    for (i = 0; i < checkpoint->num; i++) {
+        const slotmem_store_t *store = &checkpoint->stores[i];
         int more = 0;
 
         if (!to_log[i]) {
             continue;
         }
-        for (j = i + 1; j < round->num; j++) {
-            if (to_log[j] && same_failure(store, &round->stores[j])) {
+        for (j = i + 1; j < checkpoint->num; j++) {
+            if (to_log[j] && same_failure(store, &checkpoint->stores[j])) {
                 to_log[j] = 0;
                 more++;
             }
@@ -271,67 +279,72 @@ static void log_failures(const round_t *round, char *to_log)
         ap_log_error(APLOG_MARK, APLOG_ERR, store->status, ap_server_conf,
                      SLOTMEM_TAG(17)
                      "segment %s: cannot store %s: cannot %s%s",
-                     round->kept[i]->name, store->path, store->step,
-                     more ? apr_psprintf(round->pool, " (the same for %d more)",
-                                         more) : "");
+                     checkpoint->entries[i]->name, store->path, store->step,
+                     more ? apr_psprintf(checkpoint->pool,
+                                         " (the same for %d more)", more)
+                          : "");
     }
 }
 
 /* Take over what the stores say of the files. */
-static void keep_results(round_t *round)
+static void apply_results(checkpoint_t *checkpoint)
 {
     int i;
 
-    for (i = 0; i < round->num; i++) {
-        log_aside(round->kept[i], &round->stores[i]);
-        round->kept[i]->refused = round->stores[i].set_aside;
-        round->kept[i]->stored = round->stores[i].stored;
+    for (i = 0; i < checkpoint->num; i++) {
+        log_aside(checkpoint->entries[i], &checkpoint->stores[i]);
+        checkpoint->entries[i]->rejected = checkpoint->stores[i].set_aside;
+        checkpoint->entries[i]->file_state = checkpoint->stores[i].file_state;
     }
-    apr_pool_destroy(round->pool);
-    round->pool = NULL;
+    apr_pool_destroy(checkpoint->pool);
+    checkpoint->pool = NULL;
 }
 
-static void end_round(round_t *round)
+static void finish_checkpoint(checkpoint_t *checkpoint)
 {
-    char *to_log = apr_pcalloc(round->pool, (apr_size_t)round->num + 1);
+    char *to_log
+        = apr_pcalloc(checkpoint->pool, (apr_size_t)checkpoint->num + 1);
     int i;
 
-    for (i = 0; i < round->num; i++) {
-        const slotmem_store_t *store = &round->stores[i];
+    for (i = 0; i < checkpoint->num; i++) {
+        const slotmem_store_t *store = &checkpoint->stores[i];
 
-        publish(round->kept[i], store->step ? SLOTMEM_REPORT_FAILED
-                                : store->unchanged ? SLOTMEM_REPORT_UNCHANGED
-                                : SLOTMEM_REPORT_STORED);
-        to_log[i] = (char)note_result(round->kept[i], &round->stores[i]);
+        publish_report(checkpoint->entries[i],
+                       store->step        ? SLOTMEM_REPORT_FAILED
+                       : store->unchanged ? SLOTMEM_REPORT_UNCHANGED
+                                          : SLOTMEM_REPORT_STORED);
+        to_log[i] = (char)record_result(checkpoint->entries[i],
+                                        &checkpoint->stores[i]);
     }
-    log_failures(round, to_log);
-    keep_results(round);
+    log_failures(checkpoint, to_log);
+    apply_results(checkpoint);
 }
 
 /* One report a segment, which the children inherit. Without the memory for it
  * the status page says less. */
-static slotmem_report_t *make_reports(void)
+static slotmem_report_t *create_reports(void)
 {
-    apr_size_t len = (apr_size_t)keeper.kept->nelts * sizeof(slotmem_report_t);
+    apr_size_t len
+        = (apr_size_t)persist.entries->nelts * sizeof(slotmem_report_t);
     apr_shm_t *shm;
 
-    return len && apr_shm_create(&shm, len, NULL, keeper.pool) == APR_SUCCESS
+    return len && apr_shm_create(&shm, len, NULL, persist.pool) == APR_SUCCESS
            ? apr_shm_baseaddr_get(shm) : NULL;
 }
 
 void slotmem_persist_enable(void)
 {
-    slotmem_report_t *reports = make_reports();
+    slotmem_report_t *reports = create_reports();
     int i;
 
-    keeper.enabled = 1;
-    keeper.last = apr_time_now();
-    for (i = 0; i < keeper.kept->nelts; i++) {
-        slotmem_kept_t *kept = APR_ARRAY_IDX(keeper.kept, i,
-                                             slotmem_kept_t *);
+    persist.enabled = 1;
+    persist.last_checkpoint = apr_time_now();
+    for (i = 0; i < persist.entries->nelts; i++) {
+        slotmem_persist_entry_t *entry = APR_ARRAY_IDX(persist.entries, i,
+                                             slotmem_persist_entry_t *);
 
-        kept->report = reports ? &reports[i] : NULL;
-        may_store(kept);
+        entry->report = reports ? &reports[i] : NULL;
+        may_store(entry);
     }
 }
 
@@ -339,38 +352,38 @@ void slotmem_persist_checkpoint(apr_interval_time_t interval)
 {
     apr_time_t now = apr_time_now();
 
-    if (!keeper.enabled || !interval) {
+    if (!persist.enabled || !interval) {
         return;
     }
-    if (!keeper.checkpoint.pool) {
-        if (now < keeper.last) {    /* the clock was set back */
-            keeper.last = now;
+    if (!persist.checkpoint.pool) {
+        if (now < persist.last_checkpoint) {    /* the clock was set back */
+            persist.last_checkpoint = now;
         }
-        if (now - keeper.last < interval) {
+        if (now - persist.last_checkpoint < interval) {
             return;
         }
-        keeper.last = now;
-        begin_round(&keeper.checkpoint);
+        persist.last_checkpoint = now;
+        begin_checkpoint(&persist.checkpoint);
     }
-    if (slotmem_store_continue(keeper.checkpoint.run,
+    if (slotmem_store_continue(persist.checkpoint.run,
                                now + CHECKPOINT_SLICE)) {
-        end_round(&keeper.checkpoint);
+        finish_checkpoint(&persist.checkpoint);
     }
 }
 
 void slotmem_persist_end(void)
 {
-    round_t last;
+    checkpoint_t last;
 
-    if (!keeper.enabled) {
+    if (!persist.enabled) {
         return;
     }
-    if (keeper.checkpoint.pool) {
-        slotmem_store_abandon(keeper.checkpoint.run);
-        keep_results(&keeper.checkpoint);
+    if (persist.checkpoint.pool) {
+        slotmem_store_abandon(persist.checkpoint.run);
+        apply_results(&persist.checkpoint);
     }
-    begin_round(&last);
+    begin_checkpoint(&last);
     slotmem_store_continue(last.run, 0);
-    end_round(&last);
-    keeper.enabled = 0;
+    finish_checkpoint(&last);
+    persist.enabled = 0;
 }

@@ -49,36 +49,36 @@ enum {
     SLOTMEM_REPORT_STORED,
     SLOTMEM_REPORT_UNCHANGED,   /* the file had all bytes already */
     SLOTMEM_REPORT_FAILED,      /* the log says why */
-    SLOTMEM_REPORT_OTHER,       /* the file belongs to another server */
-    SLOTMEM_REPORT_UNREAD       /* it could not be read, and is not replaced */
+    SLOTMEM_REPORT_CONFLICT,       /* the file belongs to another server */
+    SLOTMEM_REPORT_UNAVAILABLE  /* it could not be read, and is not replaced */
 };
 
 /** Process-local: a segment that is kept in a file. */
-typedef struct slotmem_kept_t {
+typedef struct slotmem_persist_entry_t {
     /* set by the caller */
     slotmem_segment_t *segment;
     const char *name;           /**< as created; for the log */
     const char *path;           /**< the persisted file */
     const char *fallback;       /**< restored while path has no file; or NULL */
-    slotmem_word_t *configured; /**< see slotmem_store_t; or NULL */
-    /* the keeper's; zero when handed over */
-    slotmem_restore_t restored; /**< how that went */
+    slotmem_word_t *config_claims; /**< see slotmem_store_t; or NULL */
+    /* set by this room; zero when handed over */
+    slotmem_restore_result_t restored; /**< how that went */
     slotmem_report_t *report;   /**< of the last store; NULL: not published */
-    slotmem_stored_t stored;
-    int refused;                /* what stands at path is to be set aside */
-    int unread;                 /* what stands at path must not be replaced */
-    int other_said;             /* 1: another server was said to have it */
-    pid_t other;                /* ... this one; 0: one in another container */
+    slotmem_file_state_t file_state;
+    int rejected;               /* what stands at path is to be set aside */
+    int unavailable;            /* what stands at path must not be replaced */
+    int conflict_logged;        /* 1: another server was said to have it */
+    pid_t lock_holder;          /* ... this one; 0: one in another container */
     apr_status_t failed_status; /* the last failed store that was logged: */
     const char *failed_step;    /* ... or NULL */
-} slotmem_kept_t;
+} slotmem_persist_entry_t;
 
 /** Begin anew, with no segment. @param pool lasts till slotmem_persist_end() */
 void slotmem_persist_reset(apr_pool_t *pool);
 
 /** Keep a new segment: restore it now, store it from now on. A failure is
  *  logged, and the segment is as new. */
-void slotmem_persist_add(slotmem_kept_t *kept);
+void slotmem_persist_add(slotmem_persist_entry_t *entry);
 
 /** The generation has reached the MPM: what is kept may be stored. */
 void slotmem_persist_enable(void);

@@ -42,15 +42,15 @@
 _Static_assert(APR_MD5_DIGESTSIZE == SLOTMEM_FILE_DIGEST,
                "the persisted file has an MD5 where APR-util has one");
 
-slotmem_description_t slotmem_describe(const slotmem_geometry_t *geometry)
+slotmem_descriptor_t slotmem_descriptor_of(const slotmem_geometry_t *geometry)
 {
-    slotmem_description_t description;
+    slotmem_descriptor_t descriptor;
 
-    memset(&description, 0, sizeof(description));
-    description.item_size = geometry->item_size;
-    description.item_num = geometry->item_num;
-    description.type = geometry->type;
-    return description;
+    memset(&descriptor, 0, sizeof(descriptor));
+    descriptor.item_size = geometry->item_size;
+    descriptor.item_num = geometry->item_num;
+    descriptor.type = geometry->type;
+    return descriptor;
 }
 
 /* Process-local: a file that is being verified, read through a window. */
@@ -124,9 +124,9 @@ static int digest_bytes(reader_t *reader, apr_md5_ctx_t *md5, apr_off_t from,
 
 /* Mark a slot in use for each byte that is not 0, from an offset on, with the
  * digest on the way. Returns 0 when they cannot be read. */
-static int read_marks(reader_t *reader, apr_md5_ctx_t *md5, apr_off_t from,
+static int read_flags(reader_t *reader, apr_md5_ctx_t *md5, apr_off_t from,
                       slotmem_map_t *map, apr_uint32_t num,
-                      apr_uint32_t *marked)
+                      apr_uint32_t *flagged)
 {
     apr_uint32_t id = 0;
 
@@ -141,7 +141,7 @@ static int read_marks(reader_t *reader, apr_md5_ctx_t *md5, apr_off_t from,
         apr_md5_update(md5, bytes, n);
         for (i = 0; i < n; i++, id++) {
             if (bytes[i]) {
-                *marked += (apr_uint32_t)slotmem_map_set(map, id);
+                *flagged += (apr_uint32_t)slotmem_map_set(map, id);
             }
         }
     }
@@ -157,7 +157,7 @@ static int read_slots(reader_t *reader, apr_md5_ctx_t *md5, char *slots,
     while (done < len) {
         apr_size_t n = len - done < CHUNK ? len - done : CHUNK;
 
-        if (!seek_and_read(reader, SLOTMEM_FILE_HEAD + (apr_off_t)done,
+        if (!seek_and_read(reader, SLOTMEM_FILE_HEADER + (apr_off_t)done,
                            slots + done, n)) {
             return 0;
         }
@@ -168,7 +168,7 @@ static int read_slots(reader_t *reader, apr_md5_ctx_t *md5, char *slots,
 }
 
 /* Is this the MD5 that stands in the file? Leaves md5 as it was. */
-static int digest_fits(reader_t *reader, const apr_md5_ctx_t *md5,
+static int digest_matches(reader_t *reader, const apr_md5_ctx_t *md5,
                        apr_off_t offset)
 {
     apr_md5_ctx_t copy = *md5;
@@ -184,18 +184,19 @@ static int digest_fits(reader_t *reader, const apr_md5_ctx_t *md5,
                   sizeof(reader->stored)) == 0;
 }
 
-static int description_fits(reader_t *reader, const slotmem_layout_t *layout,
+static int descriptor_matches(reader_t *reader, const slotmem_layout_t *layout,
                             const slotmem_geometry_t *geometry)
 {
-    slotmem_description_t expected = slotmem_describe(geometry);
-    const unsigned char *found = bytes_at(reader, layout->file_description,
+    slotmem_descriptor_t expected = slotmem_descriptor_of(geometry);
+    const unsigned char *found = bytes_at(reader, layout->descriptor_offset,
                                           sizeof(expected));
 
     return found && memcmp(found, &expected, sizeof(expected)) == 0;
 }
 
 /* The segment is as new again. */
-static void empty(slotmem_segment_t *segment, const slotmem_layout_t *layout)
+static void clear_segment(slotmem_segment_t *segment,
+                          const slotmem_layout_t *layout)
 {
     memset(segment->slots, 0, layout->slots_len);
     memset((char *)segment->header + segment->layout.map, 0,
@@ -205,24 +206,24 @@ static void empty(slotmem_segment_t *segment, const slotmem_layout_t *layout)
 /* Restore the image of geometry->item_num slots, with a description or (in
  * releases before 2.4.34) without one, if its MD5 fits; else leave the segment
  * empty. md5: that of all bytes up to the image's own */
-static int load(reader_t *reader, slotmem_segment_t *segment,
+static int load_image(reader_t *reader, slotmem_segment_t *segment,
                 const slotmem_geometry_t *geometry,
                 const slotmem_layout_t *layout, apr_md5_ctx_t *md5)
 {
-    apr_off_t marks = SLOTMEM_FILE_HEAD + (apr_off_t)layout->slots_len;
-    apr_uint32_t marked = 0;
+    apr_off_t flags = SLOTMEM_FILE_HEADER + (apr_off_t)layout->slots_len;
+    apr_uint32_t flagged = 0;
 
     apr_md5_init(md5);
-    if (digest_bytes(reader, md5, 0, SLOTMEM_FILE_HEAD)
+    if (digest_bytes(reader, md5, 0, SLOTMEM_FILE_HEADER)
         && read_slots(reader, md5, segment->slots, layout->slots_len)
-        && read_marks(reader, md5, marks, &segment->map, geometry->item_num,
-                      &marked)) {
-        if (digest_fits(reader, md5, layout->file_digest)) {
+        && read_flags(reader, md5, flags, &segment->map, geometry->item_num,
+                      &flagged)) {
+        if (digest_matches(reader, md5, layout->digest_offset)) {
             return 1;
         }
         reader->digest_differs = 1;
     }
-    empty(segment, layout);
+    clear_segment(segment, layout);
     return 0;
 }
 
@@ -231,16 +232,16 @@ static int load(reader_t *reader, slotmem_segment_t *segment,
 static apr_int64_t num_by_length(const reader_t *reader, int form,
                                  apr_size_t item_size)
 {
-    apr_off_t image = SLOTMEM_FILE_HEAD + SLOTMEM_FILE_DIGEST;
+    apr_off_t image = SLOTMEM_FILE_HEADER + SLOTMEM_FILE_DIGEST;
     /* A slot that is longer than the file is as good as one of its length. */
     apr_off_t slot = item_size < (apr_uint64_t)reader->len
                      ? (apr_off_t)item_size + 1 : reader->len + 1;
 
     if (form > 0) {
-        image += (apr_off_t)sizeof(slotmem_description_t);
+        image += (apr_off_t)sizeof(slotmem_descriptor_t);
     }
     if (form > 1) {
-        image += SLOTMEM_FILE_CLAIMS_HEAD + SLOTMEM_FILE_DIGEST;
+        image += SLOTMEM_FILE_CLAIMS_HEADER + SLOTMEM_FILE_DIGEST;
         slot++;
     }
     return reader->len >= image && (reader->len - image) % slot == 0
@@ -255,22 +256,22 @@ static const apr_uint32_t claims_head[2] = {
  * ends a file without a description. */
 static int ends_with_claims(reader_t *reader)
 {
-    apr_off_t rest = sizeof(slotmem_description_t) + SLOTMEM_FILE_CLAIMS_HEAD
+    apr_off_t rest = sizeof(slotmem_descriptor_t) + SLOTMEM_FILE_CLAIMS_HEADER
                      + SLOTMEM_FILE_DIGEST;
     apr_off_t at;
 
-    for (at = SLOTMEM_FILE_HEAD; at <= reader->len - rest; at++) {
+    for (at = SLOTMEM_FILE_HEADER; at <= reader->len - rest; at++) {
         const unsigned char *bytes =
-            bytes_at(reader, at, sizeof(slotmem_description_t)
+            bytes_at(reader, at, sizeof(slotmem_descriptor_t)
                                  + sizeof(claims_head));
-        slotmem_description_t description;
+        slotmem_descriptor_t descriptor;
 
         if (!bytes) {
             return 0;
         }
-        memcpy(&description, bytes, sizeof(description));
-        if (description.item_num == (apr_uint64_t)(reader->len - rest - at)
-            && memcmp(bytes + sizeof(description), claims_head,
+        memcpy(&descriptor, bytes, sizeof(descriptor));
+        if (descriptor.item_num == (apr_uint64_t)(reader->len - rest - at)
+            && memcmp(bytes + sizeof(descriptor), claims_head,
                       sizeof(claims_head)) == 0) {
             return 1;
         }
@@ -280,41 +281,43 @@ static int ends_with_claims(reader_t *reader)
 
 /* Is the file as a whole an image of the number asked for? Its MD5 is not
  * looked at. */
-static int is_as_asked(reader_t *reader, const slotmem_geometry_t *asked,
-                       const slotmem_layout_t *layout)
+static int matches_requested(reader_t *reader,
+                             const slotmem_geometry_t *requested,
+                             const slotmem_layout_t *layout)
 {
     int form;
 
     for (form = 0; form < 3; form++) {
-        if (num_by_length(reader, form, asked->item_size)
-            == (apr_int64_t)asked->item_num) {
+        if (num_by_length(reader, form, requested->item_size)
+            == (apr_int64_t)requested->item_num) {
             return form == 0 ? !ends_with_claims(reader)
-                             : description_fits(reader, layout, asked);
+                             : descriptor_matches(reader, layout, requested);
         }
     }
     return 0;
 }
 
 /* Is the file as a whole an image of more slots than asked for? */
-static int is_larger(reader_t *reader, const slotmem_geometry_t *asked)
+static int holds_more_slots(reader_t *reader,
+                            const slotmem_geometry_t *requested)
 {
     int form;
 
     for (form = 1; form < 3; form++) {
-        apr_int64_t num = num_by_length(reader, form, asked->item_size);
-        slotmem_geometry_t larger = *asked;
+        apr_int64_t num = num_by_length(reader, form, requested->item_size);
+        slotmem_geometry_t larger = *requested;
         slotmem_layout_t layout;
         apr_md5_ctx_t md5;
 
-        if (num <= (apr_int64_t)asked->item_num || num > APR_UINT32_MAX) {
+        if (num <= (apr_int64_t)requested->item_num || num > APR_UINT32_MAX) {
             continue;
         }
         larger.item_num = (apr_uint32_t)num;
         apr_md5_init(&md5);
         if (slotmem_layout(&layout, &larger) == APR_SUCCESS
-            && description_fits(reader, &layout, &larger)
-            && digest_bytes(reader, &md5, 0, layout.file_digest)
-            && digest_fits(reader, &md5, layout.file_digest)) {
+            && descriptor_matches(reader, &layout, &larger)
+            && digest_bytes(reader, &md5, 0, layout.digest_offset)
+            && digest_matches(reader, &md5, layout.digest_offset)) {
             return 1;
         }
     }
@@ -323,10 +326,10 @@ static int is_larger(reader_t *reader, const slotmem_geometry_t *asked)
 
 /* In one pass, the largest number of slots up to that asked for of which the
  * file begins with an image. Returns 0 when there is none. */
-static int find_largest(reader_t *reader, const slotmem_geometry_t *asked,
+static int find_largest(reader_t *reader, const slotmem_geometry_t *requested,
                         slotmem_geometry_t *largest)
 {
-    slotmem_geometry_t candidate = *asked;
+    slotmem_geometry_t candidate = *requested;
     slotmem_layout_t layout;
     apr_md5_ctx_t md5;
     apr_off_t digested = 0;
@@ -334,20 +337,20 @@ static int find_largest(reader_t *reader, const slotmem_geometry_t *asked,
     int found = 0;
 
     apr_md5_init(&md5);
-    for (num = 0; num <= asked->item_num; num++) {
+    for (num = 0; num <= requested->item_num; num++) {
         candidate.item_num = (apr_uint32_t)num;
         if (slotmem_layout(&layout, &candidate) != APR_SUCCESS
-            || layout.file_image_len > reader->len) {
+            || layout.image_len > reader->len) {
             break;
         }
-        if (!description_fits(reader, &layout, &candidate)) {
+        if (!descriptor_matches(reader, &layout, &candidate)) {
             continue;
         }
-        if (!digest_bytes(reader, &md5, digested, layout.file_digest)) {
+        if (!digest_bytes(reader, &md5, digested, layout.digest_offset)) {
             return 0;
         }
-        digested = layout.file_digest;
-        if (digest_fits(reader, &md5, layout.file_digest)) {
+        digested = layout.digest_offset;
+        if (digest_matches(reader, &md5, layout.digest_offset)) {
             *largest = candidate;
             found = 1;
         }
@@ -360,51 +363,51 @@ static int find_largest(reader_t *reader, const slotmem_geometry_t *asked,
 
 /* Set the run-time claims that stand after the description. Returns 0 when
  * they do not: what is there is none of ours, or left over, and says nothing.
- * image: the MD5 as load() left it */
+ * image: the MD5 as load_image() left it */
 static int load_claims(reader_t *reader, slotmem_segment_t *segment,
                        const slotmem_layout_t *layout, apr_uint32_t item_num,
                        const apr_md5_ctx_t *image, apr_uint32_t *set)
 {
-    apr_off_t claims = layout->file_image_len + SLOTMEM_FILE_CLAIMS_HEAD;
+    apr_off_t claims = layout->image_len + SLOTMEM_FILE_CLAIMS_HEADER;
     apr_off_t end = claims + (apr_off_t)item_num;
-    const unsigned char *found = bytes_at(reader, layout->file_image_len,
-                                          SLOTMEM_FILE_CLAIMS_HEAD);
+    const unsigned char *found = bytes_at(reader, layout->image_len,
+                                          SLOTMEM_FILE_CLAIMS_HEADER);
     apr_md5_ctx_t md5 = *image;
 
     return found && memcmp(found, claims_head, sizeof(claims_head)) == 0
-           && digest_bytes(reader, &md5, layout->file_digest, end)
-           && digest_fits(reader, &md5, end)
-           && read_marks(reader, &md5, claims, &segment->map, item_num, set);
+           && digest_bytes(reader, &md5, layout->digest_offset, end)
+           && digest_matches(reader, &md5, end)
+           && read_flags(reader, &md5, claims, &segment->map, item_num, set);
 }
 
 /* The description at an offset, if the shape that it names puts it there. */
-static int description_at(reader_t *reader, apr_off_t offset,
+static int descriptor_at(reader_t *reader, apr_off_t offset,
                           slotmem_geometry_t *found, slotmem_layout_t *layout)
 {
-    slotmem_description_t description;
-    const unsigned char *bytes = bytes_at(reader, offset, sizeof(description));
+    slotmem_descriptor_t descriptor;
+    const unsigned char *bytes = bytes_at(reader, offset, sizeof(descriptor));
 
     if (!bytes) {
         return 0;
     }
-    memcpy(&description, bytes, sizeof(description));
-    if ((apr_off_t)description.item_num > offset) { /* most bytes end here */
+    memcpy(&descriptor, bytes, sizeof(descriptor));
+    if ((apr_off_t)descriptor.item_num > offset) { /* most bytes end here */
         return 0;
     }
-    found->item_size = description.item_size;
-    found->item_num = description.item_num;
-    found->type = description.type;
+    found->item_size = descriptor.item_size;
+    found->item_num = descriptor.item_num;
+    found->type = descriptor.type;
     return slotmem_layout(layout, found) == APR_SUCCESS
-           && layout->file_description == offset
-           && description_fits(reader, layout, found);
+           && layout->descriptor_offset == offset
+           && descriptor_matches(reader, layout, found);
 }
 
 /* A description that stands where the shape it names says it should: what
  * the file holds, when that is not what was asked for. Looks at the last CHUNK
  * bytes. */
-static int find_description(reader_t *reader, slotmem_geometry_t *found)
+static int find_descriptor(reader_t *reader, slotmem_geometry_t *found)
 {
-    apr_off_t size = sizeof(slotmem_description_t);
+    apr_off_t size = sizeof(slotmem_descriptor_t);
     apr_off_t first = reader->len > (apr_off_t)CHUNK
                       ? reader->len - (apr_off_t)CHUNK : 0;
     apr_off_t offset;
@@ -416,7 +419,7 @@ static int find_description(reader_t *reader, slotmem_geometry_t *found)
             return 0;
         }
         /* A run of zeros names no slots, and would fit near any start. */
-        if (description_at(reader, offset, found, &layout)
+        if (descriptor_at(reader, offset, found, &layout)
             && (found->item_num || offset + size == reader->len)) {
             return 1;
         }
@@ -427,41 +430,41 @@ static int find_description(reader_t *reader, slotmem_geometry_t *found)
 /* In one pass, the largest image that the file begins with, of whatever shape;
  * if there is none, the last description that stands where it should. Returns
  * 0 when there is none either. */
-static int find_any(reader_t *reader, slotmem_geometry_t *found)
+static int find_any_image(reader_t *reader, slotmem_geometry_t *found)
 {
-    apr_off_t last = reader->len - (apr_off_t)sizeof(slotmem_description_t);
+    apr_off_t last = reader->len - (apr_off_t)sizeof(slotmem_descriptor_t);
     apr_off_t digested = 0;
     apr_off_t offset;
     apr_md5_ctx_t md5;
-    int fits = 0;
+    int verified = 0;
     int any = 0;
 
     apr_md5_init(&md5);
-    for (offset = SLOTMEM_FILE_HEAD + SLOTMEM_FILE_DIGEST; offset <= last;
+    for (offset = SLOTMEM_FILE_HEADER + SLOTMEM_FILE_DIGEST; offset <= last;
          offset++) {
         slotmem_geometry_t candidate;
         slotmem_layout_t layout;
-        int this_fits;
+        int this_verified;
 
-        if (!description_at(reader, offset, &candidate, &layout)) {
+        if (!descriptor_at(reader, offset, &candidate, &layout)) {
             continue;
         }
-        if (!digest_bytes(reader, &md5, digested, layout.file_digest)) {
+        if (!digest_bytes(reader, &md5, digested, layout.digest_offset)) {
             break;
         }
-        digested = layout.file_digest;
-        this_fits = digest_fits(reader, &md5, digested);
+        digested = layout.digest_offset;
+        this_verified = digest_matches(reader, &md5, digested);
         /* A run of zeros names no slots. */
-        if (this_fits || (!fits && candidate.item_num)) {
+        if (this_verified || (!verified && candidate.item_num)) {
             *found = candidate;
             any = 1;
         }
-        fits |= this_fits;
+        verified |= this_verified;
     }
     return any && reader->status == APR_SUCCESS;
 }
 
-static const char *hex(const unsigned char *digest, apr_pool_t *pool)
+static const char *hex_digest(const unsigned char *digest, apr_pool_t *pool)
 {
     char *text = apr_palloc(pool, 2 * APR_MD5_DIGESTSIZE + 1);
     apr_size_t i;
@@ -473,36 +476,36 @@ static const char *hex(const unsigned char *digest, apr_pool_t *pool)
 }
 
 /* Why no image in the file was restored: expected and found. */
-static const char *why_refused(reader_t *reader,
+static const char *rejection_reason(reader_t *reader,
                                const slotmem_segment_t *segment,
                                apr_pool_t *pool)
 {
-    const slotmem_geometry_t *asked = &segment->geometry;
+    const slotmem_geometry_t *requested = &segment->geometry;
     slotmem_geometry_t found;
     const char *shape = apr_psprintf(pool, "expected %u slots of %"
                                      APR_SIZE_T_FMT " bytes, type 0x%x",
-                                     asked->item_num, asked->item_size,
-                                     asked->type);
+                                     requested->item_num, requested->item_size,
+                                     requested->type);
 
     if (reader->status != APR_SUCCESS) {
         return "it cannot be read";
     }
-    if (find_description(reader, &found)
-        && (found.item_num > asked->item_num
-            || found.item_size != asked->item_size
-            || found.type != asked->type)) {
+    if (find_descriptor(reader, &found)
+        && (found.item_num > requested->item_num
+            || found.item_size != requested->item_size
+            || found.type != requested->type)) {
         return apr_psprintf(pool, "%s, found %u slots of %" APR_SIZE_T_FMT
                             " bytes, type 0x%x", shape, found.item_num,
                             found.item_size, found.type);
     }
     if (reader->digest_differs) {
         return apr_psprintf(pool, "its MD5 does not fit its content: expected "
-                            "%s, found %s", hex(reader->computed, pool),
-                            hex(reader->stored, pool));
+                            "%s, found %s", hex_digest(reader->computed, pool),
+                            hex_digest(reader->stored, pool));
     }
     return apr_psprintf(pool, "%s, in %" APR_OFF_T_FMT " bytes or more; found "
                         "%" APR_OFF_T_FMT " bytes without a description that "
-                        "fits", shape, segment->layout.file_image_len,
+                        "fits", shape, segment->layout.image_len,
                         reader->len);
 }
 
@@ -512,23 +515,23 @@ static int lacks_resources(apr_status_t status)
            || status == ENFILE;
 }
 
-static int refuse(slotmem_restore_t *result, apr_status_t status,
-                  const char *why)
+static int reject(slotmem_restore_result_t *result, apr_status_t status,
+                  const char *reason)
 {
-    result->outcome = lacks_resources(status) ? SLOTMEM_RESTORE_UNREAD
-                                              : SLOTMEM_RESTORE_REFUSED;
+    result->outcome = lacks_resources(status) ? SLOTMEM_RESTORE_UNAVAILABLE
+                                              : SLOTMEM_RESTORE_REJECTED;
     result->status = status;
-    result->why = why;
+    result->reason = reason;
     return 0;
 }
 
 /* Of a file that was opened. */
-static void refuse_content(slotmem_restore_t *result, const reader_t *reader,
-                           const char *why)
+static void reject_content(slotmem_restore_result_t *result,
+                           const reader_t *reader, const char *reason)
 {
-    refuse(result, reader->status, why);
-    result->why_kind = reader->status == APR_SUCCESS
-                       ? SLOTMEM_WHY_CONTENT : SLOTMEM_WHY_UNREADABLE;
+    reject(result, reader->status, reason);
+    result->reason_kind = reader->status == APR_SUCCESS
+                       ? SLOTMEM_REASON_CONTENT : SLOTMEM_REASON_UNREADABLE;
 }
 
 static const char *not_regular(apr_filetype_e type)
@@ -541,7 +544,7 @@ static const char *not_regular(apr_filetype_e type)
 
 /* Is what was opened what was looked at before? Notes by what it can be told,
  * and its length. */
-static int is_that_file(slotmem_restore_t *result, reader_t *reader,
+static int check_opened_file(slotmem_restore_result_t *result, reader_t *reader,
                         const apr_finfo_t *before)
 {
     apr_finfo_t opened;
@@ -551,25 +554,25 @@ static int is_that_file(slotmem_restore_t *result, reader_t *reader,
                                         reader->file);
 
     if (rv != APR_SUCCESS) {
-        return refuse(result, rv, "its length cannot be found out");
+        return reject(result, rv, "its length cannot be found out");
     }
     if (opened.filetype != APR_REG || opened.inode != before->inode
         || opened.device != before->device) {
-        return refuse(result, APR_SUCCESS,
+        return reject(result, APR_SUCCESS,
                       "it was exchanged while it was being opened");
     }
     reader->len = opened.size;
-    result->stored.size = opened.size;
-    result->stored.mtime = opened.mtime;
-    result->stored.ctime = opened.ctime;
-    result->stored.inode = opened.inode;
-    result->stored.device = opened.device;
+    result->file_state.size = opened.size;
+    result->file_state.mtime = opened.mtime;
+    result->file_state.ctime = opened.ctime;
+    result->file_state.inode = opened.inode;
+    result->file_state.device = opened.device;
     return 1;
 }
 
 /* Open a persisted file to read it, if it is a regular file: anything else
  * is not touched, since opening a FIFO would block the start. */
-static int open_regular(slotmem_restore_t *result, reader_t *reader,
+static int open_regular(slotmem_restore_result_t *result, reader_t *reader,
                         const char *path, apr_pool_t *scratch)
 {
     apr_finfo_t before;
@@ -581,50 +584,51 @@ static int open_regular(slotmem_restore_t *result, reader_t *reader,
         return 0;
     }
     if (rv != APR_SUCCESS && rv != APR_INCOMPLETE) {
-        return refuse(result, rv, "its type cannot be found out");
+        return reject(result, rv, "its type cannot be found out");
     }
     if (before.filetype != APR_REG) {
-        return refuse(result, APR_SUCCESS, not_regular(before.filetype));
+        return reject(result, APR_SUCCESS, not_regular(before.filetype));
     }
     rv = apr_file_open(&reader->file, path,
                        APR_FOPEN_READ | APR_FOPEN_BINARY | APR_FOPEN_NONBLOCK,
                        APR_OS_DEFAULT, scratch);
     if (rv != APR_SUCCESS) {
-        return refuse(result, rv, "it cannot be opened");
+        return reject(result, rv, "it cannot be opened");
     }
-    return is_that_file(result, reader, &before);
+    return check_opened_file(result, reader, &before);
 }
 
 /* Restore the image that the file holds, if the segment has room for it. */
-static int load_image(slotmem_restore_t *result, reader_t *reader,
+static int restore_image(slotmem_restore_result_t *result, reader_t *reader,
                       slotmem_segment_t *segment, int with_claims)
 {
     slotmem_geometry_t geometry = segment->geometry;
     slotmem_layout_t layout = segment->layout;
     apr_md5_ctx_t md5;
 
-    if ((!is_as_asked(reader, &geometry, &layout)
-         || !load(reader, segment, &geometry, &layout, &md5))
-        && (is_larger(reader, &segment->geometry)
+    if ((!matches_requested(reader, &geometry, &layout)
+         || !load_image(reader, segment, &geometry, &layout, &md5))
+        && (holds_more_slots(reader, &segment->geometry)
             || !find_largest(reader, &segment->geometry, &geometry)
             || slotmem_layout(&layout, &geometry) != APR_SUCCESS
-            || !load(reader, segment, &geometry, &layout, &md5))) {
+            || !load_image(reader, segment, &geometry, &layout, &md5))) {
         return 0;
     }
     result->item_num = geometry.item_num;
-    result->stored.known = !with_claims
+    result->file_state.verified = !with_claims
                            || load_claims(reader, segment, &layout,
                                           geometry.item_num, &md5,
-                                          &result->claims);
+                                          &result->runtime_claims);
     if (reader->status != APR_SUCCESS) {
-        empty(segment, &layout);
+        clear_segment(segment, &layout);
         return 0;
     }
     return 1;
 }
 
-void slotmem_restore(slotmem_restore_t *result, slotmem_segment_t *segment,
-                     int with_claims, const char *path, apr_pool_t *pool)
+void slotmem_restore(slotmem_restore_result_t *result,
+                     slotmem_segment_t *segment, int with_claims,
+                     const char *path, apr_pool_t *pool)
 {
     apr_pool_t *scratch;
     reader_t reader;
@@ -634,19 +638,20 @@ void slotmem_restore(slotmem_restore_t *result, slotmem_segment_t *segment,
     apr_pool_create(&scratch, pool);
     reader.window = apr_palloc(scratch, CHUNK);
     if (open_regular(result, &reader, path, scratch)) {
-        if (load_image(result, &reader, segment, with_claims)) {
+        if (restore_image(result, &reader, segment, with_claims)) {
             result->outcome = SLOTMEM_RESTORE_DONE;
         }
         else {
-            refuse_content(result, &reader,
-                           why_refused(&reader, segment, pool));
+            reject_content(result, &reader,
+                           rejection_reason(&reader, segment, pool));
         }
     }
     apr_pool_destroy(scratch);
 }
 
-void slotmem_identify(slotmem_restore_t *result, slotmem_geometry_t *geometry,
-                      const char *path, apr_pool_t *pool)
+void slotmem_identify(slotmem_restore_result_t *result,
+                      slotmem_geometry_t *geometry, const char *path,
+                      apr_pool_t *pool)
 {
     apr_pool_t *scratch;
     reader_t reader;
@@ -656,11 +661,11 @@ void slotmem_identify(slotmem_restore_t *result, slotmem_geometry_t *geometry,
     apr_pool_create(&scratch, pool);
     reader.window = apr_palloc(scratch, CHUNK);
     if (open_regular(result, &reader, path, scratch)) {
-        if (find_any(&reader, geometry)) {
+        if (find_any_image(&reader, geometry)) {
             result->outcome = SLOTMEM_RESTORE_DONE;
         }
         else {
-            refuse_content(result, &reader, reader.status != APR_SUCCESS
+            reject_content(result, &reader, reader.status != APR_SUCCESS
                            ? "it cannot be read"
                            : apr_psprintf(pool, "expected a description where "
                                           "the shape that it names puts it, "

@@ -45,45 +45,45 @@
 #endif
 
 /** Process-local: which file stands at a path. */
-typedef struct slotmem_stored_t {
-    int known;                      /**< 1: one of which each MD5 was seen to
+typedef struct slotmem_file_state_t {
+    int verified;                   /**< 1: one of which each MD5 was seen to
                                          fit the bytes before it. 0: not known,
                                          and the rest is unset */
-    int flushed;                    /**< 1: its folder was flushed since it was
+    int synced;                     /**< 1: its folder was flushed since it was
                                          put there */
     apr_off_t size;                 /**< with the next four, how to tell */
     apr_time_t mtime;               /**< that it is still the same file, as */
     apr_time_t ctime;               /**< it was: mtime can be put back */
     apr_ino_t inode;
     apr_dev_t device;
-} slotmem_stored_t;
+} slotmem_file_state_t;
 
 /** Process-local: how a restore went. */
-typedef struct slotmem_restore_t {
+typedef struct slotmem_restore_result_t {
     enum {
         SLOTMEM_RESTORE_NO_FILE,    /**< nothing to restore */
         SLOTMEM_RESTORE_DONE,       /**< restored: item_num slots */
-        SLOTMEM_RESTORE_REFUSED,    /**< a file that cannot be restored: it is
+        SLOTMEM_RESTORE_REJECTED,   /**< a file that cannot be restored: it is
                                          set aside by the first store */
-        SLOTMEM_RESTORE_UNREAD      /**< not read for want of resources: it
+        SLOTMEM_RESTORE_UNAVAILABLE /**< not read for want of resources: it
                                          must not be replaced */
     } outcome;
     apr_status_t status;            /**< the failing call's, or APR_SUCCESS */
-    const char *why;                /**< expected and found; NULL if done */
+    const char *reason;             /**< expected and found; NULL if done */
     enum {
-        SLOTMEM_WHY_UNOPENED,       /**< not read: no regular file, or one that
+        SLOTMEM_REASON_UNOPENED,    /**< not read: no regular file, or one that
                                          could not be opened */
-        SLOTMEM_WHY_UNREADABLE,     /**< opened, and reading failed */
-        SLOTMEM_WHY_CONTENT         /**< read, and its MD5 or its description
+        SLOTMEM_REASON_UNREADABLE,  /**< opened, and reading failed */
+        SLOTMEM_REASON_CONTENT      /**< read, and its MD5 or its description
                                          does not fit */
-    } why_kind;                     /**< the kind of reason; unset if done */
+    } reason_kind;                  /**< the kind of reason; unset if done */
     apr_uint32_t item_num;          /**< slots that the file held, if done */
-    apr_uint32_t claims;            /**< of them, claimed at run time */
-    slotmem_stored_t stored;        /**< what the file is, if done */
-} slotmem_restore_t;
+    apr_uint32_t runtime_claims;          /**< of them, claimed at run time */
+    slotmem_file_state_t file_state; /**< what the file is, if done */
+} slotmem_restore_result_t;
 
 /** The description of a geometry, as it stands in a file. */
-slotmem_description_t slotmem_describe(const slotmem_geometry_t *geometry);
+slotmem_descriptor_t slotmem_descriptor_of(const slotmem_geometry_t *geometry);
 
 /**
  * Restore a new segment from its persisted file (contract E2 to E5).
@@ -93,8 +93,9 @@ slotmem_description_t slotmem_describe(const slotmem_geometry_t *geometry);
  * @param path the persisted file
  * @param pool for the texts of the result; scratch memory is given back
  */
-void slotmem_restore(slotmem_restore_t *result, slotmem_segment_t *segment,
-                     int with_claims, const char *path, apr_pool_t *pool);
+void slotmem_restore(slotmem_restore_result_t *result,
+                     slotmem_segment_t *segment, int with_claims,
+                     const char *path, apr_pool_t *pool);
 
 /**
  * What segment a persisted file describes, for those who were not told: the
@@ -107,8 +108,9 @@ void slotmem_restore(slotmem_restore_t *result, slotmem_segment_t *segment,
  *        SLOTMEM_RESTORE_DONE
  * @param pool for the texts of the result; scratch memory is given back
  */
-void slotmem_identify(slotmem_restore_t *result, slotmem_geometry_t *geometry,
-                      const char *path, apr_pool_t *pool);
+void slotmem_identify(slotmem_restore_result_t *result,
+                      slotmem_geometry_t *geometry, const char *path,
+                      apr_pool_t *pool);
 
 /** Bytes read, or copied, checksummed and written, at a time. */
 #define SLOTMEM_CHUNK ((apr_size_t)65536)
@@ -120,13 +122,13 @@ void slotmem_identify(slotmem_restore_t *result, slotmem_geometry_t *geometry,
 typedef struct slotmem_store_t {
     const slotmem_segment_t *segment;
     const char *path;               /**< the persisted file */
-    const slotmem_word_t *configured; /**< NULL: store the in-use marks as they
-                                         are. Else CLEARINUSE: store none, and
-                                         as run-time claims the slots in use
+    const slotmem_word_t *config_claims; /**< NULL: store the in-use flags as
+                                         they are. Else CLEARINUSE: store none,
+                                         and as run-time claims the slots in use
                                          that have no bit here */
     int set_aside;                  /**< what stands at path was refused: move
                                          it away first; 0 once that is done */
-    slotmem_stored_t stored;        /**< what stands at path; kept up to date.
+    slotmem_file_state_t file_state; /**< what stands at path; kept up to date.
                                          A file that is known and would get
                                          the bytes it has is only read */
     /* how it went; set by slotmem_store_continue() */
@@ -140,7 +142,7 @@ typedef struct slotmem_store_t {
     /* scratch */
     const char *tmp;
     apr_file_t *file;               /* compared with, or written; or NULL */
-    slotmem_word_t *used;           /* the map, as it was first seen */
+    slotmem_word_t *in_use;          /* the map, as it was first seen */
     apr_size_t slots_done;          /* bytes of the slots passed so far */
     enum { SLOTMEM_STORE_NEW, SLOTMEM_STORE_COMPARES, SLOTMEM_STORE_WRITES }
         pass;

@@ -57,9 +57,9 @@ apr_status_t slotmem_layout(slotmem_layout_t *layout,
     /* Everything but the slots, in memory or in the file: below 2^34. */
     uint64_t slots = align_up(sizeof(slotmem_header_t)
                               + slotmem_map_size(geometry->item_num));
-    uint64_t file = SLOTMEM_FILE_HEAD + num + SLOTMEM_FILE_DIGEST
-                    + sizeof(slotmem_description_t)
-                    + SLOTMEM_FILE_CLAIMS_HEAD + num + SLOTMEM_FILE_DIGEST;
+    uint64_t file = SLOTMEM_FILE_HEADER + num + SLOTMEM_FILE_DIGEST
+                    + sizeof(slotmem_descriptor_t)
+                    + SLOTMEM_FILE_CLAIMS_HEADER + num + SLOTMEM_FILE_DIGEST;
     uint64_t other = 2 * SLOTMEM_ALIGN + (slots > file ? slots : file);
 
     if (other > SIZE_LIMIT || (num && size > (SIZE_LIMIT - other) / num)) {
@@ -69,10 +69,10 @@ apr_status_t slotmem_layout(slotmem_layout_t *layout,
     layout->slots = (apr_size_t)slots;
     layout->slots_len = (apr_size_t)(size * num);
     layout->memory_len = layout->slots + layout->slots_len;
-    layout->file_digest = (apr_off_t)(SLOTMEM_FILE_HEAD + size * num + num);
-    layout->file_description = layout->file_digest + SLOTMEM_FILE_DIGEST;
-    layout->file_image_len = layout->file_description
-                             + (apr_off_t)sizeof(slotmem_description_t);
+    layout->digest_offset = (apr_off_t)(SLOTMEM_FILE_HEADER + size * num + num);
+    layout->descriptor_offset = layout->digest_offset + SLOTMEM_FILE_DIGEST;
+    layout->image_len = layout->descriptor_offset
+                             + (apr_off_t)sizeof(slotmem_descriptor_t);
     return APR_SUCCESS;
 }
 
@@ -85,8 +85,9 @@ static char *aligned_base(const apr_shm_t *shm)
     return past ? base + (SLOTMEM_ALIGN - past) : base;
 }
 
-static void view(slotmem_segment_t *segment, const slotmem_geometry_t *geometry,
-                 const slotmem_layout_t *layout, char *base)
+static void map_segment(slotmem_segment_t *segment,
+                        const slotmem_geometry_t *geometry,
+                        const slotmem_layout_t *layout, char *base)
 {
     segment->geometry = *geometry;
     segment->layout = *layout;
@@ -139,7 +140,7 @@ static apr_status_t populate(char *base, apr_size_t len)
     return APR_SUCCESS;
 }
 
-static void fill_header(slotmem_header_t *header,
+static void init_header(slotmem_header_t *header,
                         const slotmem_geometry_t *geometry,
                         const slotmem_shm_name_t *shm_name)
 {
@@ -157,7 +158,7 @@ static void fill_header(slotmem_header_t *header,
 
 /* Where the name is a file's: has another user put something in its place?
  * Then it is not opened: a FIFO would block. */
-static int is_anothers(const char *name, apr_pool_t *pool)
+static int is_foreign(const char *name, apr_pool_t *pool)
 {
     apr_finfo_t info;
 
@@ -168,7 +169,7 @@ static int is_anothers(const char *name, apr_pool_t *pool)
 
 void slotmem_segment_remove(const char *name, apr_pool_t *pool)
 {
-    if (!is_anothers(name, pool)) {
+    if (!is_foreign(name, pool)) {
         apr_shm_remove(name, pool);
     }
 }
@@ -203,8 +204,8 @@ apr_status_t slotmem_segment_create(slotmem_segment_t *segment,
             return rv;
         }
     }
-    view(segment, geometry, &layout, aligned_base(shm));
-    fill_header(segment->header, geometry, shm_name);
+    map_segment(segment, geometry, &layout, aligned_base(shm));
+    init_header(segment->header, geometry, shm_name);
     return APR_SUCCESS;
 }
 
@@ -257,7 +258,7 @@ apr_status_t slotmem_segment_attach(slotmem_segment_t *segment, pid_t *creator,
     apr_shm_t *shm;
     apr_status_t rv;
 
-    if (is_anothers(shm_name->name, pool)) {
+    if (is_foreign(shm_name->name, pool)) {
         return APR_INCOMPLETE;
     }
     rv = apr_shm_attach(&shm, shm_name->name, pool);
@@ -272,7 +273,7 @@ apr_status_t slotmem_segment_attach(slotmem_segment_t *segment, pid_t *creator,
         apr_shm_detach(shm);
         return APR_INCOMPLETE;
     }
-    view(segment, &geometry, &layout, aligned_base(shm));
+    map_segment(segment, &geometry, &layout, aligned_base(shm));
     return APR_SUCCESS;
 }
 

@@ -83,13 +83,13 @@ typedef struct slotmem_layout_t {
     apr_size_t slots;           /**< offset of slot 0 */
     apr_size_t slots_len;       /**< bytes of all slots */
     apr_size_t memory_len;      /**< bytes of header, map and slots */
-    apr_off_t file_digest;      /**< offset of the MD5 */
-    apr_off_t file_description; /**< offset of the description */
-    apr_off_t file_image_len;   /**< bytes up to the description's end */
+    apr_off_t digest_offset;      /**< offset of the MD5 */
+    apr_off_t descriptor_offset; /**< offset of the description */
+    apr_off_t image_len;   /**< bytes up to the description's end */
 } slotmem_layout_t;
 
 /** Shared memory. Written by the creator before the magic, then constant,
- *  but for full_said. Whatever a process writes here can mislead only those
+ *  but for full_logged. Whatever a process writes here can mislead only those
  *  that attach the segment by name. */
 typedef struct slotmem_header_t {
     _Atomic uint32_t magic;     /**< SLOTMEM_HEADER_MAGIC: written last, with
@@ -101,7 +101,7 @@ typedef struct slotmem_header_t {
     unsigned char secret[SLOTMEM_SECRET_LEN]; /**< the generation's; only who
                                      has it can have made the segment */
     uint32_t creator;           /**< pid */
-    _Atomic uint32_t full_said; /**< 1: the warning that the last free slot
+    _Atomic uint32_t full_logged; /**< 1: the warning that the last free slot
                                      went has been logged; set by any process,
                                      with exchange; decides over a log line,
                                      nothing else */

@@ -13,7 +13,7 @@
 
 /*
  * slotmem_status.c: the three forms of slotmem_status.h. Each figure is worked
- * out once, in figures_of(), whatever the form.
+ * out once, in segment_stats(), whatever the form.
  */
 
 #include <stdlib.h>
@@ -33,7 +33,7 @@
 #include "slotmem_status.h"
 
 /* Process-local: what is shown of a segment. */
-typedef struct figures_t {
+typedef struct stats_t {
     const char *name;
     apr_uint32_t num;
     apr_uint32_t used;
@@ -42,12 +42,12 @@ typedef struct figures_t {
     const char *type;           /* flags in words */
     const char *file;           /* or NULL */
     const char *restored;       /* how the restore went, or NULL */
-    const char *stored;         /* how the last store went, or NULL */
+    const char *last_store;     /* how the last store went, or NULL */
     apr_int64_t age;            /* seconds since then, or -1: never */
     int failed;                 /* 1: it failed */
-} figures_t;
+} stats_t;
 
-static const char *type_words(apr_uint32_t type, apr_pool_t *pool)
+static const char *format_type(apr_uint32_t type, apr_pool_t *pool)
 {
     const char *words =
         apr_pstrcat(pool,
@@ -60,14 +60,15 @@ static const char *type_words(apr_uint32_t type, apr_pool_t *pool)
     return *words ? words + 1 : "none";
 }
 
-static const char *restored_words(const slotmem_kept_t *kept, apr_pool_t *pool)
+static const char *format_restored(const slotmem_persist_entry_t *persist,
+                                   apr_pool_t *pool)
 {
-    switch (kept->restored.outcome) {
+    switch (persist->restored.outcome) {
     case SLOTMEM_RESTORE_DONE:
-        return apr_psprintf(pool, "%u slots", kept->restored.item_num);
-    case SLOTMEM_RESTORE_REFUSED:
+        return apr_psprintf(pool, "%u slots", persist->restored.item_num);
+    case SLOTMEM_RESTORE_REJECTED:
         return "refused";
-    case SLOTMEM_RESTORE_UNREAD:
+    case SLOTMEM_RESTORE_UNAVAILABLE:
         return "unread";
     case SLOTMEM_RESTORE_NO_FILE:
         break;
@@ -76,105 +77,106 @@ static const char *restored_words(const slotmem_kept_t *kept, apr_pool_t *pool)
 }
 
 /* What another process may overwrite is read once. */
-static void add_store(figures_t *figures, const slotmem_report_t *report,
+static void add_store(stats_t *stats, const slotmem_report_t *report,
                       apr_time_t now)
 {
     apr_int64_t at = atomic_load(&report->at);
 
     if (at > 0 && at <= apr_time_sec(now)) {
-        figures->age = apr_time_sec(now) - at;
+        stats->age = apr_time_sec(now) - at;
     }
     switch (atomic_load(&report->outcome)) {
     case SLOTMEM_REPORT_STORED:
-        figures->stored = "stored";
+        stats->last_store = "stored";
         break;
     case SLOTMEM_REPORT_UNCHANGED:
-        figures->stored = "unchanged";
+        stats->last_store = "unchanged";
         break;
     case SLOTMEM_REPORT_FAILED:
-        figures->stored = "failed";
-        figures->failed = 1;
+        stats->last_store = "failed";
+        stats->failed = 1;
         break;
-    case SLOTMEM_REPORT_OTHER:
-        figures->stored = "another server's";
+    case SLOTMEM_REPORT_CONFLICT:
+        stats->last_store = "another server's";
         break;
-    case SLOTMEM_REPORT_UNREAD:
-        figures->stored = "not before a restart";
+    case SLOTMEM_REPORT_UNAVAILABLE:
+        stats->last_store = "not before a restart";
         break;
     default:
-        figures->stored = "not yet";
+        stats->last_store = "not yet";
         break;
     }
 }
 
-static figures_t figures_of(const slotmem_shown_t *shown, apr_time_t now,
-                            apr_pool_t *pool)
+static stats_t segment_stats(const slotmem_status_entry_t *entry,
+                             apr_time_t now, apr_pool_t *pool)
 {
-    const slotmem_segment_t *segment = shown->segment;
-    figures_t figures;
+    const slotmem_segment_t *segment = entry->segment;
+    stats_t stats;
 
-    memset(&figures, 0, sizeof(figures));
-    figures.name = shown->name ? shown->name : "(anonymous)";
-    figures.num = segment->geometry.item_num;
-    figures.used = figures.num - slotmem_map_free(&segment->map);
-    figures.size = segment->geometry.item_size;
-    figures.memory = segment->layout.memory_len;
-    figures.type = type_words(segment->geometry.type, pool);
-    figures.age = -1;
-    if (shown->kept) {
-        figures.file = shown->kept->path;
-        figures.restored = restored_words(shown->kept, pool);
-        figures.stored = "not yet";
-        if (shown->kept->report) {
-            add_store(&figures, shown->kept->report, now);
+    memset(&stats, 0, sizeof(stats));
+    stats.name = entry->name ? entry->name : "(anonymous)";
+    stats.num = segment->geometry.item_num;
+    stats.used = stats.num - slotmem_map_count_free(&segment->map);
+    stats.size = segment->geometry.item_size;
+    stats.memory = segment->layout.memory_len;
+    stats.type = format_type(segment->geometry.type, pool);
+    stats.age = -1;
+    if (entry->persist) {
+        stats.file = entry->persist->path;
+        stats.restored = format_restored(entry->persist, pool);
+        stats.last_store = "not yet";
+        if (entry->persist->report) {
+            add_store(&stats, entry->persist->report, now);
         }
     }
-    return figures;
+    return stats;
 }
 
 /* All of them, and what they are together. */
-typedef struct all_t {
-    figures_t *of;
+typedef struct totals_t {
+    stats_t *segments;
     int num;
     int generation;
-    int kept;
+    int persisted;
     int failed;
     apr_uint64_t slots;
     apr_uint64_t used;
     apr_uint64_t memory;
-} all_t;
+} totals_t;
 
 static int by_name(const void *a, const void *b)
 {
-    const slotmem_shown_t *x = a;
-    const slotmem_shown_t *y = b;
+    const slotmem_status_entry_t *x = a;
+    const slotmem_status_entry_t *y = b;
 
     return strcmp(x->name ? x->name : "", y->name ? y->name : "");
 }
 
-static void collect(all_t *all, request_rec *r, apr_array_header_t *shown)
+static void collect(totals_t *totals, request_rec *r,
+                    apr_array_header_t *entries)
 {
-    slotmem_shown_t *of = (slotmem_shown_t *)shown->elts;
+    slotmem_status_entry_t *sorted = (slotmem_status_entry_t *)entries->elts;
     apr_time_t now = apr_time_now();
     int i;
 
-    memset(all, 0, sizeof(*all));
-    if (ap_mpm_query(AP_MPMQ_GENERATION, &all->generation) != APR_SUCCESS) {
-        all->generation = 0;        /* an MPM that does not say */
+    memset(totals, 0, sizeof(*totals));
+    if (ap_mpm_query(AP_MPMQ_GENERATION, &totals->generation) != APR_SUCCESS) {
+        totals->generation = 0;        /* an MPM that does not say */
     }
-    qsort(of, (size_t)shown->nelts, sizeof(*of), by_name);
-    all->num = shown->nelts;
-    all->of = apr_pcalloc(r->pool, ((apr_size_t)all->num + 1)
-                                   * sizeof(*all->of));
-    for (i = 0; i < all->num; i++) {
-        figures_t *figures = &all->of[i];
+    qsort(sorted, (size_t)entries->nelts, sizeof(*sorted), by_name);
+    totals->num = entries->nelts;
+    totals->segments = apr_pcalloc(r->pool, ((apr_size_t)totals->num + 1)
+                                   * sizeof(*totals->segments));
+    for (i = 0; i < totals->num; i++) {
+        stats_t *stats = &totals->segments[i];
 
-        *figures = figures_of(&of[i], now, r->pool);
-        all->kept += figures->file != NULL;
-        all->failed += figures->failed;
-        all->slots += figures->num;
-        all->used += figures->used;
-        all->memory += figures->memory;
+        *stats = segment_stats(&sorted[i], now, r->pool);
+        totals->persisted += stats->file != NULL;
+        totals->failed += stats->failed;
+        totals->slots += stats->num;
+        totals->used += stats->used;
+        totals->memory += stats->memory;
     }
 }
 
@@ -194,43 +196,43 @@ static const char *one_line(const char *text, apr_pool_t *pool)
     return copy;
 }
 
-static void auto_segment(request_rec *r, int i, const figures_t *figures)
+static void auto_segment(request_rec *r, int i, const stats_t *stats)
 {
     ap_rprintf(r, "SlotmemSegment[%d]Name: %s\n", i,
-               one_line(figures->name, r->pool));
-    ap_rprintf(r, "SlotmemSegment[%d]Slots: %u\n", i, figures->num);
-    ap_rprintf(r, "SlotmemSegment[%d]SlotsUsed: %u\n", i, figures->used);
+               one_line(stats->name, r->pool));
+    ap_rprintf(r, "SlotmemSegment[%d]Slots: %u\n", i, stats->num);
+    ap_rprintf(r, "SlotmemSegment[%d]SlotsUsed: %u\n", i, stats->used);
     ap_rprintf(r, "SlotmemSegment[%d]SlotSize: %" APR_SIZE_T_FMT "\n", i,
-               figures->size);
+               stats->size);
     ap_rprintf(r, "SlotmemSegment[%d]Memory: %" APR_SIZE_T_FMT "\n", i,
-               figures->memory);
-    ap_rprintf(r, "SlotmemSegment[%d]Type: %s\n", i, figures->type);
-    if (!figures->file) {
+               stats->memory);
+    ap_rprintf(r, "SlotmemSegment[%d]Type: %s\n", i, stats->type);
+    if (!stats->file) {
         return;
     }
     ap_rprintf(r, "SlotmemSegment[%d]File: %s\n", i,
-               one_line(figures->file, r->pool));
-    ap_rprintf(r, "SlotmemSegment[%d]Restored: %s\n", i, figures->restored);
-    ap_rprintf(r, "SlotmemSegment[%d]LastStore: %s\n", i, figures->stored);
-    if (figures->age >= 0) {
+               one_line(stats->file, r->pool));
+    ap_rprintf(r, "SlotmemSegment[%d]Restored: %s\n", i, stats->restored);
+    ap_rprintf(r, "SlotmemSegment[%d]LastStore: %s\n", i, stats->last_store);
+    if (stats->age >= 0) {
         ap_rprintf(r, "SlotmemSegment[%d]LastStoreAge: %" APR_INT64_T_FMT
-                   "\n", i, figures->age);
+                   "\n", i, stats->age);
     }
 }
 
-static void show_auto(request_rec *r, const all_t *all)
+static void write_auto(request_rec *r, const totals_t *totals)
 {
     int i;
 
-    ap_rprintf(r, "SlotmemGeneration: %d\n", all->generation);
-    ap_rprintf(r, "SlotmemSegments: %d\n", all->num);
-    ap_rprintf(r, "SlotmemSegmentsPersisted: %d\n", all->kept);
-    ap_rprintf(r, "SlotmemStoresFailed: %d\n", all->failed);
-    ap_rprintf(r, "SlotmemSlots: %" APR_UINT64_T_FMT "\n", all->slots);
-    ap_rprintf(r, "SlotmemSlotsUsed: %" APR_UINT64_T_FMT "\n", all->used);
-    ap_rprintf(r, "SlotmemMemory: %" APR_UINT64_T_FMT "\n", all->memory);
-    for (i = 0; i < all->num; i++) {
-        auto_segment(r, i, &all->of[i]);
+    ap_rprintf(r, "SlotmemGeneration: %d\n", totals->generation);
+    ap_rprintf(r, "SlotmemSegments: %d\n", totals->num);
+    ap_rprintf(r, "SlotmemSegmentsPersisted: %d\n", totals->persisted);
+    ap_rprintf(r, "SlotmemStoresFailed: %d\n", totals->failed);
+    ap_rprintf(r, "SlotmemSlots: %" APR_UINT64_T_FMT "\n", totals->slots);
+    ap_rprintf(r, "SlotmemSlotsUsed: %" APR_UINT64_T_FMT "\n", totals->used);
+    ap_rprintf(r, "SlotmemMemory: %" APR_UINT64_T_FMT "\n", totals->memory);
+    for (i = 0; i < totals->num; i++) {
+        auto_segment(r, i, &totals->segments[i]);
     }
 }
 
@@ -239,13 +241,13 @@ static void show_auto(request_rec *r, const all_t *all)
 #define BAR_LEN 20
 
 /* Some used slot shows, and so does some free one. */
-static const char *bar(const figures_t *figures, apr_pool_t *pool)
+static const char *bar(const stats_t *stats, apr_pool_t *pool)
 {
     char *text = apr_palloc(pool, BAR_LEN + 1);
-    apr_uint64_t full = figures->num ? (apr_uint64_t)figures->used * BAR_LEN
-                                       / figures->num : 0;
+    apr_uint64_t full = stats->num ? (apr_uint64_t)stats->used * BAR_LEN
+                                       / stats->num : 0;
 
-    if (!full && figures->used) {
+    if (!full && stats->used) {
         full = 1;
     }
     memset(text, '.', BAR_LEN);
@@ -254,7 +256,7 @@ static const char *bar(const figures_t *figures, apr_pool_t *pool)
     return text;
 }
 
-static const char *age_words(apr_int64_t age, apr_pool_t *pool)
+static const char *format_age(apr_int64_t age, apr_pool_t *pool)
 {
     return age < 0 ? ""
          : age < 120 ? apr_psprintf(pool, ", %d s ago", (int)age)
@@ -262,7 +264,7 @@ static const char *age_words(apr_int64_t age, apr_pool_t *pool)
          : apr_psprintf(pool, ", %" APR_INT64_T_FMT " h ago", age / 3600);
 }
 
-static const char *bytes_words(apr_uint64_t bytes, apr_pool_t *pool)
+static const char *format_bytes(apr_uint64_t bytes, apr_pool_t *pool)
 {
     return bytes < 10240 ? apr_psprintf(pool, "%d B", (int)bytes)
          : bytes < (apr_uint64_t)10240 * 1024
@@ -271,40 +273,40 @@ static const char *bytes_words(apr_uint64_t bytes, apr_pool_t *pool)
                         bytes / 1024 / 1024);
 }
 
-static void html_segment(request_rec *r, const figures_t *figures,
+static void html_segment(request_rec *r, const stats_t *stats,
                          const char *begin, const char *between,
                          const char *end)
 {
-    const char *file = figures->file ? ap_escape_html(r->pool, figures->file)
+    const char *file = stats->file ? ap_escape_html(r->pool, stats->file)
                                      : "-";
 
     ap_rputs(begin, r);
-    ap_rvputs(r, ap_escape_html(r->pool, figures->name), between, NULL);
-    ap_rprintf(r, "<code>%s</code> %u of %u%s", bar(figures, r->pool),
-               figures->used, figures->num, between);
-    ap_rprintf(r, "%" APR_SIZE_T_FMT "%s", figures->size, between);
-    ap_rvputs(r, bytes_words(figures->memory, r->pool), between,
-              figures->type, between,
-              figures->restored ? figures->restored : "-", between, NULL);
-    ap_rvputs(r, figures->failed ? "<b>" : "",
-              figures->stored ? figures->stored : "-",
-              figures->failed ? "</b>" : "",
-              age_words(figures->age, r->pool), between, file, end, NULL);
+    ap_rvputs(r, ap_escape_html(r->pool, stats->name), between, NULL);
+    ap_rprintf(r, "<code>%s</code> %u of %u%s", bar(stats, r->pool),
+               stats->used, stats->num, between);
+    ap_rprintf(r, "%" APR_SIZE_T_FMT "%s", stats->size, between);
+    ap_rvputs(r, format_bytes(stats->memory, r->pool), between,
+              stats->type, between,
+              stats->restored ? stats->restored : "-", between, NULL);
+    ap_rvputs(r, stats->failed ? "<b>" : "",
+              stats->last_store ? stats->last_store : "-",
+              stats->failed ? "</b>" : "",
+              format_age(stats->age, r->pool), between, file, end, NULL);
 }
 
-static void show_html(request_rec *r, const all_t *all, int with_table)
+static void write_html(request_rec *r, const totals_t *totals, int with_table)
 {
     int i;
 
     ap_rputs("<hr />\n<h2>Shared memory slots (mod_slotmem_shm)</h2>\n", r);
     ap_rprintf(r, "<p>%d segments in generation %d: %" APR_UINT64_T_FMT
                " of %" APR_UINT64_T_FMT " slots in use, %s; %d kept in files, "
-               "%s%d failed at their last store%s.</p>\n", all->num,
-               all->generation, all->used, all->slots,
-               bytes_words(all->memory, r->pool), all->kept,
-               all->failed ? "<b>" : "", all->failed,
-               all->failed ? "</b>" : "");
-    if (!all->num) {
+               "%s%d failed at their last store%s.</p>\n", totals->num,
+               totals->generation, totals->used, totals->slots,
+               format_bytes(totals->memory, r->pool), totals->persisted,
+               totals->failed ? "<b>" : "", totals->failed,
+               totals->failed ? "</b>" : "");
+    if (!totals->num) {
         return;
     }
     if (with_table) {
@@ -313,29 +315,29 @@ static void show_html(request_rec *r, const all_t *all, int with_table)
                  "<th>Memory</th><th>Type</th><th>Restored</th>"
                  "<th>Last store</th><th>File</th></tr>\n", r);
     }
-    for (i = 0; i < all->num; i++) {
+    for (i = 0; i < totals->num; i++) {
         if (with_table) {
-            html_segment(r, &all->of[i], "<tr><td nowrap>",
+            html_segment(r, &totals->segments[i], "<tr><td nowrap>",
                          "</td><td nowrap>", "</td></tr>\n");
         }
         else {
-            html_segment(r, &all->of[i], "<p>", "; ", "</p>\n");
+            html_segment(r, &totals->segments[i], "<p>", "; ", "</p>\n");
         }
     }
     ap_rputs(with_table ? "</table>\n" : "", r);
 }
 
-void slotmem_status_section(request_rec *r, apr_array_header_t *shown,
+void slotmem_status_section(request_rec *r, apr_array_header_t *entries,
                             int flags)
 {
-    all_t all;
+    totals_t totals;
 
-    collect(&all, r, shown);
+    collect(&totals, r, entries);
     if (flags & AP_STATUS_SHORT) {
-        show_auto(r, &all);
+        write_auto(r, &totals);
     }
     else {
-        show_html(r, &all, !(flags & AP_STATUS_NOTABLE));
+        write_html(r, &totals, !(flags & AP_STATUS_NOTABLE));
     }
 }
 
@@ -368,29 +370,29 @@ static void json_text(request_rec *r, const char *key, const char *text)
     json_string(r, text);
 }
 
-static void json_segment(request_rec *r, const figures_t *figures)
+static void json_segment(request_rec *r, const stats_t *stats)
 {
     ap_rputs("    {\"name\": ", r);
-    json_string(r, figures->name);
+    json_string(r, stats->name);
     ap_rprintf(r, ", \"slots\": %u, \"slotsUsed\": %u, \"slotSize\": %"
-               APR_SIZE_T_FMT ", \"memory\": %" APR_SIZE_T_FMT, figures->num,
-               figures->used, figures->size, figures->memory);
-    json_text(r, "type", figures->type);
-    if (figures->file) {
-        json_text(r, "file", figures->file);
-        json_text(r, "restored", figures->restored);
-        json_text(r, "lastStore", figures->stored);
-        if (figures->age >= 0) {
+               APR_SIZE_T_FMT ", \"memory\": %" APR_SIZE_T_FMT, stats->num,
+               stats->used, stats->size, stats->memory);
+    json_text(r, "type", stats->type);
+    if (stats->file) {
+        json_text(r, "file", stats->file);
+        json_text(r, "restored", stats->restored);
+        json_text(r, "lastStore", stats->last_store);
+        if (stats->age >= 0) {
             ap_rprintf(r, ", \"lastStoreAge\": %" APR_INT64_T_FMT,
-                       figures->age);
+                       stats->age);
         }
     }
     ap_rputs("}", r);
 }
 
-int slotmem_status_json(request_rec *r, apr_array_header_t *shown)
+int slotmem_status_json(request_rec *r, apr_array_header_t *entries)
 {
-    all_t all;
+    totals_t totals;
     int i;
 
     ap_set_content_type(r, "application/json");
@@ -398,15 +400,17 @@ int slotmem_status_json(request_rec *r, apr_array_header_t *shown)
     if (r->header_only) {
         return OK;
     }
-    collect(&all, r, shown);
-    ap_rprintf(r, "{\n  \"generation\": %d, \"segmentsPersisted\": %d, "
+    collect(&totals, r, entries);
+    ap_rprintf(r,
+               "{\n  \"generation\": %d, \"segmentsPersisted\": %d, "
                "\"storesFailed\": %d,\n  \"slots\": %" APR_UINT64_T_FMT
-               ", \"slotsUsed\": %" APR_UINT64_T_FMT ", \"memory\": %"
-               APR_UINT64_T_FMT ",\n  \"segments\": [", all.generation,
-               all.kept, all.failed, all.slots, all.used, all.memory);
-    for (i = 0; i < all.num; i++) {
+               ", \"slotsUsed\": %" APR_UINT64_T_FMT
+               ", \"memory\": %" APR_UINT64_T_FMT ",\n  \"segments\": [",
+               totals.generation, totals.persisted, totals.failed, totals.slots,
+               totals.used, totals.memory);
+    for (i = 0; i < totals.num; i++) {
         ap_rputs(i ? ",\n" : "\n", r);
-        json_segment(r, &all.of[i]);
+        json_segment(r, &totals.segments[i]);
     }
     ap_rputs("\n  ]\n}\n", r);
     return OK;

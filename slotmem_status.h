@@ -37,22 +37,22 @@
 #define SLOTMEM_STATUS_HANDLER "slotmem-status"
 
 /** Process-local: one segment to be shown. */
-typedef struct slotmem_shown_t {
+typedef struct slotmem_status_entry_t {
     const slotmem_segment_t *segment;
     const char *name;           /**< as created, or NULL: anonymous */
-    const slotmem_kept_t *kept; /**< NULL: in no file */
-} slotmem_shown_t;
+    const slotmem_persist_entry_t *persist; /**< NULL: in no file */
+} slotmem_status_entry_t;
 
 /**
  * Write a section of mod_status's page.
- * @param shown of slotmem_shown_t; is sorted by name
+ * @param entries of slotmem_status_entry_t; is sorted by name
  * @param flags mod_status's: AP_STATUS_SHORT for ?auto, AP_STATUS_NOTABLE
  */
-void slotmem_status_section(request_rec *r, apr_array_header_t *shown,
+void slotmem_status_section(request_rec *r, apr_array_header_t *entries,
                             int flags);
 
 /** Answer a request with the same figures in JSON. */
-int slotmem_status_json(request_rec *r, apr_array_header_t *shown);
+int slotmem_status_json(request_rec *r, apr_array_header_t *entries);
 
 #if defined(__GNUC__)
 #pragma GCC visibility pop

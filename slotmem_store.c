@@ -41,7 +41,7 @@
 
 /* Process-local: the bytes of a file, on their way out, or those that it has
  * beside those that it would get. */
-typedef struct writer_t {
+typedef struct stream_t {
     apr_file_t *file;
     int compares;                   /* 1: nothing is written */
     int differs;                    /* ... and a difference was found */
@@ -51,7 +51,7 @@ typedef struct writer_t {
     apr_size_t fill;                /* of them in use */
     apr_size_t compared;            /* of these compared */
     apr_status_t status;            /* the first failure, which stays */
-} writer_t;
+} stream_t;
 
 struct slotmem_store_run_t {
     slotmem_store_t *stores;
@@ -61,55 +61,55 @@ struct slotmem_store_run_t {
     int next;                       /* the store at work in it */
     int step;                       /* what is done to it: index in steps[] */
     apr_time_t deadline;
-    writer_t writer;                /* of the store at work */
+    stream_t stream;                /* of the store at work */
     apr_pool_t *pool;               /* for results */
     apr_pool_t *scratch;            /* cleared after each batch */
 };
 
-static int is_late(const slotmem_store_run_t *run)
+static int deadline_passed(const slotmem_store_run_t *run)
 {
     return run->deadline && apr_time_now() >= run->deadline;
 }
 
-static void start_writer(writer_t *writer, apr_file_t *file, int compares)
+static void stream_init(stream_t *stream, apr_file_t *file, int compares)
 {
-    writer->file = file;
-    writer->compares = compares;
-    writer->differs = 0;
-    writer->len = 0;
-    writer->fill = 0;
-    writer->compared = 0;
-    writer->status = APR_SUCCESS;
-    apr_md5_init(&writer->md5);
+    stream->file = file;
+    stream->compares = compares;
+    stream->differs = 0;
+    stream->len = 0;
+    stream->fill = 0;
+    stream->compared = 0;
+    stream->status = APR_SUCCESS;
+    apr_md5_init(&stream->md5);
 }
 
-static void drain(writer_t *writer)
+static void stream_flush(stream_t *stream)
 {
-    if (writer->status == APR_SUCCESS && writer->fill) {
-        writer->status = apr_file_write_full(writer->file, writer->buffer,
-                                             writer->fill, NULL);
+    if (stream->status == APR_SUCCESS && stream->fill) {
+        stream->status = apr_file_write_full(stream->file, stream->buffer,
+                                             stream->fill, NULL);
     }
-    writer->fill = 0;
+    stream->fill = 0;
 }
 
 /* Copy bytes, which others may be writing, to private memory; the digest is
  * over the copy. */
-static void emit(writer_t *writer, const void *data, apr_size_t len)
+static void stream_write(stream_t *stream, const void *data, apr_size_t len)
 {
     const unsigned char *from = data;
 
-    writer->len += (apr_off_t)len;
+    stream->len += (apr_off_t)len;
     while (len) {
-        apr_size_t room = CHUNK - writer->fill;
+        apr_size_t room = CHUNK - stream->fill;
         apr_size_t n = len < room ? len : room;
 
         if (!room) {
-            drain(writer);
+            stream_flush(stream);
             continue;
         }
-        memcpy(writer->buffer + writer->fill, from, n);
-        apr_md5_update(&writer->md5, writer->buffer + writer->fill, n);
-        writer->fill += n;
+        memcpy(stream->buffer + stream->fill, from, n);
+        apr_md5_update(&stream->md5, stream->buffer + stream->fill, n);
+        stream->fill += n;
         from += n;
         len -= n;
     }
@@ -117,61 +117,61 @@ static void emit(writer_t *writer, const void *data, apr_size_t len)
 
 /* Compare bytes with the next ones of the file; data NULL: pass these by. What
  * cannot be read differs. */
-static void compare(writer_t *writer, const void *data, apr_size_t len)
+static void stream_compare(stream_t *stream, const void *data, apr_size_t len)
 {
     const unsigned char *from = data;
 
-    writer->len += (apr_off_t)len;
-    while (len && !writer->differs) {
-        apr_size_t left = writer->fill - writer->compared;
+    stream->len += (apr_off_t)len;
+    while (len && !stream->differs) {
+        apr_size_t left = stream->fill - stream->compared;
         apr_size_t n = len < left ? len : left;
 
         if (!left) {
-            writer->fill = CHUNK;
-            writer->compared = 0;
-            writer->differs = apr_file_read(writer->file, writer->buffer,
-                                            &writer->fill) != APR_SUCCESS;
+            stream->fill = CHUNK;
+            stream->compared = 0;
+            stream->differs = apr_file_read(stream->file, stream->buffer,
+                                            &stream->fill) != APR_SUCCESS;
             continue;
         }
         if (from) {
-            writer->differs = memcmp(writer->buffer + writer->compared, from,
+            stream->differs = memcmp(stream->buffer + stream->compared, from,
                                      n) != 0;
             from += n;
         }
-        writer->compared += n;
+        stream->compared += n;
         len -= n;
     }
 }
 
-static void pass_on(writer_t *writer, const void *data, apr_size_t len)
+static void stream_bytes(stream_t *stream, const void *data, apr_size_t len)
 {
-    if (writer->compares) {
-        compare(writer, data, len);
+    if (stream->compares) {
+        stream_compare(stream, data, len);
     }
     else {
-        emit(writer, data, len);
+        stream_write(stream, data, len);
     }
 }
 
 /* The MD5 of all bytes so far. In a file that is known it fits the bytes before
  * it, so that there is nothing to compare. */
-static void pass_on_digest(writer_t *writer)
+static void stream_digest(stream_t *stream)
 {
     unsigned char digest[APR_MD5_DIGESTSIZE];
-    apr_md5_ctx_t copy = writer->md5;
+    apr_md5_ctx_t copy = stream->md5;
 
-    if (writer->compares) {
-        compare(writer, NULL, sizeof(digest));
+    if (stream->compares) {
+        stream_compare(stream, NULL, sizeof(digest));
         return;
     }
     apr_md5_final(digest, &copy);
-    emit(writer, digest, sizeof(digest));
+    stream_write(stream, digest, sizeof(digest));
 }
 
 /* One byte a slot: 1 where used has a bit and except (if not NULL) has none;
  * used NULL: all 0. */
-static void pass_on_marks(writer_t *writer, apr_uint32_t num,
-                       const slotmem_word_t *used,
+static void stream_flags(stream_t *stream, apr_uint32_t num,
+                       const slotmem_word_t *in_use,
                        const slotmem_word_t *except)
 {
     unsigned char bytes[SLOTMEM_MAP_WORD_BITS];
@@ -180,7 +180,7 @@ static void pass_on_marks(writer_t *writer, apr_uint32_t num,
     for (word = 0; word < slotmem_map_words(num); word++) {
         apr_uint32_t left = num - word * SLOTMEM_MAP_WORD_BITS;
         apr_uint32_t n = left < sizeof(bytes) ? left : sizeof(bytes);
-        slotmem_word_t bits = used ? used[word] : 0;
+        slotmem_word_t bits = in_use ? in_use[word] : 0;
         apr_uint32_t i;
 
         if (except) {
@@ -189,68 +189,69 @@ static void pass_on_marks(writer_t *writer, apr_uint32_t num,
         for (i = 0; i < n; i++) {
             bytes[i] = (unsigned char)(bits >> i & 1);
         }
-        pass_on(writer, bytes, n);
+        stream_bytes(stream, bytes, n);
     }
 }
 
 /* What comes before the slots. The map is taken first, so that what is in use
  * in the file was claimed before its slot was copied. */
-static void pass_on_head(writer_t *writer, slotmem_store_t *store)
+static void stream_head(stream_t *stream, slotmem_store_t *store)
 {
     apr_uint32_t num = store->segment->geometry.item_num;
     apr_uint32_t words = slotmem_map_words(num);
     apr_uint32_t head[2] = { num, 0 };
     apr_uint32_t word;
 
-    slotmem_map_copy(&store->segment->map, store->used);
-    for (word = 0; word < words && !store->configured; word++) {
-        head[0] -= (apr_uint32_t)__builtin_popcountll(store->used[word]);
+    slotmem_map_copy(&store->segment->map, store->in_use);
+    for (word = 0; word < words && !store->config_claims; word++) {
+        head[0] -= (apr_uint32_t)__builtin_popcountll(store->in_use[word]);
     }
-    pass_on(writer, head, sizeof(head));
+    stream_bytes(stream, head, sizeof(head));
 }
 
 /* What comes after the slots: in-use marks, MD5, description; and the run-time
  * claims if it is CLEARINUSE. */
-static void pass_on_tail(writer_t *writer, const slotmem_store_t *store)
+static void stream_tail(stream_t *stream, const slotmem_store_t *store)
 {
-    slotmem_description_t description =
-        slotmem_describe(&store->segment->geometry);
+    slotmem_descriptor_t descriptor =
+        slotmem_descriptor_of(&store->segment->geometry);
     apr_uint32_t num = store->segment->geometry.item_num;
     apr_uint32_t head[2] = {
         SLOTMEM_FILE_CLAIMS_MAGIC, SLOTMEM_FILE_CLAIMS_VERSION
     };
 
-    pass_on_marks(writer, num, store->configured ? NULL : store->used, NULL);
-    pass_on_digest(writer);
-    pass_on(writer, &description, sizeof(description));
-    if (store->configured) {
-        pass_on(writer, head, sizeof(head));
-        pass_on_marks(writer, num, store->used, store->configured);
-        pass_on_digest(writer);
+    stream_flags(stream, num, store->config_claims ? NULL : store->in_use,
+                 NULL);
+    stream_digest(stream);
+    stream_bytes(stream, &descriptor, sizeof(descriptor));
+    if (store->config_claims) {
+        stream_bytes(stream, head, sizeof(head));
+        stream_flags(stream, num, store->in_use, store->config_claims);
+        stream_digest(stream);
     }
 }
 
 /* One pass over a segment, or the next part of one. Returns 1 at its end, or at
  * the first difference. */
-static int pass_on_segment(slotmem_store_run_t *run, slotmem_store_t *store)
+static int stream_segment(slotmem_store_run_t *run, slotmem_store_t *store)
 {
     const slotmem_segment_t *segment = store->segment;
-    writer_t *writer = &run->writer;
+    stream_t *stream = &run->stream;
 
     if (!store->slots_done) {
-        pass_on_head(writer, store);
+        stream_head(stream, store);
     }
-    while (store->slots_done < segment->layout.slots_len && !writer->differs) {
+    while (store->slots_done < segment->layout.slots_len && !stream->differs) {
         apr_size_t left = segment->layout.slots_len - store->slots_done;
         apr_size_t n = left < CHUNK ? left : CHUNK;
 
-        pass_on(writer, segment->slots + store->slots_done, n);
+        stream_bytes(stream, segment->slots + store->slots_done, n);
         store->slots_done += n;
-        if (is_late(run)) {
+        if (deadline_passed(run)) {
             return 0;
         }
     }
-    pass_on_tail(writer, store);
+    stream_tail(stream, store);
     store->slots_done = 0;
     return 1;
 }
@@ -271,21 +272,21 @@ static void fail(slotmem_store_run_t *run, slotmem_store_t *store,
 /* Does what is known of the file at the path still hold? */
 static int is_same_file(const slotmem_store_t *store, apr_pool_t *scratch)
 {
-    const slotmem_stored_t *stored = &store->stored;
+    const slotmem_file_state_t *state = &store->file_state;
     apr_finfo_t info;
 
-    return stored->known && !store->set_aside
+    return state->verified && !store->set_aside
            && apr_stat(&info, store->path,
                        APR_FINFO_LINK | APR_FINFO_TYPE | APR_FINFO_IDENT
                        | APR_FINFO_SIZE | APR_FINFO_MTIME | APR_FINFO_CTIME,
                        scratch) == APR_SUCCESS
-           && info.filetype == APR_REG && info.inode == stored->inode
-           && info.device == stored->device && info.size == stored->size
-           && info.mtime == stored->mtime && info.ctime == stored->ctime;
+           && info.filetype == APR_REG && info.inode == state->inode
+           && info.device == state->device && info.size == state->size
+           && info.mtime == state->mtime && info.ctime == state->ctime;
 }
 
 /* Is there a known file to compare with? One that cannot be opened is not. */
-static int open_known_file(slotmem_store_run_t *run, slotmem_store_t *store)
+static int open_verified_file(slotmem_store_run_t *run, slotmem_store_t *store)
 {
     if (!is_same_file(store, run->scratch)
         || apr_file_open(&store->file, store->path,
@@ -296,7 +297,7 @@ static int open_known_file(slotmem_store_run_t *run, slotmem_store_t *store)
         return 0;
     }
     store->pass = SLOTMEM_STORE_COMPARES;
-    start_writer(&run->writer, store->file, 1);
+    stream_init(&run->stream, store->file, 1);
     return 1;
 }
 
@@ -322,8 +323,8 @@ static int create_new_file(slotmem_store_run_t *run, slotmem_store_t *store)
         return 0;
     }
     store->pass = SLOTMEM_STORE_WRITES;
-    store->stored.known = 0;        /* until the new file is in place */
-    start_writer(&run->writer, store->file, 0);
+    store->file_state.verified = 0;        /* until the new file is in place */
+    stream_init(&run->stream, store->file, 0);
     return 1;
 }
 
@@ -331,13 +332,13 @@ static int create_new_file(slotmem_store_run_t *run, slotmem_store_t *store)
  * it still the one at the path? */
 static int is_unchanged(slotmem_store_run_t *run, slotmem_store_t *store)
 {
-    const writer_t *writer = &run->writer;
+    const stream_t *stream = &run->stream;
 
     apr_file_close(store->file);
     store->file = NULL;
-    store->unchanged = !writer->differs && writer->len == store->stored.size
+    store->unchanged = !stream->differs && stream->len == store->file_state.size
                        && is_same_file(store, run->scratch);
-    if (store->unchanged && !store->stored.flushed) {
+    if (store->unchanged && !store->file_state.synced) {
         apr_file_remove(store->tmp, run->scratch);  /* a killed store's */
     }
     return store->unchanged;
@@ -346,19 +347,19 @@ static int is_unchanged(slotmem_store_run_t *run, slotmem_store_t *store)
 static int begin_store(slotmem_store_run_t *run, slotmem_store_t *store)
 {
     store->tmp = apr_pstrcat(run->scratch, store->path, ".tmp", NULL);
-    store->used = slotmem_calloc(run->scratch, sizeof(*store->used)
+    store->in_use = slotmem_calloc(run->scratch, sizeof(*store->in_use)
                                  * slotmem_map_words(
                                      store->segment->geometry.item_num));
-    if (!store->used) {
+    if (!store->in_use) {
         fail(run, store, "find memory", APR_ENOMEM);
         return 0;
     }
-    return open_known_file(run, store) || create_new_file(run, store);
+    return open_verified_file(run, store) || create_new_file(run, store);
 }
 
 /* The file is on its way to the disk from now on, while the next ones of the
  * batch are written; the flush then has less to wait for. */
-static void begin_flush(apr_file_t *file)
+static void start_writeback(apr_file_t *file)
 {
 #ifdef SYNC_FILE_RANGE_WRITE
     apr_os_file_t fd;
@@ -378,28 +379,28 @@ static int write_new_file(slotmem_store_run_t *run, slotmem_store_t *store)
         return 1;
     }
     if (store->pass == SLOTMEM_STORE_COMPARES) {
-        if (!pass_on_segment(run, store)) {
+        if (!stream_segment(run, store)) {
             return 0;
         }
         if (is_unchanged(run, store) || !create_new_file(run, store)) {
             return 1;
         }
     }
-    if (!pass_on_segment(run, store)) {
+    if (!stream_segment(run, store)) {
         return 0;
     }
-    drain(&run->writer);
-    if (run->writer.status != APR_SUCCESS) {
-        fail(run, store, "write", run->writer.status);
+    stream_flush(&run->stream);
+    if (run->stream.status != APR_SUCCESS) {
+        fail(run, store, "write", run->stream.status);
     }
     else {
-        begin_flush(store->file);
+        start_writeback(store->file);
     }
     return 1;
 }
 
-/* Notes which file it is, as it was written: see know_file(). */
-static int flush_and_close(slotmem_store_run_t *run, slotmem_store_t *store)
+/* Notes which file it is, as it was written: see record_file_state(). */
+static int sync_and_close(slotmem_store_run_t *run, slotmem_store_t *store)
 {
     apr_finfo_t info;
     apr_status_t rv = apr_file_sync(store->file);
@@ -408,14 +409,14 @@ static int flush_and_close(slotmem_store_run_t *run, slotmem_store_t *store)
         fail(run, store, "flush", rv);
         return 1;
     }
-    store->stored.inode = 0;        /* no file's */
+    store->file_state.inode = 0;        /* no file's */
     if (apr_file_info_get(&info, APR_FINFO_IDENT | APR_FINFO_SIZE
                                  | APR_FINFO_MTIME, store->file)
         == APR_SUCCESS) {
-        store->stored.inode = info.inode;
-        store->stored.device = info.device;
-        store->stored.size = info.size;
-        store->stored.mtime = info.mtime;
+        store->file_state.inode = info.inode;
+        store->file_state.device = info.device;
+        store->file_state.size = info.size;
+        store->file_state.mtime = info.mtime;
     }
     rv = apr_file_close(store->file);
     store->file = NULL;
@@ -463,18 +464,18 @@ static apr_status_t set_aside(slotmem_store_t *store, apr_pool_t *pool)
 
 /* By what the new file can be told from now on: what it was when it was closed,
  * and the change time that the rename gave it. */
-static void know_file(slotmem_stored_t *stored, const char *path,
+static void record_file_state(slotmem_file_state_t *state, const char *path,
                       apr_pool_t *scratch)
 {
     apr_finfo_t info;
 
-    stored->known = apr_stat(&info, path, APR_FINFO_LINK | APR_FINFO_CTIME,
+    state->verified = apr_stat(&info, path, APR_FINFO_LINK | APR_FINFO_CTIME,
                              scratch) == APR_SUCCESS;
-    stored->ctime = stored->known ? info.ctime : 0;
-    stored->flushed = 0;
+    state->ctime = state->verified ? info.ctime : 0;
+    state->synced = 0;
 }
 
-static int put_in_place(slotmem_store_run_t *run, slotmem_store_t *store)
+static int install_file(slotmem_store_run_t *run, slotmem_store_t *store)
 {
     apr_status_t rv;
 
@@ -496,11 +497,11 @@ static int put_in_place(slotmem_store_run_t *run, slotmem_store_t *store)
         return 1;
     }
     store->set_aside = 0;
-    know_file(&store->stored, store->path, run->scratch);
+    record_file_state(&store->file_state, store->path, run->scratch);
     return 1;
 }
 
-static apr_status_t flush_directory(const char *directory, apr_pool_t *scratch)
+static apr_status_t sync_directory(const char *directory, apr_pool_t *scratch)
 {
     apr_file_t *file;
     apr_status_t rv = apr_file_open(&file, directory, APR_FOPEN_READ,
@@ -515,10 +516,10 @@ static apr_status_t flush_directory(const char *directory, apr_pool_t *scratch)
 }
 
 /* Make the renames last: each directory is flushed once. */
-static void flush_directories(slotmem_store_t *stores, int num,
+static void sync_directories(slotmem_store_t *stores, int num,
                               apr_pool_t *scratch)
 {
-    apr_hash_t *flushed = apr_hash_make(scratch);
+    apr_hash_t *synced = apr_hash_make(scratch);
     int i;
 
     for (i = 0; i < num; i++) {
@@ -526,30 +527,30 @@ static void flush_directories(slotmem_store_t *stores, int num,
         apr_size_t len = slash ? (apr_size_t)(slash - stores[i].path) + 1 : 0;
         const char *directory = len ? apr_pstrmemdup(scratch, stores[i].path,
                                                      len) : ".";
-        apr_status_t *rv = apr_hash_get(flushed, directory,
+        apr_status_t *rv = apr_hash_get(synced, directory,
                                         APR_HASH_KEY_STRING);
 
-        if (stores[i].step || stores[i].stored.flushed) {
+        if (stores[i].step || stores[i].file_state.synced) {
             continue;
         }
         if (!rv) {
             rv = apr_palloc(scratch, sizeof(*rv));
-            *rv = flush_directory(directory, scratch);
-            apr_hash_set(flushed, directory, APR_HASH_KEY_STRING, rv);
+            *rv = sync_directory(directory, scratch);
+            apr_hash_set(synced, directory, APR_HASH_KEY_STRING, rv);
         }
         if (*rv != APR_SUCCESS) {
             stores[i].step = "flush the directory";
             stores[i].status = *rv;
         }
         else {
-            stores[i].stored.flushed = 1;
+            stores[i].file_state.synced = 1;
         }
     }
 }
 
 /* What is done to each store of a batch before the next is done to any. */
 static int (*const steps[])(slotmem_store_run_t *, slotmem_store_t *) = {
-    write_new_file, flush_and_close, put_in_place
+    write_new_file, sync_and_close, install_file
 };
 #define STEPS ((int)(sizeof(steps) / sizeof(*steps)))
 
@@ -562,7 +563,7 @@ static void reset(slotmem_store_t *store)
     store->aside_replaced = 0;
     store->tmp = NULL;
     store->file = NULL;
-    store->used = NULL;
+    store->in_use = NULL;
     store->slots_done = 0;
     store->pass = SLOTMEM_STORE_NEW;
 }
@@ -598,7 +599,7 @@ static int continue_batch(slotmem_store_run_t *run)
                 }
             }
             run->next++;
-            if (is_late(run)) {
+            if (deadline_passed(run)) {
                 return 0;
             }
         }
@@ -627,7 +628,7 @@ slotmem_store_run_t *slotmem_store_begin(slotmem_store_t *stores, int num,
     run->stores = stores;
     run->num = num;
     run->pool = pool;
-    run->writer.buffer = apr_palloc(pool, CHUNK);
+    run->stream.buffer = apr_palloc(pool, CHUNK);
     apr_pool_create(&run->scratch, pool);
     begin_batch(run, 0);
     return run;
@@ -642,7 +643,7 @@ int slotmem_store_continue(slotmem_store_run_t *run, apr_time_t deadline)
         }
         begin_batch(run, run->end);
     }
-    flush_directories(run->stores, run->num, run->scratch);
+    sync_directories(run->stores, run->num, run->scratch);
     return 1;
 }
 

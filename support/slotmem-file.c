@@ -71,11 +71,11 @@ typedef struct image_t {
     const char *path;
     apr_pool_t *pool;
     int code;                       /* an exit code */
-    const char *why;                /* NULL if GOOD */
+    const char *reason;             /* NULL if GOOD */
     apr_status_t status;            /* the failing call's, or APR_SUCCESS */
     int described;                  /* is geometry set? */
     slotmem_geometry_t geometry;    /* what the file says, or what was asked */
-    slotmem_restore_t result;
+    slotmem_restore_result_t result;
     slotmem_segment_t segment;      /* restored, if GOOD */
     apr_off_t rest;                 /* bytes after the image, if GOOD */
 } image_t;
@@ -238,7 +238,7 @@ static void say_trouble(const image_t *image)
 {
     fputs(NAME ": ", stderr);
     put_text(stderr, image->path);
-    fprintf(stderr, ": %s", image->why);
+    fprintf(stderr, ": %s", image->reason);
     if (image->status != APR_SUCCESS) {
         fprintf(stderr, ": %s", strerror_of(image->status, image->pool));
     }
@@ -280,7 +280,7 @@ static int ends(image_t *image, int code, apr_status_t status, const char *why)
 {
     image->code = code;
     image->status = status;
-    image->why = why;
+    image->reason = why;
     return code;
 }
 
@@ -288,7 +288,7 @@ static int ends(image_t *image, int code, apr_status_t status, const char *why)
  * is trouble. */
 static int take_result(image_t *image)
 {
-    const slotmem_restore_t *result = &image->result;
+    const slotmem_restore_result_t *result = &image->result;
 
     switch (result->outcome) {
     case SLOTMEM_RESTORE_DONE:
@@ -297,7 +297,7 @@ static int take_result(image_t *image)
         return ends(image, TROUBLE, APR_SUCCESS, "there is no such file");
     default:
         return ends(image, result->status == APR_SUCCESS ? NOT : TROUBLE,
-                    result->status, result->why);
+                    result->status, result->reason);
     }
 }
 
@@ -340,17 +340,19 @@ static apr_off_t rest_of(const image_t *image)
 
     held.item_num = image->result.item_num;
     slotmem_layout(&layout, &held);
-    end = layout.file_image_len;
-    if (has_claims(&held) && image->result.stored.known) {
-        end += SLOTMEM_FILE_CLAIMS_HEAD + (apr_off_t)held.item_num
+    end = layout.image_len;
+    if (has_claims(&held) && image->result.file_state.verified) {
+        end += SLOTMEM_FILE_CLAIMS_HEADER + (apr_off_t)held.item_num
                + SLOTMEM_FILE_DIGEST;
     }
     /* A file without a description ends before that. */
-    return image->result.stored.size > end ? image->result.stored.size - end
-                                           : 0;
+    return image->result.file_state.size > end
+               ? image->result.file_state.size - end
+               : 0;
 }
 
-static int is_same_file(const slotmem_stored_t *a, const slotmem_stored_t *b)
+static int is_same_file(const slotmem_file_state_t *a,
+                        const slotmem_file_state_t *b)
 {
     return a->inode == b->inode && a->device == b->device && a->size == b->size
            && a->ctime == b->ctime;
@@ -359,9 +361,9 @@ static int is_same_file(const slotmem_stored_t *a, const slotmem_stored_t *b)
 /* Was nothing put in the file's place while it was looked at? before: what its
  * shape was found in */
 static int is_settled(const image_t *image, int shaped,
-                      const slotmem_stored_t *before)
+                      const slotmem_file_state_t *before)
 {
-    const slotmem_stored_t *stored = &image->result.stored;
+    const slotmem_file_state_t *stored = &image->result.file_state;
     apr_finfo_t info;
 
     if (shaped) {
@@ -397,7 +399,7 @@ static int restore(image_t *image, const options_t *options)
 
     for (i = 0; i < ATTEMPTS; i++) {
         int shaped = find_shape(image, options) == GOOD;
-        slotmem_stored_t before = image->result.stored;
+        slotmem_file_state_t before = image->result.file_state;
 
         if (shaped) {
             restore_once(image);
@@ -433,9 +435,9 @@ static void verdict_fields(const image_t *image)
 {
     text_field("file", image->path);
     text_field("status", code_name(image->code));
-    if (image->why) {
-        text_field("why", image->status == APR_SUCCESS ? image->why
-                   : apr_pstrcat(image->pool, image->why, ": ",
+    if (image->reason) {
+        text_field("why", image->status == APR_SUCCESS ? image->reason
+                   : apr_pstrcat(image->pool, image->reason, ": ",
                                  strerror_of(image->status, image->pool),
                                  NULL));
     }
@@ -446,13 +448,13 @@ static void restored_fields(const image_t *image)
     const slotmem_map_t *map = &image->segment.map;
     char modified[APR_RFC822_DATE_LEN];
 
-    apr_rfc822_date(modified, image->result.stored.mtime);
-    number_field("bytes", (apr_uint64_t)image->result.stored.size);
+    apr_rfc822_date(modified, image->result.file_state.mtime);
+    number_field("bytes", (apr_uint64_t)image->result.file_state.size);
     number_field("bytes_ignored", (apr_uint64_t)image->rest);
     text_field("modified", modified);
     number_field("slots_stored", image->result.item_num);
-    number_field("free", slotmem_map_free(map));
-    number_field("run_time_claims", image->result.claims);
+    number_field("free", slotmem_map_count_free(map));
+    number_field("run_time_claims", image->result.runtime_claims);
     ids_field("in_use", map);
 }
 
@@ -475,14 +477,16 @@ static void verify_line(const image_t *image)
 {
     put_text(stdout, image->path);
     if (image->code == NOT) {
-        printf(": not restored: %s\n", image->why);
+        printf(": not restored: %s\n", image->reason);
         return;
     }
     printf(": good: %u of %u slots of %" APR_SIZE_T_FMT " bytes, type 0x%x "
-           "(%s), %u in use", image->result.item_num,
-           image->geometry.item_num, image->geometry.item_size,
-           image->geometry.type, type_names(image->geometry.type, image->pool),
-           image->geometry.item_num - slotmem_map_free(&image->segment.map));
+           "(%s), %u in use",
+           image->result.item_num, image->geometry.item_num,
+           image->geometry.item_size, image->geometry.type,
+           type_names(image->geometry.type, image->pool),
+           image->geometry.item_num
+               - slotmem_map_count_free(&image->segment.map));
     if (image->rest) {
         printf("; %" APR_OFF_T_FMT " bytes after them are ignored",
                image->rest);
@@ -741,8 +745,8 @@ static void store_without(image_t *image, apr_uint32_t slot)
     memset(&store, 0, sizeof(store));
     store.segment = segment;
     store.path = image->path;
-    if (has_claims(&image->geometry) && image->result.stored.known) {
-        store.configured = apr_pcalloc(image->pool, sizeof(slotmem_word_t)
+    if (has_claims(&image->geometry) && image->result.file_state.verified) {
+        store.config_claims = apr_pcalloc(image->pool, sizeof(slotmem_word_t)
                                        * slotmem_map_words(segment->map.num));
     }
     slotmem_map_clear(&segment->map, slot);

@@ -44,15 +44,15 @@ static slotmem_word_t *configured;
 static apr_pool_t *setup;
 
 /* The store of a server that found this: the file is kept. */
-static void check_kept(const slotmem_restore_t *restored,
+static void check_kept(const slotmem_restore_result_t *restored,
                        slotmem_segment_t *segment, const unsigned char *bytes,
                        size_t len, apr_pool_t *pool)
 {
     const char *bad = apr_pstrcat(pool, path, ".bad-1", NULL);
-    int refused = restored->outcome == SLOTMEM_RESTORE_REFUSED;
+    int refused = restored->outcome == SLOTMEM_RESTORE_REJECTED;
     slotmem_store_t store = { .segment = segment, .path = path,
-                              .configured = configured, .set_aside = refused,
-                              .stored = restored->stored };
+                              .config_claims = configured, .set_aside = refused,
+                              .file_state = restored->file_state };
     struct stat before, after;
 
     if (lstat(path, &before) != 0) {
@@ -82,7 +82,7 @@ static void check_kept(const slotmem_restore_t *restored,
 static void check(const unsigned char *bytes, size_t len, expect_t expected,
                   const char *says, int stores)
 {
-    slotmem_restore_t restored;
+    slotmem_restore_result_t restored;
     slotmem_segment_t segment;
     apr_pool_t *pool;
     int refused;
@@ -95,17 +95,18 @@ static void check(const unsigned char *bytes, size_t len, expect_t expected,
     need(slotmem_segment_create(&segment, &content.geometry, NULL, pool)
          == APR_SUCCESS, "create a segment");
     slotmem_restore(&restored, &segment, configured != NULL, path, pool);
-    refused = restored.outcome == SLOTMEM_RESTORE_REFUSED;
+    refused = restored.outcome == SLOTMEM_RESTORE_REJECTED;
     if (refused != (expected == REFUSED)
         || (!refused && restored.outcome != SLOTMEM_RESTORE_DONE)) {
         lost("outcome %d, expected %s (%s)", restored.outcome,
-             expected == REFUSED ? "refused" : "restored", restored.why);
+             expected == REFUSED ? "refused" : "restored", restored.reason);
     }
     if (!holds(&segment, refused ? NULL : &content, expected == WHOLE)) {
         lost("the segment is not as it should be");
     }
-    if (refused && (!restored.why || (says && !strstr(restored.why, says)))) {
-        lost("the reason is: %s", restored.why);
+    if (refused
+        && (!restored.reason || (says && !strstr(restored.reason, says)))) {
+        lost("the reason is: %s", restored.reason);
     }
     if (bytes && !file_is(path, bytes, len)) {
         lost("a restore has changed the file");
@@ -259,7 +260,7 @@ static void take_others(apr_pool_t *pool)
 
 static void sparse(int described)
 {
-    slotmem_description_t description = slotmem_describe(&content.geometry);
+    slotmem_descriptor_t description = slotmem_descriptor_of(&content.geometry);
     off_t len = (off_t)1 << 32;
     int fd;
 

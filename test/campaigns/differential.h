@@ -113,7 +113,7 @@ typedef struct handle_t {
     int miscounted;             /* with no slots, theirs counts free ones: as a
                                    refused file says */
     int stale;                  /* no longer compared */
-    unsigned char configured[SLOTS_MAX];
+    unsigned char config_claims[SLOTS_MAX];
     unsigned char used[SLOTS_MAX];
 } handle_t;
 

@@ -447,7 +447,7 @@ static void ask_grab(int side, const op_t *op, handle_t *handle,
         add(answer, id);
         if (side == OURS && answer->rv == APR_SUCCESS && id < handle->num
             && life.phase != RUNS) {
-            handle->configured[id] = 1;
+            handle->config_claims[id] = 1;
         }
         free_slots -= free_slots > 0;
     } while (more-- && answer->rv == APR_SUCCESS && free_slots);
@@ -487,12 +487,12 @@ static void note_configured(const op_t *op, handle_t *handle,
     case OP_PUT:
     case OP_FGRAB:
         if (answer->rv == APR_SUCCESS) {
-            handle->configured[op->a] = 1;
+            handle->config_claims[op->a] = 1;
         }
         break;
     case OP_DOALL:
         if ((op->type & 4) && answer->num && op->a < handle->num) {
-            handle->configured[op->a] = 1;
+            handle->config_claims[op->a] = 1;
         }
         break;
     default:

@@ -296,7 +296,7 @@ static void compare_claims(const handle_t *handle, const content_t *ours)
     }
     use_exception(X_CLAIMS_STORED);
     for (id = 0; id < handle->num; id++) {
-        if (claims[id] != (handle->used[id] && !handle->configured[id])) {
+        if (claims[id] != (handle->used[id] && !handle->config_claims[id])) {
             differ("[E2] segment %s: the run-time claim of slot %u is %d",
                    name_of(OURS, handle->name), id, claims[id]);
             return;

@@ -116,7 +116,7 @@ static int slot_to_take_over(const handle_t *handle)
         return -1;
     }
     for (i = 0; i < handle->num; i++) {
-        if (!handle->configured[i]) {
+        if (!handle->config_claims[i]) {
             return (int)i;
         }
     }

@@ -141,19 +141,19 @@ static void faulty_restore(int at, const fault_t *fault)
             check_restored(server, i);
         }
         else if (!holds(&server->segment[i], NULL, 0)
-                 || !server->restored[i].why
+                 || !server->restored[i].reason
                  || (is_lack(fault->error) && fault->effect == FAILS
-                     && outcome != SLOTMEM_RESTORE_UNREAD)) {
+                     && outcome != SLOTMEM_RESTORE_UNAVAILABLE)) {
             lost("%s: wrong outcome %d", file[i].path, outcome);
         }
-        if (outcome == SLOTMEM_RESTORE_UNREAD) {
+        if (outcome == SLOTMEM_RESTORE_UNAVAILABLE) {
             return;                             /* is not stored */
         }
         set_up_store(server, i);
     }
     store_well(server, 2);
     for (i = 0; i < num; i++) {                 /* kept, if it was not read */
-        int n, kept = server->restored[i].outcome != SLOTMEM_RESTORE_REFUSED
+        int n, kept = server->restored[i].outcome != SLOTMEM_RESTORE_REJECTED
                       || begins_as(&file[i]) != 0;
 
         for (n = 1; n <= SLOTMEM_BAD_FILES; n++) {

@@ -69,7 +69,7 @@ static struct file_t {
     char path[256];
     content_t content[VERSIONS];
     unsigned char *refused;     /* as long as the old state */
-    slotmem_word_t *configured;
+    slotmem_word_t *config_claims;
 } file[FILES];
 static int num;
 static int full;
@@ -213,7 +213,7 @@ static apr_pool_t *new_pool(void)
 typedef struct server_t {
     apr_pool_t *pool;
     slotmem_segment_t segment[FILES];
-    slotmem_restore_t restored[FILES];
+    slotmem_restore_result_t restored[FILES];
     slotmem_store_t store[FILES];
 } server_t;
 
@@ -225,7 +225,7 @@ static apr_status_t restore(server_t *server, int i)
 
     if (rv == APR_SUCCESS) {
         slotmem_restore(&server->restored[i], &server->segment[i],
-                        file[i].configured != NULL, file[i].path,
+                        file[i].config_claims != NULL, file[i].path,
                         server->pool);
     }
     return rv;
@@ -237,9 +237,9 @@ static void set_up_store(server_t *server, int i)
 
     store->segment = &server->segment[i];
     store->path = file[i].path;
-    store->configured = file[i].configured;
-    store->set_aside = server->restored[i].outcome == SLOTMEM_RESTORE_REFUSED;
-    store->stored = server->restored[i].stored;
+    store->config_claims = file[i].config_claims;
+    store->set_aside = server->restored[i].outcome == SLOTMEM_RESTORE_REJECTED;
+    store->file_state = server->restored[i].file_state;
 }
 
 /* What a restore found is what stands on disk. */
@@ -250,11 +250,11 @@ static void check_restored(const server_t *server, int i)
 
     if (outcome != (found >= 0 ? SLOTMEM_RESTORE_DONE
                     : found == ABSENT ? SLOTMEM_RESTORE_NO_FILE
-                    : SLOTMEM_RESTORE_REFUSED)
+                    : SLOTMEM_RESTORE_REJECTED)
         || !holds(&server->segment[i],
                   found >= 0 ? &file[i].content[found] : NULL, 1)) {
         lost("%s: file %d restored wrongly (outcome %d, %s)", file[i].path,
-             found, outcome, server->restored[i].why);
+             found, outcome, server->restored[i].reason);
     }
 }
 
@@ -270,7 +270,7 @@ static server_t *start_server(void)
         check_restored(server, i);
         set_up_store(server, i);
         if (file[i].before == 'u') {
-            server->store[i].stored.known = 0;
+            server->store[i].file_state.verified = 0;
         }
     }
     return server;
@@ -345,7 +345,7 @@ static void set_up_scenario(void)
 
         f->before = scenario->before[i];
         snprintf(f->path, sizeof(f->path), "%s/f%d.persist", folder[i % 2], i);
-        f->configured = make_configured(setup, scenario->shape[i]);
+        f->config_claims = make_configured(setup, scenario->shape[i]);
         for (version = 0; version < VERSIONS; version++) {
             f->content[version] = make_content(setup, scenario->shape[i],
                                                (unsigned)(10 * i + version));

@@ -285,12 +285,12 @@ typedef struct model_t {
     int is_runtime;                 /* made by the child */
     int has_claims;                 /* kept, and CLEARINUSE */
     int is_scribbled;               /* only safety is to be had */
-    int full_said;
+    int full_logged;
     uint8_t *base;                  /* of the slots, shared */
     size_t area;                    /* bytes of them */
     uint8_t *slots;
     uint8_t *used;
-    uint8_t *configured;
+    uint8_t *config_claims;
     uint8_t *refused;               /* the bytes that were not restored */
     size_t refused_len;
     uint8_t *last;                  /* the bytes that are known to stand in */
@@ -410,10 +410,10 @@ static void model_claim(model_t *model, uint32_t id)
         return;
     }
     if (is_configuring()) {
-        model->configured[id] = 1;
+        model->config_claims[id] = 1;
     }
-    else if (anew && !model->full_said && free_slots(model) == 0) {
-        model->full_said = 1;
+    else if (anew && !model->full_logged && free_slots(model) == 0) {
+        model->full_logged = 1;
         warnings_due++;
     }
 }
@@ -426,7 +426,7 @@ static uint32_t model_grab(model_t *model)
         id++;
     }
     if (id == model->shape.num && model->has_claims && is_configuring()) {
-        for (id = 0; id < model->shape.num && model->configured[id]; id++) {
+        for (id = 0; id < model->shape.num && model->config_claims[id]; id++) {
         }
         warnings_due += id < model->shape.num;
     }
@@ -538,7 +538,7 @@ static void check_file(model_t *model)
     }
     else {
         expected = fuzz_encode(model->shape, model->slots, model->used,
-                               model->has_claims ? model->configured : NULL,
+                               model->has_claims ? model->config_claims : NULL,
                                &expected_len);
         MUST(len == expected_len && memcmp(file, expected, len) == 0);
         free(expected);
@@ -613,7 +613,7 @@ static void add_model(ap_slotmem_instance_t *inst, fuzz_shape_t shape,
     model->area = (size_t)(shape.size * shape.num);
     model->slots = calloc(1, model->area + 1);
     model->used = calloc(1, shape.num + 1);
-    model->configured = calloc(1, shape.num + 1);
+    model->config_claims = calloc(1, shape.num + 1);
     if (shape.num) {
         MUST(shm->dptr(inst, 0, &slot) == APR_SUCCESS);
         MUST((uintptr_t)slot % 16 == 0);
@@ -1064,7 +1064,7 @@ static void forget_models(void)
         free((char *)(uintptr_t)models[i].path);
         free(models[i].slots);
         free(models[i].used);
-        free(models[i].configured);
+        free(models[i].config_claims);
         free(models[i].refused);
         free(models[i].last);
     }

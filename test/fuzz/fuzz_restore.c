@@ -209,7 +209,7 @@ static void compare(slotmem_segment_t *segment, const model_t *model)
             lowest = i;
         }
     }
-    MUST(slotmem_map_free(&segment->map) == free_num);
+    MUST(slotmem_map_count_free(&segment->map) == free_num);
     MUST(slotmem_map_grab(&segment->map, &i) == (lowest < num));
     MUST(i == lowest);
     if (lowest < num) {
@@ -226,7 +226,7 @@ static void create(slotmem_segment_t *segment, const slotmem_geometry_t *shape,
 /* Store what was restored; is the file right? Every third slot counts as
  * claimed in configuration. */
 static void store(slotmem_segment_t *segment, const input_t *input,
-                  model_t *model, slotmem_restore_t *restored,
+                  model_t *model, slotmem_restore_result_t *restored,
                   apr_pool_t *pool)
 {
     uint32_t num = input->shape.num;
@@ -248,13 +248,13 @@ static void store(slotmem_segment_t *segment, const input_t *input,
     memset(&stores, 0, sizeof(stores));
     stores.segment = segment;
     stores.path = path;
-    stores.configured = input->with_claims ? words : NULL;
-    stores.stored = restored->stored;
-    stores.set_aside = restored->outcome == SLOTMEM_RESTORE_REFUSED;
+    stores.config_claims = input->with_claims ? words : NULL;
+    stores.file_state = restored->file_state;
+    stores.set_aside = restored->outcome == SLOTMEM_RESTORE_REJECTED;
     run = slotmem_store_begin(&stores, 1, pool);
     MUST(slotmem_store_continue(run, 0) == 1);
-    MUST(!stores.step && stores.stored.known);
-    if (restored->outcome == SLOTMEM_RESTORE_REFUSED) {
+    MUST(!stores.step && stores.file_state.verified);
+    if (restored->outcome == SLOTMEM_RESTORE_REJECTED) {
         MUST(stores.aside && !stores.aside_replaced);
         found = fuzz_read(stores.aside, &len);
         MUST(len == input->len && memcmp(found, input->file, len) == 0);
@@ -288,7 +288,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     input_t input;
     slotmem_geometry_t shape;
     slotmem_segment_t segment;
-    slotmem_restore_t result;
+    slotmem_restore_result_t result;
     unsigned char header[sizeof(slotmem_header_t)];
     model_t model;
     apr_pool_t *pool;
@@ -313,12 +313,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     MUST(memcmp(header, segment.header, sizeof(header)) == 0);
     MUST(fuzz_lowest_fd() == lowest_fd);
     if (model.num < 0) {
-        MUST(result.outcome == SLOTMEM_RESTORE_REFUSED && result.why);
+        MUST(result.outcome == SLOTMEM_RESTORE_REJECTED && result.reason);
     }
     else {
         MUST(result.outcome == SLOTMEM_RESTORE_DONE);
         MUST(result.item_num == (uint64_t)model.num);
-        MUST(result.claims == model.claims);
+        MUST(result.runtime_claims == model.claims);
     }
     compare(&segment, &model);
     store(&segment, &input, &model, &result, pool);

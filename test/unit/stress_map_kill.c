@@ -191,7 +191,7 @@ static void account(arena_t *arena, uint32_t kills)
     }
     assert_true(orphans <= kills);
     arena->stale += unit_walk(&arena->map, NULL);
-    assert_int_equal(slotmem_map_free(&arena->map),
+    assert_int_equal(slotmem_map_count_free(&arena->map),
                      arena->map.num - arena->resident - orphans);
     for (id = 0; id < arena->map.num; id++) {
         if (!arena->shared->owner[id]) {
@@ -246,7 +246,7 @@ static void drain(arena_t *arena, int in_order)
         arena->shared->owner[id] = RESIDENT + 1;
     }
     assert_int_equal(unit_grab(&arena->map), arena->map.num);
-    assert_int_equal(slotmem_map_free(&arena->map), 0);
+    assert_int_equal(slotmem_map_count_free(&arena->map), 0);
     assert_int_equal(unit_walk(&arena->map, NULL), 0);
 }
 

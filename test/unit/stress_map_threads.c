@@ -90,7 +90,7 @@ static void look(thread_t *thread, unit_random_t *random)
     uint32_t next = slotmem_map_next(map, from);
 
     thread->bad_answers += next < from || next > map->num;
-    thread->bad_answers += slotmem_map_free(map) > map->num;
+    thread->bad_answers += slotmem_map_count_free(map) > map->num;
 }
 
 static void *work(void *data)

@@ -300,7 +300,7 @@ static void test_second_call_writes_nothing(void **state)
     assert_int_equal(slotmem_map_test(&map, 77), 1);
     assert_int_equal(slotmem_map_clear(&map, 78), 0);
     assert_int_equal(slotmem_map_next(&map, 0), 77);
-    assert_int_equal(slotmem_map_free(&map), 4095);
+    assert_int_equal(slotmem_map_count_free(&map), 4095);
     assert_int_equal(mprotect(memory, len, PROT_READ | PROT_WRITE), 0);
     assert_int_equal(slotmem_map_clear(&map, 77), 1);
     assert_int_equal(slotmem_map_clear(&map, 77), 0);
@@ -349,13 +349,13 @@ static void check_full(pair_t *pair)
     for (i = 0; i < 3; i++) {
         assert_int_equal(unit_grab(&pair->map), pair->num);
     }
-    assert_int_equal(slotmem_map_free(&pair->map), 0);
+    assert_int_equal(slotmem_map_count_free(&pair->map), 0);
     for (i = 0; i < 100 && pair->num; i++) {
         uint32_t id = i == 0 ? pair->num - 1
                              : unit_below(&pair->random, pair->num);
 
         clear(pair, id);
-        assert_int_equal(slotmem_map_free(&pair->map), 1);
+        assert_int_equal(slotmem_map_count_free(&pair->map), 1);
         assert_int_equal(grab(pair), id);
         assert_int_equal(unit_grab(&pair->map), pair->num);
     }
@@ -467,7 +467,7 @@ static void test_hints_too_low(void **state)
 /* Grab to the end: each free slot comes once, then the map says full. */
 static void drain(pair_t *pair)
 {
-    uint32_t left = slotmem_map_free(&pair->map);
+    uint32_t left = slotmem_map_count_free(&pair->map);
 
     for (; left; left--) {
         uint32_t id = unit_grab(&pair->map);

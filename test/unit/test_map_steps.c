@@ -138,7 +138,7 @@ static uint32_t perform(act_t act)
 
 static void note_free(void)
 {
-    uint32_t num_free = slotmem_map_free(&scene.map);
+    uint32_t num_free = slotmem_map_count_free(&scene.map);
 
     if (num_free < scene.least_free) {
         scene.least_free = num_free;
@@ -149,7 +149,7 @@ static void note_free(void)
  * free, whatever the first call has left undone. */
 static void interrupt(act_t *act)
 {
-    uint32_t num_free = slotmem_map_free(&scene.map);
+    uint32_t num_free = slotmem_map_count_free(&scene.map);
 
     act->result = perform(*act);
     if (act->call == GRAB) {
@@ -258,13 +258,13 @@ static uint32_t stale_hints(void)
 /* Every free slot is granted once, then all is full, and no hint is stale. */
 static void drain(void)
 {
-    uint32_t left = slotmem_map_free(&scene.map);
+    uint32_t left = slotmem_map_count_free(&scene.map);
 
     for (; left; left--) {
         assert_true(unit_grab(&scene.map) < scene.map.num);
     }
     assert_int_equal(unit_grab(&scene.map), scene.map.num);
-    assert_int_equal(slotmem_map_free(&scene.map), 0);
+    assert_int_equal(slotmem_map_count_free(&scene.map), 0);
     assert_int_equal(stale_hints(), 0);
 }
 

@@ -31,12 +31,12 @@ static const char *path_of(unit_place_t *place)
 
 /* Restore what stands at the test's path. Whatever comes out, nothing in the
  * file system has changed, and the segment is zero unless it is restored. */
-static slotmem_restore_t restore(unit_place_t *place,
+static slotmem_restore_result_t restore(unit_place_t *place,
                                  slotmem_segment_t *segment,
                                  slotmem_geometry_t asked, int with_claims)
 {
     uint32_t entries = unit_count_entries(place->dir);
-    slotmem_restore_t result;
+    slotmem_restore_result_t result;
 
     memset(&result, 0x77, sizeof(result));
     *segment = segment_new(place->pool, asked);
@@ -50,11 +50,11 @@ static slotmem_restore_t restore(unit_place_t *place,
 }
 
 /* The same, for a file of these bytes. */
-static slotmem_restore_t restore_bytes(unit_place_t *place,
+static slotmem_restore_result_t restore_bytes(unit_place_t *place,
                                        slotmem_segment_t *segment,
                                        slotmem_geometry_t asked, bytes_t bytes)
 {
-    slotmem_restore_t result;
+    slotmem_restore_result_t result;
 
     write_file(path_of(place), bytes);
     result = restore(place, segment, asked, 1);
@@ -62,43 +62,44 @@ static slotmem_restore_t restore_bytes(unit_place_t *place,
     return result;
 }
 
-static void assert_done(const slotmem_restore_t *result, apr_uint32_t num,
-                        apr_uint32_t claims)
+static void assert_done(const slotmem_restore_result_t *result,
+                        apr_uint32_t num, apr_uint32_t claims)
 {
     if (result->outcome != SLOTMEM_RESTORE_DONE) {
-        fail_msg("not restored: %s (%d)", result->why, result->status);
+        fail_msg("not restored: %s (%d)", result->reason, result->status);
     }
     assert_int_equal(result->status, APR_SUCCESS);
-    assert_null(result->why);
+    assert_null(result->reason);
     assert_int_equal(result->item_num, num);
-    assert_int_equal(result->claims, claims);
+    assert_int_equal(result->runtime_claims, claims);
 }
 
-static void assert_refused(const slotmem_restore_t *result)
+static void assert_refused(const slotmem_restore_result_t *result)
 {
-    assert_int_equal(result->outcome, SLOTMEM_RESTORE_REFUSED);
-    assert_non_null(result->why);
+    assert_int_equal(result->outcome, SLOTMEM_RESTORE_REJECTED);
+    assert_non_null(result->reason);
 }
 
 /* Refused, and the text has the words of `words`, up to a NULL, in order. */
-static void assert_why(const slotmem_restore_t *result, const char **words)
+static void assert_reason(const slotmem_restore_result_t *result,
+                       const char **words)
 {
-    const char *at = result->why;
+    const char *at = result->reason;
 
     assert_refused(result);
     for (; *words; words++) {
         at = strstr(at, *words);
         if (!at) {
-            fail_msg("'%s' lacks '%s'", result->why, *words);
+            fail_msg("'%s' lacks '%s'", result->reason, *words);
         }
         at += strlen(*words);
     }
 }
 
-#define ASSERT_WHY(result, kind, ...) \
+#define ASSERT_REASON(result, kind, ...) \
     do { \
-        assert_why((result), (const char *[]){ __VA_ARGS__, NULL }); \
-        assert_int_equal((result)->why_kind, SLOTMEM_WHY_##kind); \
+        assert_reason((result), (const char *[]){ __VA_ARGS__, NULL }); \
+        assert_int_equal((result)->reason_kind, SLOTMEM_REASON_##kind); \
     } while (0)
 
 static apr_uint32_t count_set(const unsigned char *marks, apr_uint32_t num)
@@ -132,12 +133,12 @@ static void check_bytes(unit_place_t *place, const content_t *content)
     apr_uint32_t num = content->geometry.item_num;
     slotmem_segment_t segment = segment_of(place->pool, content);
     slotmem_store_t store = { .segment = &segment, .path = path_of(place) };
-    apr_uint32_t used = num - slotmem_map_free(&segment.map);
-    slotmem_restore_t result;
+    apr_uint32_t used = num - slotmem_map_count_free(&segment.map);
+    slotmem_restore_result_t result;
     struct stat info;
 
     if (content->claims) {      /* what is in use was claimed at run time */
-        store.configured = (slotmem_word_t *)(void *)
+        store.config_claims = (slotmem_word_t *)(void *)
             bytes_make(place->pool, num / 8 + 8).data;
     }
     store_now(&store, 1, place->pool);
@@ -215,7 +216,7 @@ static void test_byte_table(void **state)
     slotmem_geometry_t geometry = unit_geometry(3, 2, TYPE_PERSIST);
     slotmem_segment_t segment;
     slotmem_store_t store = { .segment = &segment, .path = path_of(place) };
-    slotmem_restore_t result;
+    slotmem_restore_result_t result;
 
     memcpy(bytes.data, table, sizeof(table));
     result = restore_bytes(place, &segment, geometry, bytes);
@@ -239,9 +240,9 @@ static void test_configured_claims(void **state)
     slotmem_segment_t segment = segment_of(place->pool, &content);
     slotmem_word_t configured[2] = { 0, 0 };
     slotmem_store_t store = {
-        .segment = &segment, .path = path_of(place), .configured = configured
+        .segment = &segment, .path = path_of(place), .config_claims = configured
     };
-    slotmem_restore_t result;
+    slotmem_restore_result_t result;
     apr_uint32_t id;
 
     for (id = 0; id < 100; id += 2) {
@@ -264,7 +265,7 @@ static void test_no_file(void **state)
     unit_place_t *place = *state;
     slotmem_geometry_t asked = unit_geometry(4, 4, TYPE_PERSIST);
     slotmem_segment_t segment;
-    slotmem_restore_t result = restore(place, &segment, asked, 1);
+    slotmem_restore_result_t result = restore(place, &segment, asked, 1);
 
     assert_int_equal(result.outcome, SLOTMEM_RESTORE_NO_FILE);
     assert_int_equal(result.status, APR_SUCCESS);
@@ -281,25 +282,25 @@ static void test_no_slots(void **state)
     };
     unit_place_t *place = *state;
     slotmem_segment_t segment;
-    slotmem_restore_t result;
+    slotmem_restore_result_t result;
     size_t i;
 
     for (i = 0; i < ELEMENTS(sizes); i++) {
         result = restore_bytes(place, &segment,
                                unit_geometry(sizes[i], 0, TYPE_PERSIST),
                                bytes_make(place->pool, 100));
-        assert_int_equal(result.outcome, SLOTMEM_RESTORE_REFUSED);
+        assert_int_equal(result.outcome, SLOTMEM_RESTORE_REJECTED);
     }
 }
 
 /* Restore what stands at the path; it, or what it points to, is not opened. */
-static slotmem_restore_t restore_unopened(unit_place_t *place,
+static slotmem_restore_result_t restore_unopened(unit_place_t *place,
                                           const char *watched)
 {
     slotmem_geometry_t asked = unit_geometry(4, 4, TYPE_PERSIST);
     int watch = inotify_init1(IN_NONBLOCK);
     slotmem_segment_t segment;
-    slotmem_restore_t result;
+    slotmem_restore_result_t result;
     char events[4096];
 
     assert_true(inotify_add_watch(watch, watched, IN_OPEN) >= 0);
@@ -321,24 +322,24 @@ static void test_no_regular_file(void **state)
     const char *target = apr_pstrcat(place->pool, place->dir, "/target", NULL);
     content_t content = content_make(place->pool, 4, 4, TYPE_PERSIST);
     struct sockaddr_un address = { .sun_family = AF_UNIX };
-    slotmem_restore_t result;
+    slotmem_restore_result_t result;
     int listener;
 
     assert_int_equal(mkfifo(path, 0600), 0);
     result = restore_unopened(place, path);
-    ASSERT_WHY(&result, UNOPENED, "expected a regular file", "found a FIFO");
+    ASSERT_REASON(&result, UNOPENED, "expected a regular file", "found a FIFO");
     unlink(path);
 
     assert_int_equal(mkdir(path, 0700), 0);
     result = restore_unopened(place, path);
-    ASSERT_WHY(&result, UNOPENED, "expected a regular file",
+    ASSERT_REASON(&result, UNOPENED, "expected a regular file",
                "found a directory");
     rmdir(path);
 
     write_file(target, encode(place->pool, &content));
     assert_int_equal(symlink(target, path), 0);
     result = restore_unopened(place, target);
-    ASSERT_WHY(&result, UNOPENED, "expected a regular file",
+    ASSERT_REASON(&result, UNOPENED, "expected a regular file",
                "found a symbolic link");
     unlink(path);
 
@@ -350,7 +351,7 @@ static void test_no_regular_file(void **state)
     assert_int_equal(bind(listener, (struct sockaddr *)&address,
                           sizeof(address)), 0);
     result = restore_unopened(place, path);
-    ASSERT_WHY(&result, UNOPENED, "expected a regular file", "found");
+    ASSERT_REASON(&result, UNOPENED, "expected a regular file", "found");
     close(listener);
 }
 
@@ -362,7 +363,7 @@ static void check_truncated(unit_place_t *place, apr_uint32_t type)
 
     for (part.len = 0; part.len < whole.len; part.len++) {
         slotmem_segment_t segment;
-        slotmem_restore_t result = restore_bytes(place, &segment,
+        slotmem_restore_result_t result = restore_bytes(place, &segment,
                                                  content.geometry, part);
 
         if (part.len == description_at(&content)
@@ -403,15 +404,15 @@ static void check_flipped(unit_place_t *place, apr_uint32_t type)
     for (at = 0; at < bytes.len; at++) {
         for (i = 0; i < ELEMENTS(changes); i++) {
             slotmem_segment_t segment;
-            slotmem_restore_t result;
+            slotmem_restore_result_t result;
 
             bytes.data[at] ^= changes[i];
             result = restore_bytes(place, &segment, content.geometry, bytes);
             bytes.data[at] ^= changes[i];
             if (at < image_end(&content)) {
                 assert_refused(&result);
-                assert_non_null(strstr(result.why, "expected"));
-                assert_non_null(strstr(result.why, "found"));
+                assert_non_null(strstr(result.reason, "expected"));
+                assert_non_null(strstr(result.reason, "found"));
             }
             else {
                 assert_done(&result, 3, 0);
@@ -440,31 +441,31 @@ static void test_why(void **state)
     content_t content = content_make(place->pool, 24, 10, TYPE_PERSIST);
     bytes_t bytes = encode(place->pool, &content);
     slotmem_segment_t segment;
-    slotmem_restore_t result;
+    slotmem_restore_result_t result;
 
     result = restore_bytes(place, &segment,
                            unit_geometry(24, 9, TYPE_PERSIST), bytes);
-    ASSERT_WHY(&result, CONTENT, "expected 9 slots of 24 bytes, type 0x1",
+    ASSERT_REASON(&result, CONTENT, "expected 9 slots of 24 bytes, type 0x1",
                "found 10 slots of 24 bytes, type 0x1");
     result = restore_bytes(place, &segment,
                            unit_geometry(23, 10, TYPE_PERSIST), bytes);
-    ASSERT_WHY(&result, CONTENT, "expected 10 slots of 23 bytes, type 0x1",
+    ASSERT_REASON(&result, CONTENT, "expected 10 slots of 23 bytes, type 0x1",
                "found 10 slots of 24 bytes, type 0x1");
     result = restore_bytes(place, &segment,
                            unit_geometry(24, 10, TYPE_PERSIST | TYPE_PREGRAB),
                            bytes);
-    ASSERT_WHY(&result, CONTENT, "expected 10 slots of 24 bytes, type 0x5",
+    ASSERT_REASON(&result, CONTENT, "expected 10 slots of 24 bytes, type 0x5",
                "found 10 slots of 24 bytes, type 0x1");
     bytes.data[20] ^= 1;
     result = restore_bytes(place, &segment, content.geometry, bytes);
-    ASSERT_WHY(&result, CONTENT, "MD5", "expected", "found");
+    ASSERT_REASON(&result, CONTENT, "MD5", "expected", "found");
     bytes.len = 0;
     result = restore_bytes(place, &segment, content.geometry, bytes);
-    ASSERT_WHY(&result, CONTENT, "expected 10 slots of 24 bytes, type 0x1",
+    ASSERT_REASON(&result, CONTENT, "expected 10 slots of 24 bytes, type 0x1",
                "found 0 bytes");
     bytes.len = 100;
     result = restore_bytes(place, &segment, content.geometry, bytes);
-    ASSERT_WHY(&result, CONTENT, "expected 10 slots of 24 bytes, type 0x1",
+    ASSERT_REASON(&result, CONTENT, "expected 10 slots of 24 bytes, type 0x1",
                "found 100 bytes");
 }
 
@@ -473,16 +474,16 @@ static void restore_as_nobody(void *data)
     unit_place_t *place = data;
     slotmem_segment_t segment = segment_new(place->pool,
                                             unit_geometry(1, 1, TYPE_PERSIST));
-    slotmem_restore_t result;
+    slotmem_restore_result_t result;
 
     if (geteuid() == 0) {
         CHILD_CHECK(seteuid(65534) == 0);
     }
     slotmem_restore(&result, &segment, 1, path_of(place), place->pool);
-    CHILD_CHECK(result.outcome == SLOTMEM_RESTORE_REFUSED);
+    CHILD_CHECK(result.outcome == SLOTMEM_RESTORE_REJECTED);
     CHILD_CHECK(APR_STATUS_IS_EACCES(result.status));
-    CHILD_CHECK(result.why != NULL);
-    CHILD_CHECK(result.why_kind == SLOTMEM_WHY_UNOPENED);
+    CHILD_CHECK(result.reason != NULL);
+    CHILD_CHECK(result.reason_kind == SLOTMEM_REASON_UNOPENED);
 }
 
 /* [E3] A file that may not be read is refused, with the system's reason. */
@@ -503,7 +504,7 @@ static void test_too_many_open_files(void **state)
     unit_place_t *place = *state;
     content_t content = content_make(place->pool, 4, 4, TYPE_PERSIST);
     slotmem_segment_t segment = segment_new(place->pool, content.geometry);
-    slotmem_restore_t result;
+    slotmem_restore_result_t result;
     struct rlimit limit;
     struct rlimit none;
     int fd;
@@ -517,10 +518,10 @@ static void test_too_many_open_files(void **state)
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
     slotmem_restore(&result, &segment, 1, path_of(place), place->pool);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
-    assert_int_equal(result.outcome, SLOTMEM_RESTORE_UNREAD);
+    assert_int_equal(result.outcome, SLOTMEM_RESTORE_UNAVAILABLE);
     assert_true(APR_STATUS_IS_EMFILE(result.status));
-    assert_non_null(result.why);
-    assert_int_equal(result.why_kind, SLOTMEM_WHY_UNOPENED);
+    assert_non_null(result.reason);
+    assert_int_equal(result.reason_kind, SLOTMEM_REASON_UNOPENED);
     assert_holds(&segment, NULL, 0);
 }
 
@@ -536,7 +537,7 @@ static void check_faults(unit_place_t *place, apr_status_t status, int outcome)
     for (call = 1;; call++) {
         slotmem_geometry_t asked = content.geometry;
         slotmem_segment_t segment;
-        slotmem_restore_t result;
+        slotmem_restore_result_t result;
 
         asked.item_num += 1;    /* the longer way: a smaller image */
         unit_faults(call, call, status);
@@ -554,11 +555,11 @@ static void check_faults(unit_place_t *place, apr_status_t status, int outcome)
         }
         assert_int_equal(result.outcome, outcome);
         assert_int_equal(result.status, status);
-        assert_non_null(result.why);
-        assert_int_equal(result.why_kind,
-                         strcmp(result.why, "it cannot be read") == 0
-                         ? SLOTMEM_WHY_UNREADABLE : SLOTMEM_WHY_UNOPENED);
-        unreadable += result.why_kind == SLOTMEM_WHY_UNREADABLE;
+        assert_non_null(result.reason);
+        assert_int_equal(result.reason_kind,
+                         strcmp(result.reason, "it cannot be read") == 0
+                         ? SLOTMEM_REASON_UNREADABLE : SLOTMEM_REASON_UNOPENED);
+        unreadable += result.reason_kind == SLOTMEM_REASON_UNREADABLE;
     }
     assert_true(call > 5);
     assert_true(unreadable > 1 && unreadable < call - 2);
@@ -569,11 +570,11 @@ static void check_faults(unit_place_t *place, apr_status_t status, int outcome)
  * unread for want of resources; the segment stays zero. */
 static void test_fault_at_each_call(void **state)
 {
-    check_faults(*state, EIO, SLOTMEM_RESTORE_REFUSED);
-    check_faults(*state, APR_EOF, SLOTMEM_RESTORE_REFUSED);
-    check_faults(*state, EMFILE, SLOTMEM_RESTORE_UNREAD);
-    check_faults(*state, ENFILE, SLOTMEM_RESTORE_UNREAD);
-    check_faults(*state, ENOMEM, SLOTMEM_RESTORE_UNREAD);
+    check_faults(*state, EIO, SLOTMEM_RESTORE_REJECTED);
+    check_faults(*state, APR_EOF, SLOTMEM_RESTORE_REJECTED);
+    check_faults(*state, EMFILE, SLOTMEM_RESTORE_UNAVAILABLE);
+    check_faults(*state, ENFILE, SLOTMEM_RESTORE_UNAVAILABLE);
+    check_faults(*state, ENOMEM, SLOTMEM_RESTORE_UNAVAILABLE);
 }
 
 /* ---- what is trusted ---- */
@@ -594,7 +595,7 @@ static void test_stale_tail(void **state)
         bytes_t junk = bytes_make(place->pool, 1 + unit_below(&random, 100));
         bytes_t in_place = old;
         slotmem_segment_t segment;
-        slotmem_restore_t result;
+        slotmem_restore_result_t result;
 
         result = restore_bytes(place, &segment, content.geometry,
                                bytes_join(place->pool, image, junk));
@@ -627,7 +628,7 @@ static void test_claims_that_do_not_fit(void **state)
                                     TYPE_PERSIST | TYPE_CLEARINUSE);
     bytes_t bytes = encode(place->pool, &ours);
     slotmem_segment_t segment;
-    slotmem_restore_t result;
+    slotmem_restore_result_t result;
     bytes_t image;
     size_t i;
 
@@ -659,7 +660,7 @@ static void test_tail_after_claims(void **state)
                                      TYPE_PERSIST | TYPE_CLEARINUSE);
     bytes_t bytes = encode(place->pool, &content);
     slotmem_segment_t segment;
-    slotmem_restore_t result;
+    slotmem_restore_result_t result;
 
     bytes = bytes_join(place->pool, bytes, bytes_of(place->pool, "and more"));
     result = restore_bytes(place, &segment, content.geometry, bytes);
@@ -676,7 +677,7 @@ static void test_no_description(void **state)
     slotmem_geometry_t asked = content.geometry;
     bytes_t bytes = encode(place->pool, &content);
     slotmem_segment_t segment;
-    slotmem_restore_t result;
+    slotmem_restore_result_t result;
 
     bytes.len = description_at(&content);
     result = restore_bytes(place, &segment, asked, bytes);
@@ -727,13 +728,13 @@ static void test_claims_like_an_old_file(void **state)
         bytes_t bytes = encode(place->pool, &content);
         slotmem_geometry_t more = content.geometry;
         slotmem_segment_t segment;
-        slotmem_restore_t result;
+        slotmem_restore_result_t result;
 
         more.item_num = cases[i].asked;
         assert_int_equal(bytes.len,
                          8 + (more.item_size + 1) * more.item_num + 16);
         result = restore_bytes(place, &segment, more, bytes);
-        assert_done(&result, cases[i].holds, result.claims);
+        assert_done(&result, cases[i].holds, result.runtime_claims);
         assert_holds(&segment, &content, 1);
     }
 }
@@ -746,7 +747,7 @@ static void test_marks_decide(void **state)
     unit_place_t *place = *state;
     content_t content = content_make(place->pool, 4, 7, TYPE_PERSIST);
     slotmem_segment_t segment;
-    slotmem_restore_t result;
+    slotmem_restore_result_t result;
     size_t i;
 
     content.in_use[1] = 2;
@@ -757,7 +758,7 @@ static void test_marks_decide(void **state)
         result = restore_bytes(place, &segment, content.geometry,
                                encode_with(place->pool, &content, counts[i]));
         assert_done(&result, 7, 0);
-        assert_int_equal(slotmem_map_free(&segment.map),
+        assert_int_equal(slotmem_map_count_free(&segment.map),
                          7 - count_set(content.in_use, 7));
         assert_int_equal(slotmem_map_test(&segment.map, 1), 1);
         assert_int_equal(slotmem_map_test(&segment.map, 2), 0);
@@ -779,7 +780,7 @@ static void test_grow(void **state)
         for (num = 0; num < 130; num++) {
             content_t content = content_make(place->pool, 13, num, types[i]);
             slotmem_segment_t segment;
-            slotmem_restore_t result = restore_bytes(
+            slotmem_restore_result_t result = restore_bytes(
                 place, &segment, unit_geometry(13, 130, types[i]),
                 encode(place->pool, &content));
 
@@ -801,7 +802,7 @@ static void test_grow_extremes(void **state)
         content_t content = content_make(place->pool, item_sizes[i], 3,
                                          TYPE_PERSIST);
         slotmem_segment_t segment;
-        slotmem_restore_t result = restore_bytes(
+        slotmem_restore_result_t result = restore_bytes(
             place, &segment, unit_geometry(item_sizes[i], 5, TYPE_PERSIST),
             encode(place->pool, &content));
 
@@ -824,11 +825,12 @@ static void test_shrink(void **state)
 
         for (asked = 0; asked < 70; asked++) {
             slotmem_segment_t segment;
-            slotmem_restore_t result = restore_bytes(
+            slotmem_restore_result_t result = restore_bytes(
                 place, &segment, unit_geometry(13, asked, types[i]), bytes);
 
             assert_refused(&result);
-            assert_non_null(strstr(result.why, "found 70 slots of 13 bytes"));
+            assert_non_null(
+                strstr(result.reason, "found 70 slots of 13 bytes"));
         }
     }
 }
@@ -853,7 +855,7 @@ static void test_two_images(void **state)
     content_t small = content_make(place->pool, 40, 2, TYPE_PERSIST);
     content_t large = content_make(place->pool, 40, 10, TYPE_PERSIST);
     slotmem_segment_t segment;
-    slotmem_restore_t result;
+    slotmem_restore_result_t result;
     bytes_t bytes;
     apr_uint32_t asked;
 
@@ -908,7 +910,7 @@ static void test_bogus_descriptions(void **state)
         bytes_t bytes = full_of_descriptions(place->pool, traps[i].size,
                                              traps[i].num);
         slotmem_segment_t segment;
-        slotmem_restore_t result;
+        slotmem_restore_result_t result;
 
         unit_faults(0, 0, 0);
         result = restore_bytes(place, &segment,

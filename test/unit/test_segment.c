@@ -53,9 +53,9 @@ static void check_layout(apr_size_t size, apr_uint32_t num)
     assert_true(layout.slots < 64 + slotmem_map_size(num) + SLOTMEM_ALIGN);
     assert_int_equal(layout.slots_len, area);
     assert_int_equal(layout.memory_len, layout.slots + area);
-    assert_int_equal(layout.file_digest, 8 + area + num);
-    assert_int_equal(layout.file_description, 8 + area + num + 16);
-    assert_int_equal(layout.file_image_len, 8 + area + num + 32);
+    assert_int_equal(layout.digest_offset, 8 + area + num);
+    assert_int_equal(layout.descriptor_offset, 8 + area + num + 16);
+    assert_int_equal(layout.image_len, 8 + area + num + 32);
 }
 
 /* [D1][D3] Offsets in memory and in the file, also of no slots and of slots of
@@ -115,8 +115,8 @@ static void test_layout_overflow(void **state)
     assert_int_equal(layout.slots_len, low);
     assert_true(layout.memory_len + SLOTMEM_ALIGN <= most);
     assert_true(layout.memory_len > low);
-    assert_true(layout.file_image_len > (apr_off_t)low);
-    assert_true((apr_uint64_t)layout.file_image_len + SLOTMEM_FILE_CLAIMS_HEAD
+    assert_true(layout.image_len > (apr_off_t)low);
+    assert_true((apr_uint64_t)layout.image_len + SLOTMEM_FILE_CLAIMS_HEADER
                 + 1 + SLOTMEM_FILE_DIGEST <= (apr_uint64_t)most);
 }
 
@@ -196,12 +196,12 @@ static void test_create(void **state)
         assert_int_equal(segment.geometry.item_num, shapes[i].num);
         assert_int_equal(segment.geometry.type, 5);
         assert_int_equal(segment.layout.slots_len, len);
-        assert_int_equal(segment.header->full_said, 0);
+        assert_int_equal(segment.header->full_logged, 0);
         for (k = 0; k < len; k++) {
             assert_int_equal(segment.slots[k], 0);
         }
         memset(segment.slots, 0xff, len);
-        assert_int_equal(slotmem_map_free(&segment.map), shapes[i].num);
+        assert_int_equal(slotmem_map_count_free(&segment.map), shapes[i].num);
         assert_int_equal(unit_grab(&segment.map), 0);
         while (unit_grab(&segment.map) < shapes[i].num) {
         }
@@ -366,7 +366,7 @@ static void test_named(void **state)
                      APR_ENOENT);
     assert_int_equal(creator, 0);
     create_named(&segment, 100, 2000, place);
-    assert_int_equal(slotmem_map_free(&segment.map), 2000);
+    assert_int_equal(slotmem_map_count_free(&segment.map), 2000);
     assert_int_equal(unit_grab(&segment.map), 0);
     segment.slots[0] = 7;
 

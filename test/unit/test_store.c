@@ -680,7 +680,7 @@ static void test_writers(void **state)
     assert_int_equal(pthread_create(&thread, NULL, scribble, &writer), 0);
     for (round = 0; round < 200; round++) {
         slotmem_store_t store = store_of(&segment, path_of(place));
-        slotmem_restore_t result;
+        slotmem_restore_result_t result;
         slotmem_segment_t copy;
         apr_pool_t *pool;
 

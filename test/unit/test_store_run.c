@@ -54,7 +54,7 @@ static void assert_written(const slotmem_store_t *store, int written)
                  store->status);
     }
     assert_int_equal(store->unchanged, !written);
-    assert_int_equal(store->stored.known, 1);
+    assert_int_equal(store->file_state.verified, 1);
 }
 
 /* How many calls in the log are one of these letters. */
@@ -85,7 +85,7 @@ static void assert_no_write(void)
 typedef struct sample_t {
     content_t content;
     slotmem_segment_t segment;
-    slotmem_word_t *configured;
+    slotmem_word_t *config_claims;
 } sample_t;
 
 static sample_t sample_make(apr_pool_t *pool, apr_size_t size,
@@ -95,9 +95,9 @@ static sample_t sample_make(apr_pool_t *pool, apr_size_t size,
 
     sample.content = content_make(pool, size, num, type);
     sample.segment = segment_of(pool, &sample.content);
-    sample.configured = NULL;
+    sample.config_claims = NULL;
     if (type & TYPE_CLEARINUSE) {
-        sample.configured = (slotmem_word_t *)bytes_make(
+        sample.config_claims = (slotmem_word_t *)bytes_make(
             pool, sizeof(slotmem_word_t) * slotmem_map_words(num)).data;
     }
     return sample;
@@ -107,7 +107,7 @@ static slotmem_store_t store_sample(const sample_t *sample, const char *path)
 {
     slotmem_store_t store = store_of(&sample->segment, path);
 
-    store.configured = sample->configured;
+    store.config_claims = sample->config_claims;
     return store;
 }
 
@@ -276,8 +276,9 @@ static void change_byte(unit_place_t *place, sample_t *sample,
 static void change_mark(unit_place_t *place, sample_t *sample,
                         slotmem_store_t *store, apr_uint32_t id)
 {
-    unsigned char *marks = sample->configured ? sample->content.claims
-                                              : sample->content.in_use;
+    unsigned char *marks = sample->config_claims
+                           ? sample->content.claims
+                           : sample->content.in_use;
 
     marks[id] = !marks[id];
     if (marks[id]) {
@@ -296,7 +297,7 @@ static void change_claim(unit_place_t *place, sample_t *sample,
     if (!sample->content.claims[id]) {
         change_mark(place, sample, store, id);
     }
-    slotmem_bit_set(sample->configured, id);
+    slotmem_bit_set(sample->config_claims, id);
     sample->content.claims[id] = 0;
     assert_change_is_stored(place, sample, store);
 }
@@ -321,7 +322,7 @@ static void check_changed(unit_place_t *place, sample_t *sample,
     for (i = 0; i < ELEMENTS(ids) && num; i++) {
         change_mark(place, sample, store, ids[i]);
     }
-    for (i = 0; i < ELEMENTS(ids) && num && sample->configured; i++) {
+    for (i = 0; i < ELEMENTS(ids) && num && sample->config_claims; i++) {
         if (i == 0 || ids[i] != ids[i - 1]) {
             change_claim(place, sample, store, ids[i]);
         }
@@ -396,7 +397,7 @@ static void change_it(const char *path, off_t at)
 }
 
 #define IN_SLOTS 70
-#define IN_DIGEST (-(off_t)sizeof(slotmem_description_t) - 1)
+#define IN_DIGEST (-(off_t)sizeof(slotmem_descriptor_t) - 1)
 
 /* Another byte in its slots, and its time put back. */
 static void overwrite_it(unit_place_t *place, const char *path)
@@ -744,14 +745,14 @@ static void restore_and_store(unit_place_t *place, const content_t *content,
     const char *path = file_of(place, 1);
     slotmem_geometry_t geometry = content->geometry;
     slotmem_segment_t segment;
-    slotmem_restore_t result;
+    slotmem_restore_result_t result;
     slotmem_store_t store;
 
     geometry.item_num = num;
     segment = segment_new(place->pool, geometry);
     store = store_of(&segment, path);
     if (content->claims) {
-        store.configured = (slotmem_word_t *)bytes_make(
+        store.config_claims = (slotmem_word_t *)bytes_make(
             place->pool, sizeof(slotmem_word_t) * slotmem_map_words(num)).data;
     }
     write_file(path, file);
@@ -759,7 +760,7 @@ static void restore_and_store(unit_place_t *place, const content_t *content,
     slotmem_restore(&result, &segment, content->claims != NULL, path,
                     place->pool);
     assert_int_equal(result.outcome, SLOTMEM_RESTORE_DONE);
-    store.stored = result.stored;
+    store.file_state = result.file_state;
     unit_faults(0, 0, 0);
     run_to_end(&store, 1, 0, place->pool);
     assert_written(&store, written);
@@ -777,7 +778,7 @@ static void restore_and_store(unit_place_t *place, const content_t *content,
     }
     else {
         assert_int_equal(read_file(path, place->pool).len,
-                         segment.layout.file_image_len
+                         segment.layout.image_len
                          + (content->claims ? 24 + num : 0));
     }
     assert_int_equal(unit_count_entries(place->dir), 1);

@@ -197,7 +197,7 @@ UNUSED static uint32_t unit_walk(const slotmem_map_t *map,
         }
     }
     assert_int_equal(next, map->num);
-    assert_int_equal(slotmem_map_free(map), map->num - in_use);
+    assert_int_equal(slotmem_map_count_free(map), map->num - in_use);
     if (words) {
         assert_int_equal(copy[words - 1] & ~unit_valid(map->num, words - 1),
                          0);
