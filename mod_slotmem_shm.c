@@ -99,69 +99,78 @@ typedef struct runtime_shared_t {
                                        worth looking for one */
 } runtime_shared_t;
 
-/* Process-local. What the passes of configuration set up; children have a copy
- * that they do not change. Reset by pre_config: a module that is linked into
- * httpd keeps its static variables over a restart. */
+/* Process-local. A generation's instances that were created before the MPM
+ * ran, and what makes their names; children have a copy that they do not
+ * change. Reset by pre_config: a module that is linked into httpd keeps its
+ * static variables over a restart. */
 static struct {
     apr_pool_t *pool;               /* no parent; NULL before pre_config */
-    apr_hash_t *instances;          /* by key, see key_of() */
-    apr_array_header_t *status_entries; /* of slotmem_status_entry_t: all
-                                       segments */
+    apr_hash_t *by_key;             /* see slotmem_instance_key() */
     const char *default_prefix;     /* of relative names in DefaultRuntimeDir */
     const char *prefix;             /* of relative names */
     apr_size_t prefix_len;
-    apr_interval_time_t checkpoint; /* SlotmemCheckpointInterval */
-    pid_t parent;                   /* that ran post_config, or 0 */
+} instances;
+
+/* Process-local. What children need to create segments at run time, set up by
+ * post_config; and the segments that this child created or attached, set up by
+ * child_init and guarded by the mutex. */
+static struct {
     apr_global_mutex_t *mutex;      /* or NULL: nothing at run time */
     unsigned char secret[SLOTMEM_SECRET_LEN]; /* of the generation's run-time
                                        names */
     runtime_shared_t *shared;       /* or NULL: nothing at run time */
-} state;
-
-/* Process-local. Segments that this child created or attached at run time;
- * set up by child_init, guarded by state.mutex. */
-static struct {
     apr_pool_t *pool;               /* NULL in the parent */
-    apr_hash_t *instances;          /* by key */
+    apr_hash_t *by_key;             /* see slotmem_instance_key() */
 } runtime;
+
+/* Process-local. All segments that were created before the MPM ran, for the
+ * status page; constant in the children. */
+static apr_array_header_t *status_entries;  /* of slotmem_status_entry_t */
+
+/* Process-local; reset by pre_config. */
+static struct {
+    apr_pool_t *pool;               /* no parent; NULL before pre_config */
+    apr_interval_time_t checkpoint; /* SlotmemCheckpointInterval */
+    pid_t parent;                   /* that ran post_config, or 0 */
+} state;
 
 /* ---- names ---- */
 
-static int is_anonymous(const char *name)
+static int slotmem_is_anonymous(const char *name)
 {
     return !name || !*name || strcasecmp(name, "none") == 0;
 }
 
-#define NAME_PREFIX "slotmem-shm-"
-#define NAME_SUFFIX ".shm"
+#define SLOTMEM_NAME_PREFIX "slotmem-shm-"
+#define SLOTMEM_NAME_SUFFIX ".shm"
 
 /* Of what siblings call the memory of a name. */
 #ifdef __linux__
-#define SHM_NAME_PREFIX "/dev/shm/" NAME_PREFIX
+#define SHM_NAME_PREFIX "/dev/shm/" SLOTMEM_NAME_PREFIX
 #else
-#define SHM_NAME_PREFIX "/tmp/" NAME_PREFIX
+#define SHM_NAME_PREFIX "/tmp/" SLOTMEM_NAME_PREFIX
 #endif
 
-static void set_prefix(const char *prefix)
+static void slotmem_instance_set_prefix(const char *prefix)
 {
-    state.prefix = prefix;
-    state.prefix_len = strlen(prefix);
+    instances.prefix = prefix;
+    instances.prefix_len = strlen(prefix);
 }
 
 /* The key of a name. That of an absolute name is the name, unless a relative
  * one has that file; then, and for relative names, it is the relative name.
  * Points into name. */
-static const char *key_of(const char *name, apr_ssize_t *len)
+static const char *slotmem_instance_key(const char *name, apr_ssize_t *len)
 {
-    apr_size_t suffix = strlen(NAME_SUFFIX);
+    apr_size_t suffix = strlen(SLOTMEM_NAME_SUFFIX);
     apr_size_t name_len = strlen(name);
 
     *len = (apr_ssize_t)name_len;
-    if (*name == '/' && name_len > state.prefix_len + suffix
-        && strncmp(name, state.prefix, state.prefix_len) == 0
-        && strcmp(name + name_len - suffix, NAME_SUFFIX) == 0) {
-        *len = (apr_ssize_t)(name_len - state.prefix_len - suffix);
-        return name + state.prefix_len;
+    if (*name == '/' && name_len > instances.prefix_len + suffix
+        && strncmp(name, instances.prefix, instances.prefix_len) == 0
+        && strcmp(name + name_len - suffix, SLOTMEM_NAME_SUFFIX) == 0) {
+        *len = (apr_ssize_t)(name_len - instances.prefix_len - suffix);
+        return name + instances.prefix_len;
     }
     return name;
 }
@@ -170,8 +179,8 @@ static const char *key_of(const char *name, apr_ssize_t *len)
 static const char *path_of(const char *name, apr_pool_t *pool)
 {
     return *name == '/' ? apr_pstrdup(pool, name)
-                        : apr_pstrcat(pool, state.prefix, name, NAME_SUFFIX,
-                                      NULL);
+                        : apr_pstrcat(pool, instances.prefix, name,
+                                      SLOTMEM_NAME_SUFFIX, NULL);
 }
 
 /* ---- claims ---- */
@@ -245,12 +254,12 @@ static apr_uint32_t steal_runtime_slot(ap_slotmem_instance_t *inst)
 
 static const char *display_name(const char *name)
 {
-    return is_anonymous(name) ? "(anonymous)" : name;
+    return slotmem_is_anonymous(name) ? "(anonymous)" : name;
 }
 
 /* The one constructor: a segment that is new or, with attach, a sibling's.
  * pool: for the handle and the memory */
-static apr_status_t instance_create(ap_slotmem_instance_t **created,
+static apr_status_t slotmem_instance_create(ap_slotmem_instance_t **created,
                                   const char *name,
                                   const slotmem_geometry_t *geometry,
                                   const slotmem_shm_name_t *shm_name,
@@ -267,7 +276,7 @@ static apr_status_t instance_create(ap_slotmem_instance_t **created,
     if (rv != APR_SUCCESS) {
         return rv;
     }
-    if (!is_anonymous(name)) {
+    if (!slotmem_is_anonymous(name)) {
         inst->name = apr_pstrdup(pool, name);
     }
     if (shm_name) {
@@ -277,7 +286,7 @@ static apr_status_t instance_create(ap_slotmem_instance_t **created,
     return APR_SUCCESS;
 }
 
-static void log_not_created(apr_status_t rv, const char *name,
+static void slotmem_instance_log_failure(apr_status_t rv, const char *name,
                             const slotmem_geometry_t *geometry)
 {
     ap_log_error(APLOG_MARK, APLOG_ERR, rv, ap_server_conf,
@@ -287,18 +296,18 @@ static void log_not_created(apr_status_t rv, const char *name,
                  geometry->item_size);
 }
 
-static void instance_register(apr_hash_t *instances,
+static void slotmem_instance_register(apr_hash_t *table,
                               ap_slotmem_instance_t *inst)
 {
     apr_ssize_t len;
-    const char *key = key_of(inst->name, &len);
+    const char *key = slotmem_instance_key(inst->name, &len);
 
-    apr_hash_set(instances, key, len, inst);
+    apr_hash_set(table, key, len, inst);
 }
 
 /* Does an instance that exists serve a create of the same name (C4)? */
-static apr_status_t check_reuse(const ap_slotmem_instance_t *inst,
-                                const slotmem_geometry_t *requested)
+static apr_status_t slotmem_instance_check_reuse(
+    const ap_slotmem_instance_t *inst, const slotmem_geometry_t *requested)
 {
     const slotmem_geometry_t *has = &inst->segment.geometry;
 
@@ -323,18 +332,18 @@ static apr_status_t check_reuse(const ap_slotmem_instance_t *inst,
     return APR_SUCCESS;
 }
 
-static ap_slotmem_instance_t *instance_lookup(apr_hash_t *instances,
+static ap_slotmem_instance_t *slotmem_instance_lookup(apr_hash_t *table,
                                               const char *name)
 {
     apr_ssize_t len;
-    const char *key = key_of(name, &len);
+    const char *key = slotmem_instance_key(name, &len);
 
-    return apr_hash_get(instances, key, len);
+    return apr_hash_get(table, key, len);
 }
 
 /* ---- create and attach: before the MPM runs ---- */
 
-static apr_status_t persist_instance(ap_slotmem_instance_t *inst)
+static apr_status_t slotmem_instance_persist(ap_slotmem_instance_t *inst)
 {
     const slotmem_geometry_t *geometry = &inst->segment.geometry;
 
@@ -351,18 +360,19 @@ static apr_status_t persist_instance(ap_slotmem_instance_t *inst)
     inst->persist.config_claims = inst->config_claims;
     inst->persist.path = apr_pstrcat(
         state.pool, path_of(inst->name, state.pool), SLOTMEM_FILE_SUFFIX, NULL);
-    if (*inst->name != '/' && strcmp(state.prefix, state.default_prefix) != 0) {
-        inst->persist.fallback = apr_pstrcat(state.pool, state.default_prefix,
-                                          inst->name, NAME_SUFFIX,
-                                          SLOTMEM_FILE_SUFFIX, NULL);
+    if (*inst->name != '/'
+        && strcmp(instances.prefix, instances.default_prefix) != 0) {
+        inst->persist.fallback
+            = apr_pstrcat(state.pool, instances.default_prefix, inst->name,
+                          SLOTMEM_NAME_SUFFIX, SLOTMEM_FILE_SUFFIX, NULL);
     }
     slotmem_persist_add(&inst->persist);
     return APR_SUCCESS;
 }
 
-static void add_status_entry(const ap_slotmem_instance_t *inst)
+static void slotmem_status_add(const ap_slotmem_instance_t *inst)
 {
-    slotmem_status_entry_t *entry = apr_array_push(state.status_entries);
+    slotmem_status_entry_t *entry = apr_array_push(status_entries);
 
     entry->segment = &inst->segment;
     entry->name = inst->name;
@@ -374,21 +384,21 @@ static apr_status_t create_configured(ap_slotmem_instance_t **created,
                                       const slotmem_geometry_t *geometry)
 {
     ap_slotmem_instance_t *inst;
-    apr_status_t rv = instance_create(&inst, name, geometry, NULL, 0,
+    apr_status_t rv = slotmem_instance_create(&inst, name, geometry, NULL, 0,
                                     state.pool);
 
     if (rv == APR_SUCCESS && inst->name
         && (geometry->type & AP_SLOTMEM_TYPE_PERSIST)) {
-        rv = persist_instance(inst);
+        rv = slotmem_instance_persist(inst);
     }
     if (rv != APR_SUCCESS) {
-        log_not_created(rv, name, geometry);
+        slotmem_instance_log_failure(rv, name, geometry);
         return rv;
     }
     if (inst->name) {
-        instance_register(state.instances, inst);
+        slotmem_instance_register(instances.by_key, inst);
     }
-    add_status_entry(inst);
+    slotmem_status_add(inst);
     *created = inst;
     return APR_SUCCESS;
 }
@@ -397,8 +407,9 @@ static apr_status_t create_configured(ap_slotmem_instance_t **created,
 
 static apr_status_t lock_runtime(void)
 {
-    return state.mutex && state.shared ? apr_global_mutex_lock(state.mutex)
-                                       : APR_ENOSHMAVAIL;
+    return runtime.mutex && runtime.shared
+               ? apr_global_mutex_lock(runtime.mutex)
+               : APR_ENOSHMAVAIL;
 }
 
 /* What siblings call the memory of a name: differs between servers and between
@@ -410,19 +421,20 @@ static slotmem_shm_name_t shm_name_of(const char *name, apr_pool_t *pool)
 {
     slotmem_shm_name_t shm_name;
     apr_ssize_t len;
-    const char *key = key_of(name, &len);
+    const char *key = slotmem_instance_key(name, &len);
     apr_uint64_t digest[APR_MD5_DIGESTSIZE / sizeof(apr_uint64_t)];
     apr_md5_ctx_t md5;
 
     apr_md5_init(&md5);
-    apr_md5_update(&md5, state.secret, sizeof(state.secret));
+    apr_md5_update(&md5, runtime.secret, sizeof(runtime.secret));
     apr_md5_update(&md5, key, (apr_size_t)len);
     apr_md5_final((unsigned char *)digest, &md5);
-    shm_name.name = apr_psprintf(pool, SHM_NAME_PREFIX
-                                 "%016" APR_UINT64_T_HEX_FMT
-                                 "%016" APR_UINT64_T_HEX_FMT NAME_SUFFIX,
-                                 digest[0], digest[1]);
-    shm_name.secret = state.secret;
+    shm_name.name = apr_psprintf(
+        pool,
+        SHM_NAME_PREFIX "%016" APR_UINT64_T_HEX_FMT
+                        "%016" APR_UINT64_T_HEX_FMT SLOTMEM_NAME_SUFFIX,
+        digest[0], digest[1]);
+    shm_name.secret = runtime.secret;
     return shm_name;
 }
 
@@ -441,7 +453,7 @@ static apr_status_t attach_sibling(ap_slotmem_instance_t **inst,
 
     apr_pool_create(&pool, runtime.pool);
     shm_name = shm_name_of(name, pool);
-    rv = instance_create(inst, name, NULL, &shm_name, 1, pool);
+    rv = slotmem_instance_create(inst, name, NULL, &shm_name, 1, pool);
     if (rv == APR_SUCCESS && has_exited((*inst)->creator)) {
         rv = APR_ENOENT;
     }
@@ -449,7 +461,7 @@ static apr_status_t attach_sibling(ap_slotmem_instance_t **inst,
         apr_pool_destroy(pool);
         return rv;
     }
-    instance_register(runtime.instances, *inst);
+    slotmem_instance_register(runtime.by_key, *inst);
     return APR_SUCCESS;
 }
 
@@ -459,7 +471,7 @@ static apr_status_t attach_sibling(ap_slotmem_instance_t **inst,
 static apr_status_t lookup_at_runtime(ap_slotmem_instance_t **inst,
                                     const char *name)
 {
-    *inst = instance_lookup(runtime.instances, name);
+    *inst = slotmem_instance_lookup(runtime.by_key, name);
     if (*inst && !has_exited((*inst)->creator)) {
         return APR_SUCCESS;
     }
@@ -473,7 +485,7 @@ static apr_status_t create_segment_at_runtime(ap_slotmem_instance_t **inst,
                                           const slotmem_geometry_t *geometry)
 {
     slotmem_shm_name_t shm_name;
-    int named = !is_anonymous(name);
+    int named = !slotmem_is_anonymous(name);
     apr_pool_t *pool;
     apr_status_t rv;
 
@@ -481,16 +493,16 @@ static apr_status_t create_segment_at_runtime(ap_slotmem_instance_t **inst,
     if (named) {
         shm_name = shm_name_of(name, pool);
         slotmem_segment_remove(shm_name.name, pool);
-        atomic_store(&state.shared->created, 1);
+        atomic_store(&runtime.shared->created, 1);
     }
-    rv = instance_create(inst, name, geometry, named ? &shm_name : NULL, 0,
-                       pool);
+    rv = slotmem_instance_create(inst, name, geometry, named ? &shm_name : NULL,
+                                 0, pool);
     if (rv != APR_SUCCESS) {
         apr_pool_destroy(pool);
         return rv;
     }
     if (named) {
-        instance_register(runtime.instances, *inst);
+        slotmem_instance_register(runtime.by_key, *inst);
     }
     return APR_SUCCESS;
 }
@@ -502,7 +514,7 @@ static apr_status_t remove_names(void *data)
     apr_hash_index_t *hi;
 
     (void)data;
-    for (hi = apr_hash_first(runtime.pool, runtime.instances); hi;
+    for (hi = apr_hash_first(runtime.pool, runtime.by_key); hi;
          hi = apr_hash_next(hi)) {
         ap_slotmem_instance_t *inst;
         void *value;
@@ -516,7 +528,7 @@ static apr_status_t remove_names(void *data)
     return APR_SUCCESS;
 }
 
-static apr_status_t create_at_runtime(ap_slotmem_instance_t **inst,
+static apr_status_t slotmem_runtime_create(ap_slotmem_instance_t **inst,
                                       const char *name,
                                       const slotmem_geometry_t *geometry)
 {
@@ -525,20 +537,20 @@ static apr_status_t create_at_runtime(ap_slotmem_instance_t **inst,
     apr_status_t rv = lock_runtime();
 
     if (rv == APR_SUCCESS) {
-        if (!is_anonymous(name)) {
+        if (!slotmem_is_anonymous(name)) {
             exists = lookup_at_runtime(&found, name) == APR_SUCCESS;
         }
         if (!exists) {
             rv = create_segment_at_runtime(&found, name, geometry);
         }
-        apr_global_mutex_unlock(state.mutex);
+        apr_global_mutex_unlock(runtime.mutex);
     }
     if (rv != APR_SUCCESS) {
-        log_not_created(rv, name, geometry);
+        slotmem_instance_log_failure(rv, name, geometry);
         return rv;
     }
     if (exists) {
-        rv = check_reuse(found, geometry);
+        rv = slotmem_instance_check_reuse(found, geometry);
     }
     if (rv == APR_SUCCESS) {
         *inst = found;
@@ -546,18 +558,18 @@ static apr_status_t create_at_runtime(ap_slotmem_instance_t **inst,
     return rv;
 }
 
-static apr_status_t attach_at_runtime(ap_slotmem_instance_t **inst,
+static apr_status_t slotmem_runtime_attach(ap_slotmem_instance_t **inst,
                                       const char *name)
 {
     apr_status_t rv;
 
-    if (!state.shared || !atomic_load(&state.shared->created)) {
+    if (!runtime.shared || !atomic_load(&runtime.shared->created)) {
         return APR_ENOENT;
     }
     rv = lock_runtime();
     if (rv == APR_SUCCESS) {
         rv = lookup_at_runtime(inst, name);
-        apr_global_mutex_unlock(state.mutex);
+        apr_global_mutex_unlock(runtime.mutex);
     }
     return rv;
 }
@@ -578,15 +590,17 @@ static apr_status_t slotmem_create(ap_slotmem_instance_t **inst,
     if (!state.pool) {
         return APR_ENOSHMAVAIL;
     }
-    found = is_anonymous(name) ? NULL : instance_lookup(state.instances, name);
+    found = slotmem_is_anonymous(name)
+                ? NULL
+                : slotmem_instance_lookup(instances.by_key, name);
     if (found) {
-        rv = check_reuse(found, &geometry);
+        rv = slotmem_instance_check_reuse(found, &geometry);
         if (rv == APR_SUCCESS) {
             *inst = found;
         }
         return rv;
     }
-    return runtime.pool ? create_at_runtime(inst, name, &geometry)
+    return runtime.pool ? slotmem_runtime_create(inst, name, &geometry)
                         : create_configured(inst, name, &geometry);
 }
 
@@ -600,12 +614,12 @@ static apr_status_t slotmem_attach(ap_slotmem_instance_t **inst,
     if (!state.pool) {
         return APR_ENOSHMAVAIL;
     }
-    if (is_anonymous(name)) {
+    if (slotmem_is_anonymous(name)) {
         return APR_ENOSHMAVAIL;
     }
-    found = instance_lookup(state.instances, name);
+    found = slotmem_instance_lookup(instances.by_key, name);
     if (!found && runtime.pool) {
-        apr_status_t rv = attach_at_runtime(&found, name);
+        apr_status_t rv = slotmem_runtime_attach(&found, name);
 
         if (rv != APR_SUCCESS) {
             return rv;
@@ -793,7 +807,7 @@ static apr_status_t slotmem_release(ap_slotmem_instance_t *inst,
                                                      : APR_NOTFOUND;
 }
 
-static const ap_slotmem_provider_t provider = {
+static const ap_slotmem_provider_t slotmem_shm_provider = {
     "sharedmem",
     slotmem_doall,
     slotmem_create,
@@ -859,7 +873,8 @@ static const char *set_persist_dir(cmd_parms *cmd, void *config,
         return apr_pstrcat(cmd->pool, SLOTMEM_TAG(20), cmd->cmd->name, ": ",
                            error, NULL);
     }
-    set_prefix(ap_make_full_path(state.pool, path, NAME_PREFIX));
+    slotmem_instance_set_prefix(
+        ap_make_full_path(state.pool, path, SLOTMEM_NAME_PREFIX));
     return NULL;
 }
 
@@ -926,19 +941,20 @@ static int slotmem_pre_config(apr_pool_t *pconf, apr_pool_t *plog,
         return HTTP_INTERNAL_SERVER_ERROR;
     }
     apr_pool_tag(state.pool, "slotmem_shm");
-    state.instances = apr_hash_make(state.pool);
-    state.status_entries
+    instances.by_key = apr_hash_make(state.pool);
+    status_entries
         = apr_array_make(state.pool, 16, sizeof(slotmem_status_entry_t));
     slotmem_persist_reset(state.pool);
     state.checkpoint = apr_time_from_sec(CHECKPOINT_INTERVAL);
-    state.default_prefix = ap_runtime_dir_relative(state.pool, NAME_PREFIX);
-    if (!state.default_prefix) {
+    instances.default_prefix
+        = ap_runtime_dir_relative(state.pool, SLOTMEM_NAME_PREFIX);
+    if (!instances.default_prefix) {
         ap_log_error(APLOG_MARK, APLOG_ERR, 0, ap_server_conf,
                      SLOTMEM_TAG(07)
                      "DefaultRuntimeDir is no valid path");
         return HTTP_INTERNAL_SERVER_ERROR;
     }
-    set_prefix(state.default_prefix);
+    slotmem_instance_set_prefix(instances.default_prefix);
     apr_pool_cleanup_register(pconf, NULL, end_generation,
                               apr_pool_cleanup_null);
     return OK;
@@ -948,32 +964,32 @@ static int slotmem_pre_config(apr_pool_t *pconf, apr_pool_t *plog,
  * that APR has, or that the directive Mutex may choose, is. */
 static apr_status_t create_mutex(void)
 {
-    apr_status_t rv = apr_global_mutex_create(&state.mutex, NULL,
+    apr_status_t rv = apr_global_mutex_create(&runtime.mutex, NULL,
                                               APR_LOCK_PROC_PTHREAD,
                                               state.pool);
 
     return rv == APR_SUCCESS
-           ? rv : apr_global_mutex_create(&state.mutex, NULL, APR_LOCK_FCNTL,
+           ? rv : apr_global_mutex_create(&runtime.mutex, NULL, APR_LOCK_FCNTL,
                                           state.pool);
 }
 
 /* What children need to create segments at run time. Without it the server
  * runs, and says what it cannot do. */
-static void prepare_runtime(server_rec *s)
+static void slotmem_runtime_prepare(server_rec *s)
 {
     apr_shm_t *shm;
-    apr_status_t rv = apr_generate_random_bytes(state.secret,
-                                                sizeof(state.secret));
+    apr_status_t rv = apr_generate_random_bytes(runtime.secret,
+                                                sizeof(runtime.secret));
 
     if (rv == APR_SUCCESS) {
         rv = apr_shm_create(&shm, sizeof(runtime_shared_t), NULL, state.pool);
     }
     if (rv == APR_SUCCESS) {
-        state.shared = apr_shm_baseaddr_get(shm);
+        runtime.shared = apr_shm_baseaddr_get(shm);
         rv = create_mutex();
     }
     if (rv != APR_SUCCESS) {
-        state.mutex = NULL;
+        runtime.mutex = NULL;
         ap_log_error(APLOG_MARK, APLOG_ERR, rv, s,
                      SLOTMEM_TAG(08)
                      "no segment can be created at run time: no random bytes, "
@@ -988,7 +1004,7 @@ static int slotmem_post_config(apr_pool_t *pconf, apr_pool_t *plog,
     (void)plog;
     (void)ptemp;
     state.parent = getpid();    /* not sooner: httpd detaches in between */
-    prepare_runtime(s);
+    slotmem_runtime_prepare(s);
     return OK;
 }
 
@@ -1027,19 +1043,19 @@ static void slotmem_child_init(apr_pool_t *pchild, server_rec *s)
     /* No parent, as in pre_config: pchild's subpools go before its cleanups. */
     if (apr_pool_create_unmanaged_ex(&runtime.pool, apr_pool_abort_get(pchild),
                                      NULL) != APR_SUCCESS) {
-        state.mutex = NULL;
+        runtime.mutex = NULL;
         return;
     }
     apr_pool_tag(runtime.pool, "slotmem_shm_runtime");
-    runtime.instances = apr_hash_make(runtime.pool);
+    runtime.by_key = apr_hash_make(runtime.pool);
     apr_pool_cleanup_register(pchild, NULL, remove_names,
                               apr_pool_cleanup_null);
-    if (!state.mutex) {
+    if (!runtime.mutex) {
         return;
     }
-    rv = apr_global_mutex_child_init(&state.mutex, NULL, pchild);
+    rv = apr_global_mutex_child_init(&runtime.mutex, NULL, pchild);
     if (rv != APR_SUCCESS) {
-        state.mutex = NULL;
+        runtime.mutex = NULL;
         ap_log_error(APLOG_MARK, APLOG_ERR, rv, s,
                      SLOTMEM_TAG(09)
                      "this child can create no segment at run time: no mutex");
@@ -1050,7 +1066,7 @@ static void slotmem_child_init(apr_pool_t *pchild, server_rec *s)
  * is not shown. Sorted in a copy: threads share the array. */
 static int slotmem_status(request_rec *r, int flags)
 {
-    slotmem_status_section(r, apr_array_copy(r->pool, state.status_entries),
+    slotmem_status_section(r, apr_array_copy(r->pool, status_entries),
                            flags);
     return OK;
 }
@@ -1068,17 +1084,17 @@ static int slotmem_handler(request_rec *r)
         return HTTP_METHOD_NOT_ALLOWED;
     }
     return slotmem_status_json(r,
-                               apr_array_copy(r->pool, state.status_entries));
+                               apr_array_copy(r->pool, status_entries));
 }
 
 static void slotmem_register_hooks(apr_pool_t *pool)
 {
     ap_register_provider(pool, AP_SLOTMEM_PROVIDER_GROUP,
                          SLOTMEM_SHM_PROVIDER_SHARED,
-                         AP_SLOTMEM_PROVIDER_VERSION, &provider);
+                         AP_SLOTMEM_PROVIDER_VERSION, &slotmem_shm_provider);
     ap_register_provider(pool, AP_SLOTMEM_PROVIDER_GROUP,
                          SLOTMEM_SHM_PROVIDER_SHM,
-                         AP_SLOTMEM_PROVIDER_VERSION, &provider);
+                         AP_SLOTMEM_PROVIDER_VERSION, &slotmem_shm_provider);
     ap_hook_pre_config(slotmem_pre_config, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_post_config(slotmem_post_config, NULL, NULL,
                         APR_HOOK_REALLY_FIRST);
