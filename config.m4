@@ -17,9 +17,14 @@ APACHE_MODPATH_INIT(slotmem)
 
 slotmem_shm_objects="dnl
 mod_slotmem_shm.lo dnl
+slotmem_provider.lo dnl
+slotmem_runtime.lo dnl
+slotmem_instance.lo dnl
 slotmem_map.lo dnl
 slotmem_segment.lo dnl
+slotmem_reader.lo dnl
 slotmem_restore.lo dnl
+slotmem_stream.lo dnl
 slotmem_store.lo dnl
 slotmem_lock.lo dnl
 slotmem_persist.lo dnl

@@ -17,65 +17,14 @@
  * The functions of the provider are those of httpd's ap_slotmem.h; look it
  * up with ap_lookup_provider(AP_SLOTMEM_PROVIDER_GROUP, NAME,
  * AP_SLOTMEM_PROVIDER_VERSION), where NAME is one of the two below.
- *
- * The persisted file of a segment with N slots of SIZE bytes (S = SIZE * N),
- * in the byte order and word size of the machine:
- *
- *     offset        size   content
- *     0             8      number of free slots (u32), then 4 zero bytes
- *     8             S      the slots
- *     8+S           N      one byte a slot: 1 in use, 0 free
- *     8+S+N         16     MD5 of all bytes before it
- *     8+S+N+16      16     description: slotmem_descriptor_t
- *     only for the types PERSIST and CLEARINUSE together:
- *     8+S+N+32      8      run-time claims: magic (u32), version (u32)
- *     8+S+N+40      N      one byte a slot: 1 claimed at run time, else 0
- *     8+S+N+40+N    16     MD5 of all bytes before it, from offset 0
- *
- * The first five are what the distributed module writes and reads as well.
  */
 
 #ifndef MOD_SLOTMEM_SHM_H
 #define MOD_SLOTMEM_SHM_H
 
-#include "apr.h"
-
 /** The project's own name for the provider. */
 #define SLOTMEM_SHM_PROVIDER_SHARED "shared"
 /** The name that mod_proxy_balancer and httpd's other consumers look up. */
 #define SLOTMEM_SHM_PROVIDER_SHM    "shm"
-
-/** Opens a message of the module: "SLOTMEM-01: ". docs/messages.md says which
- *  number is which message; a number is never given again. If httpd's module of
- *  this name has a number for the same event, that comes first, as APLOGNO():
- *  "AH02611: SLOTMEM-03: ". A number that it has for another event is not used
- *  here. */
-#define SLOTMEM_TAG(number)         "SLOTMEM-" #number ": "
-
-/** Suffix of a persisted file. */
-#define SLOTMEM_FILE_SUFFIX         ".persist"
-/** Bytes before the slots: the number of free slots and its padding. */
-#define SLOTMEM_FILE_HEADER           8
-/** Bytes of an MD5. */
-#define SLOTMEM_FILE_DIGEST         16
-/** Magic and version that open the run-time claims. A reader that finds
- *  another version takes the file as one with no run-time claims. */
-#define SLOTMEM_FILE_CLAIMS_MAGIC   0x534c4d43u
-#define SLOTMEM_FILE_CLAIMS_VERSION 1u
-/** Bytes of that magic and version. */
-#define SLOTMEM_FILE_CLAIMS_HEADER    8
-
-/** The description in a persisted file; 16 bytes for either word size. */
-typedef struct slotmem_descriptor_t {
-    apr_size_t item_size;           /**< bytes of a slot */
-    apr_uint32_t item_num;          /**< number of slots */
-    apr_uint32_t type;              /**< AP_SLOTMEM_TYPE_* */
-#if APR_SIZEOF_VOIDP == 4
-    apr_uint32_t zero;              /**< always 0 */
-#endif
-} slotmem_descriptor_t;
-
-_Static_assert(sizeof(slotmem_descriptor_t) == 16,
-               "the description has 16 bytes in every persisted file");
 
 #endif /* MOD_SLOTMEM_SHM_H */

@@ -31,9 +31,7 @@
 
 #include "slotmem_persist.h"
 #include "slotmem_lock.h"
-
-extern module AP_MODULE_DECLARE_DATA slotmem_shm_module;
-APLOG_USE_MODULE(slotmem_shm);
+#include "slotmem_log.h"
 
 /* How long the parent stores in one go: it starts no child meanwhile. */
 #define CHECKPOINT_SLICE apr_time_from_msec(250)
@@ -59,9 +57,11 @@ static struct {
 void slotmem_persist_reset(apr_pool_t *pool)
 {
     memset(&persist, 0, sizeof(persist));
-    persist.pool = pool;
-    persist.entries
-        = apr_array_make(pool, 16, sizeof(slotmem_persist_entry_t *));
+    if (pool) {
+        persist.pool = pool;
+        persist.entries = apr_array_make(pool, 16,
+                                         sizeof(slotmem_persist_entry_t *));
+    }
 }
 
 /* ---- restore ---- */

@@ -29,7 +29,7 @@
 #ifndef SLOTMEM_PERSIST_H
 #define SLOTMEM_PERSIST_H
 
-#include "slotmem_restore.h"
+#include "slotmem_store.h"
 
 #if defined(__GNUC__)
 #pragma GCC visibility push(hidden)
@@ -73,7 +73,8 @@ typedef struct slotmem_persist_entry_t {
     const char *failed_step;    /* ... or NULL */
 } slotmem_persist_entry_t;
 
-/** Begin anew, with no segment. @param pool lasts till slotmem_persist_end() */
+/** Start anew, with no segment. @param pool lasts until slotmem_persist_end();
+ *  NULL: the generation has ended */
 void slotmem_persist_reset(apr_pool_t *pool);
 
 /** Keep a new segment: restore it now, store it from now on. A failure is

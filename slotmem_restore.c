@@ -14,7 +14,7 @@
 /*
  * slotmem_restore.c: verify the persisted file of a segment, and restore it;
  * slotmem_store.c writes it. What a crash leaves and who may call what stands
- * in slotmem_restore.h, the layout of the file in mod_slotmem_shm.h.
+ * in slotmem_restore.h, the layout of the file in slotmem_format.h.
  *
  * Which files are restored. A file is an image of n slots when it is long
  * enough, the description at the offset that n gives names the size, number
@@ -35,6 +35,7 @@
 #include "apr_md5.h"
 #include "apr_strings.h"
 
+#include "slotmem_reader.h"
 #include "slotmem_restore.h"
 
 #define CHUNK SLOTMEM_CHUNK
@@ -53,86 +54,18 @@ slotmem_descriptor_t slotmem_descriptor_of(const slotmem_geometry_t *geometry)
     return descriptor;
 }
 
-/* Process-local: a file that is being verified, read through a window. */
-typedef struct reader_t {
-    apr_file_t *file;
-    apr_off_t len;                  /* of the file, when it was opened */
-    apr_status_t status;            /* the first failure, which stays */
-    apr_off_t window_at;            /* the window holds window_len bytes */
-    apr_size_t window_len;          /* from this offset of the file */
-    unsigned char *window;          /* CHUNK bytes */
-    int digest_differs;             /* an image was read whole, but ... */
-    unsigned char computed[APR_MD5_DIGESTSIZE];
-    unsigned char stored[APR_MD5_DIGESTSIZE];
-} reader_t;
-
-static int seek_and_read(reader_t *reader, apr_off_t offset, void *buffer,
-                         apr_size_t len)
-{
-    if (reader->status == APR_SUCCESS) {
-        reader->status = apr_file_seek(reader->file, APR_SET, &offset);
-    }
-    if (reader->status == APR_SUCCESS) {
-        reader->status = apr_file_read_full(reader->file, buffer, len, NULL);
-    }
-    return reader->status == APR_SUCCESS;
-}
-
-/* The bytes at an offset, at most CHUNK of them, or NULL: the file has no such
- * bytes, or they cannot be read (then reader->status says why). */
-static const unsigned char *bytes_at(reader_t *reader, apr_off_t offset,
-                                     apr_size_t len)
-{
-    if (offset < 0 || offset > reader->len
-        || (apr_off_t)len > reader->len - offset) {
-        return NULL;
-    }
-    if (offset < reader->window_at
-        || offset + (apr_off_t)len
-           > reader->window_at + (apr_off_t)reader->window_len) {
-        apr_off_t left = reader->len - offset;
-
-        reader->window_at = offset;
-        reader->window_len = left < (apr_off_t)CHUNK ? (apr_size_t)left
-                                                     : CHUNK;
-        if (!seek_and_read(reader, offset, reader->window,
-                           reader->window_len)) {
-            reader->window_len = 0;
-            return NULL;
-        }
-    }
-    return reader->window + (offset - reader->window_at);
-}
-
-/* Add the bytes from one offset to another to a digest. */
-static int digest_bytes(reader_t *reader, apr_md5_ctx_t *md5, apr_off_t from,
-                        apr_off_t to)
-{
-    while (from < to) {
-        apr_size_t n = to - from < (apr_off_t)CHUNK ? (apr_size_t)(to - from)
-                                                    : CHUNK;
-        const unsigned char *bytes = bytes_at(reader, from, n);
-
-        if (!bytes) {
-            return 0;
-        }
-        apr_md5_update(md5, bytes, n);
-        from += (apr_off_t)n;
-    }
-    return 1;
-}
-
 /* Mark a slot in use for each byte that is not 0, from an offset on, with the
  * digest on the way. Returns 0 when they cannot be read. */
-static int read_flags(reader_t *reader, apr_md5_ctx_t *md5, apr_off_t from,
-                      slotmem_map_t *map, apr_uint32_t num,
+static int read_flags(slotmem_reader_t *reader, apr_md5_ctx_t *md5,
+                      apr_off_t from, slotmem_map_t *map, apr_uint32_t num,
                       apr_uint32_t *flagged)
 {
     apr_uint32_t id = 0;
 
     while (id < num) {
         apr_uint32_t n = num - id < CHUNK ? num - id : (apr_uint32_t)CHUNK;
-        const unsigned char *bytes = bytes_at(reader, from + (apr_off_t)id, n);
+        const unsigned char *bytes
+            = slotmem_reader_bytes(reader, from + (apr_off_t)id, n);
         apr_uint32_t i;
 
         if (!bytes) {
@@ -149,7 +82,7 @@ static int read_flags(reader_t *reader, apr_md5_ctx_t *md5, apr_off_t from,
 }
 
 /* Read the slots straight into the segment, with the digest on the way. */
-static int read_slots(reader_t *reader, apr_md5_ctx_t *md5, char *slots,
+static int read_slots(slotmem_reader_t *reader, apr_md5_ctx_t *md5, char *slots,
                       apr_size_t len)
 {
     apr_size_t done = 0;
@@ -157,7 +90,7 @@ static int read_slots(reader_t *reader, apr_md5_ctx_t *md5, char *slots,
     while (done < len) {
         apr_size_t n = len - done < CHUNK ? len - done : CHUNK;
 
-        if (!seek_and_read(reader, SLOTMEM_FILE_HEADER + (apr_off_t)done,
+        if (!slotmem_reader_fill(reader, SLOTMEM_FILE_HEADER + (apr_off_t)done,
                            slots + done, n)) {
             return 0;
         }
@@ -167,29 +100,13 @@ static int read_slots(reader_t *reader, apr_md5_ctx_t *md5, char *slots,
     return 1;
 }
 
-/* Is this the MD5 that stands in the file? Leaves md5 as it was. */
-static int digest_matches(reader_t *reader, const apr_md5_ctx_t *md5,
-                       apr_off_t offset)
-{
-    apr_md5_ctx_t copy = *md5;
-    const unsigned char *stored = bytes_at(reader, offset,
-                                           SLOTMEM_FILE_DIGEST);
-
-    if (!stored) {
-        return 0;
-    }
-    apr_md5_final(reader->computed, &copy);
-    memcpy(reader->stored, stored, sizeof(reader->stored));
-    return memcmp(reader->computed, reader->stored,
-                  sizeof(reader->stored)) == 0;
-}
-
-static int descriptor_matches(reader_t *reader, const slotmem_layout_t *layout,
-                            const slotmem_geometry_t *geometry)
+static int descriptor_matches(slotmem_reader_t *reader,
+                              const slotmem_layout_t *layout,
+                              const slotmem_geometry_t *geometry)
 {
     slotmem_descriptor_t expected = slotmem_descriptor_of(geometry);
-    const unsigned char *found = bytes_at(reader, layout->descriptor_offset,
-                                          sizeof(expected));
+    const unsigned char *found = slotmem_reader_bytes(
+        reader, layout->descriptor_offset, sizeof(expected));
 
     return found && memcmp(found, &expected, sizeof(expected)) == 0;
 }
@@ -206,7 +123,7 @@ static void clear_segment(slotmem_segment_t *segment,
 /* Restore the image of geometry->item_num slots, with a description or (in
  * releases before 2.4.34) without one, if its MD5 fits; else leave the segment
  * empty. md5: that of all bytes up to the image's own */
-static int load_image(reader_t *reader, slotmem_segment_t *segment,
+static int load_image(slotmem_reader_t *reader, slotmem_segment_t *segment,
                 const slotmem_geometry_t *geometry,
                 const slotmem_layout_t *layout, apr_md5_ctx_t *md5)
 {
@@ -214,11 +131,11 @@ static int load_image(reader_t *reader, slotmem_segment_t *segment,
     apr_uint32_t flagged = 0;
 
     apr_md5_init(md5);
-    if (digest_bytes(reader, md5, 0, SLOTMEM_FILE_HEADER)
+    if (slotmem_reader_digest(reader, md5, 0, SLOTMEM_FILE_HEADER)
         && read_slots(reader, md5, segment->slots, layout->slots_len)
         && read_flags(reader, md5, flags, &segment->map, geometry->item_num,
                       &flagged)) {
-        if (digest_matches(reader, md5, layout->digest_offset)) {
+        if (slotmem_reader_digest_matches(reader, md5, layout->digest_offset)) {
             return 1;
         }
         reader->digest_differs = 1;
@@ -229,7 +146,7 @@ static int load_image(reader_t *reader, slotmem_segment_t *segment,
 
 /* The number of slots of which the file has just the length, in one of the
  * three forms that exist, or -1. */
-static apr_int64_t num_by_length(const reader_t *reader, int form,
+static apr_int64_t num_by_length(const slotmem_reader_t *reader, int form,
                                  apr_size_t item_size)
 {
     apr_off_t image = SLOTMEM_FILE_HEADER + SLOTMEM_FILE_DIGEST;
@@ -254,7 +171,7 @@ static const apr_uint32_t claims_head[2] = {
 
 /* Does the file end with a section of ours? Its MD5 would pass for the one that
  * ends a file without a description. */
-static int ends_with_claims(reader_t *reader)
+static int ends_with_claims(slotmem_reader_t *reader)
 {
     apr_off_t rest = sizeof(slotmem_descriptor_t) + SLOTMEM_FILE_CLAIMS_HEADER
                      + SLOTMEM_FILE_DIGEST;
@@ -262,7 +179,7 @@ static int ends_with_claims(reader_t *reader)
 
     for (at = SLOTMEM_FILE_HEADER; at <= reader->len - rest; at++) {
         const unsigned char *bytes =
-            bytes_at(reader, at, sizeof(slotmem_descriptor_t)
+            slotmem_reader_bytes(reader, at, sizeof(slotmem_descriptor_t)
                                  + sizeof(claims_head));
         slotmem_descriptor_t descriptor;
 
@@ -281,7 +198,7 @@ static int ends_with_claims(reader_t *reader)
 
 /* Is the file as a whole an image of the number asked for? Its MD5 is not
  * looked at. */
-static int matches_requested(reader_t *reader,
+static int matches_requested(slotmem_reader_t *reader,
                              const slotmem_geometry_t *requested,
                              const slotmem_layout_t *layout)
 {
@@ -298,7 +215,7 @@ static int matches_requested(reader_t *reader,
 }
 
 /* Is the file as a whole an image of more slots than asked for? */
-static int holds_more_slots(reader_t *reader,
+static int holds_more_slots(slotmem_reader_t *reader,
                             const slotmem_geometry_t *requested)
 {
     int form;
@@ -316,8 +233,9 @@ static int holds_more_slots(reader_t *reader,
         apr_md5_init(&md5);
         if (slotmem_layout(&layout, &larger) == APR_SUCCESS
             && descriptor_matches(reader, &layout, &larger)
-            && digest_bytes(reader, &md5, 0, layout.digest_offset)
-            && digest_matches(reader, &md5, layout.digest_offset)) {
+            && slotmem_reader_digest(reader, &md5, 0, layout.digest_offset)
+            && slotmem_reader_digest_matches(reader, &md5,
+                                             layout.digest_offset)) {
             return 1;
         }
     }
@@ -326,7 +244,8 @@ static int holds_more_slots(reader_t *reader,
 
 /* In one pass, the largest number of slots up to that asked for of which the
  * file begins with an image. Returns 0 when there is none. */
-static int find_largest(reader_t *reader, const slotmem_geometry_t *requested,
+static int find_largest(slotmem_reader_t *reader,
+                        const slotmem_geometry_t *requested,
                         slotmem_geometry_t *largest)
 {
     slotmem_geometry_t candidate = *requested;
@@ -346,11 +265,12 @@ static int find_largest(reader_t *reader, const slotmem_geometry_t *requested,
         if (!descriptor_matches(reader, &layout, &candidate)) {
             continue;
         }
-        if (!digest_bytes(reader, &md5, digested, layout.digest_offset)) {
+        if (!slotmem_reader_digest(reader, &md5, digested,
+                                   layout.digest_offset)) {
             return 0;
         }
         digested = layout.digest_offset;
-        if (digest_matches(reader, &md5, layout.digest_offset)) {
+        if (slotmem_reader_digest_matches(reader, &md5, layout.digest_offset)) {
             *largest = candidate;
             found = 1;
         }
@@ -364,28 +284,29 @@ static int find_largest(reader_t *reader, const slotmem_geometry_t *requested,
 /* Set the run-time claims that stand after the description. Returns 0 when
  * they do not: what is there is none of ours, or left over, and says nothing.
  * image: the MD5 as load_image() left it */
-static int load_claims(reader_t *reader, slotmem_segment_t *segment,
+static int load_claims(slotmem_reader_t *reader, slotmem_segment_t *segment,
                        const slotmem_layout_t *layout, apr_uint32_t item_num,
                        const apr_md5_ctx_t *image, apr_uint32_t *set)
 {
     apr_off_t claims = layout->image_len + SLOTMEM_FILE_CLAIMS_HEADER;
     apr_off_t end = claims + (apr_off_t)item_num;
-    const unsigned char *found = bytes_at(reader, layout->image_len,
+    const unsigned char *found = slotmem_reader_bytes(reader, layout->image_len,
                                           SLOTMEM_FILE_CLAIMS_HEADER);
     apr_md5_ctx_t md5 = *image;
 
     return found && memcmp(found, claims_head, sizeof(claims_head)) == 0
-           && digest_bytes(reader, &md5, layout->digest_offset, end)
-           && digest_matches(reader, &md5, end)
+           && slotmem_reader_digest(reader, &md5, layout->digest_offset, end)
+           && slotmem_reader_digest_matches(reader, &md5, end)
            && read_flags(reader, &md5, claims, &segment->map, item_num, set);
 }
 
 /* The description at an offset, if the shape that it names puts it there. */
-static int descriptor_at(reader_t *reader, apr_off_t offset,
+static int descriptor_at(slotmem_reader_t *reader, apr_off_t offset,
                           slotmem_geometry_t *found, slotmem_layout_t *layout)
 {
     slotmem_descriptor_t descriptor;
-    const unsigned char *bytes = bytes_at(reader, offset, sizeof(descriptor));
+    const unsigned char *bytes
+        = slotmem_reader_bytes(reader, offset, sizeof(descriptor));
 
     if (!bytes) {
         return 0;
@@ -405,7 +326,7 @@ static int descriptor_at(reader_t *reader, apr_off_t offset,
 /* A description that stands where the shape it names says it should: what
  * the file holds, when that is not what was asked for. Looks at the last CHUNK
  * bytes. */
-static int find_descriptor(reader_t *reader, slotmem_geometry_t *found)
+static int find_descriptor(slotmem_reader_t *reader, slotmem_geometry_t *found)
 {
     apr_off_t size = sizeof(slotmem_descriptor_t);
     apr_off_t first = reader->len > (apr_off_t)CHUNK
@@ -415,7 +336,8 @@ static int find_descriptor(reader_t *reader, slotmem_geometry_t *found)
     for (offset = reader->len - size; offset >= first; offset--) {
         slotmem_layout_t layout;
 
-        if (!bytes_at(reader, first, (apr_size_t)(reader->len - first))) {
+        if (!slotmem_reader_bytes(reader, first,
+                                  (apr_size_t)(reader->len - first))) {
             return 0;
         }
         /* A run of zeros names no slots, and would fit near any start. */
@@ -430,7 +352,7 @@ static int find_descriptor(reader_t *reader, slotmem_geometry_t *found)
 /* In one pass, the largest image that the file begins with, of whatever shape;
  * if there is none, the last description that stands where it should. Returns
  * 0 when there is none either. */
-static int find_any_image(reader_t *reader, slotmem_geometry_t *found)
+static int find_any_image(slotmem_reader_t *reader, slotmem_geometry_t *found)
 {
     apr_off_t last = reader->len - (apr_off_t)sizeof(slotmem_descriptor_t);
     apr_off_t digested = 0;
@@ -449,11 +371,12 @@ static int find_any_image(reader_t *reader, slotmem_geometry_t *found)
         if (!descriptor_at(reader, offset, &candidate, &layout)) {
             continue;
         }
-        if (!digest_bytes(reader, &md5, digested, layout.digest_offset)) {
+        if (!slotmem_reader_digest(reader, &md5, digested,
+                                   layout.digest_offset)) {
             break;
         }
         digested = layout.digest_offset;
-        this_verified = digest_matches(reader, &md5, digested);
+        this_verified = slotmem_reader_digest_matches(reader, &md5, digested);
         /* A run of zeros names no slots. */
         if (this_verified || (!verified && candidate.item_num)) {
             *found = candidate;
@@ -476,7 +399,7 @@ static const char *hex_digest(const unsigned char *digest, apr_pool_t *pool)
 }
 
 /* Why no image in the file was restored: expected and found. */
-static const char *rejection_reason(reader_t *reader,
+static const char *rejection_reason(slotmem_reader_t *reader,
                                const slotmem_segment_t *segment,
                                apr_pool_t *pool)
 {
@@ -527,7 +450,7 @@ static int reject(slotmem_restore_result_t *result, apr_status_t status,
 
 /* Of a file that was opened. */
 static void reject_content(slotmem_restore_result_t *result,
-                           const reader_t *reader, const char *reason)
+                           const slotmem_reader_t *reader, const char *reason)
 {
     reject(result, reader->status, reason);
     result->reason_kind = reader->status == APR_SUCCESS
@@ -544,8 +467,9 @@ static const char *not_regular(apr_filetype_e type)
 
 /* Is what was opened what was looked at before? Notes by what it can be told,
  * and its length. */
-static int check_opened_file(slotmem_restore_result_t *result, reader_t *reader,
-                        const apr_finfo_t *before)
+static int check_opened_file(slotmem_restore_result_t *result,
+                             slotmem_reader_t *reader,
+                             const apr_finfo_t *before)
 {
     apr_finfo_t opened;
     apr_status_t rv = apr_file_info_get(&opened, APR_FINFO_TYPE
@@ -572,8 +496,9 @@ static int check_opened_file(slotmem_restore_result_t *result, reader_t *reader,
 
 /* Open a persisted file to read it, if it is a regular file: anything else
  * is not touched, since opening a FIFO would block the start. */
-static int open_regular(slotmem_restore_result_t *result, reader_t *reader,
-                        const char *path, apr_pool_t *scratch)
+static int open_regular(slotmem_restore_result_t *result,
+                        slotmem_reader_t *reader, const char *path,
+                        apr_pool_t *scratch)
 {
     apr_finfo_t before;
     apr_status_t rv = apr_stat(&before, path, APR_FINFO_LINK | APR_FINFO_TYPE
@@ -599,8 +524,9 @@ static int open_regular(slotmem_restore_result_t *result, reader_t *reader,
 }
 
 /* Restore the image that the file holds, if the segment has room for it. */
-static int restore_image(slotmem_restore_result_t *result, reader_t *reader,
-                      slotmem_segment_t *segment, int with_claims)
+static int restore_image(slotmem_restore_result_t *result,
+                         slotmem_reader_t *reader, slotmem_segment_t *segment,
+                         int with_claims)
 {
     slotmem_geometry_t geometry = segment->geometry;
     slotmem_layout_t layout = segment->layout;
@@ -631,7 +557,7 @@ void slotmem_restore(slotmem_restore_result_t *result,
                      const char *path, apr_pool_t *pool)
 {
     apr_pool_t *scratch;
-    reader_t reader;
+    slotmem_reader_t reader;
 
     memset(result, 0, sizeof(*result));
     memset(&reader, 0, sizeof(reader));
@@ -654,7 +580,7 @@ void slotmem_identify(slotmem_restore_result_t *result,
                       apr_pool_t *pool)
 {
     apr_pool_t *scratch;
-    reader_t reader;
+    slotmem_reader_t reader;
 
     memset(result, 0, sizeof(*result));
     memset(&reader, 0, sizeof(reader));

@@ -32,7 +32,7 @@
 
 #include "apr_errno.h"
 #include "apr_file_info.h"
-#include "mod_slotmem_shm.h"
+#include "slotmem_format.h"
 #include "slotmem_segment.h"
 
 /* Linux's, for each machine, from 5.14 on; not in every libc's headers (musl).

@@ -77,7 +77,7 @@ typedef struct slotmem_geometry_t {
 } slotmem_geometry_t;
 
 /** Process-local: where everything is, in memory and in the persisted file
- *  (mod_slotmem_shm.h); all in bytes. */
+ *  (slotmem_format.h); all in bytes. */
 typedef struct slotmem_layout_t {
     apr_size_t map;             /**< offset of the in-use map */
     apr_size_t slots;           /**< offset of slot 0 */

@@ -32,6 +32,32 @@
 
 #include "slotmem_status.h"
 
+/* Process-local: a segment to be shown. */
+typedef struct entry_t {
+    const slotmem_segment_t *segment;
+    const char *name;           /* as created, or NULL: anonymous */
+    const slotmem_persist_entry_t *persist; /* NULL: in no file */
+} entry_t;
+
+/* Process-local. All segments that were created before the MPM ran; constant in
+ * the children. */
+static apr_array_header_t *entries; /* of entry_t */
+
+void slotmem_status_reset(apr_pool_t *pool)
+{
+    entries = pool ? apr_array_make(pool, 16, sizeof(entry_t)) : NULL;
+}
+
+void slotmem_status_add(const slotmem_segment_t *segment, const char *name,
+                        const slotmem_persist_entry_t *persist)
+{
+    entry_t *entry = apr_array_push(entries);
+
+    entry->segment = segment;
+    entry->name = name;
+    entry->persist = persist;
+}
+
 /* Process-local: what is shown of a segment. */
 typedef struct stats_t {
     const char *name;
@@ -108,8 +134,8 @@ static void add_store(stats_t *stats, const slotmem_report_t *report,
     }
 }
 
-static stats_t segment_stats(const slotmem_status_entry_t *entry,
-                             apr_time_t now, apr_pool_t *pool)
+static stats_t segment_stats(const entry_t *entry, apr_time_t now,
+                             apr_pool_t *pool)
 {
     const slotmem_segment_t *segment = entry->segment;
     stats_t stats;
@@ -147,16 +173,16 @@ typedef struct totals_t {
 
 static int by_name(const void *a, const void *b)
 {
-    const slotmem_status_entry_t *x = a;
-    const slotmem_status_entry_t *y = b;
+    const entry_t *x = a;
+    const entry_t *y = b;
 
     return strcmp(x->name ? x->name : "", y->name ? y->name : "");
 }
 
-static void collect(totals_t *totals, request_rec *r,
-                    apr_array_header_t *entries)
+/* The entries are sorted in a copy: threads share the array. */
+static void collect(totals_t *totals, request_rec *r)
 {
-    slotmem_status_entry_t *sorted = (slotmem_status_entry_t *)entries->elts;
+    entry_t *sorted = (entry_t *)apr_array_copy(r->pool, entries)->elts;
     apr_time_t now = apr_time_now();
     int i;
 
@@ -327,12 +353,11 @@ static void write_html(request_rec *r, const totals_t *totals, int with_table)
     ap_rputs(with_table ? "</table>\n" : "", r);
 }
 
-void slotmem_status_section(request_rec *r, apr_array_header_t *entries,
-                            int flags)
+void slotmem_status_section(request_rec *r, int flags)
 {
     totals_t totals;
 
-    collect(&totals, r, entries);
+    collect(&totals, r);
     if (flags & AP_STATUS_SHORT) {
         write_auto(r, &totals);
     }
@@ -390,7 +415,7 @@ static void json_segment(request_rec *r, const stats_t *stats)
     ap_rputs("}", r);
 }
 
-int slotmem_status_json(request_rec *r, apr_array_header_t *entries)
+int slotmem_status_json(request_rec *r)
 {
     totals_t totals;
     int i;
@@ -400,7 +425,7 @@ int slotmem_status_json(request_rec *r, apr_array_header_t *entries)
     if (r->header_only) {
         return OK;
     }
-    collect(&totals, r, entries);
+    collect(&totals, r);
     ap_rprintf(r,
                "{\n  \"generation\": %d, \"segmentsPersisted\": %d, "
                "\"storesFailed\": %d,\n  \"slots\": %" APR_UINT64_T_FMT

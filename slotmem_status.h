@@ -25,7 +25,6 @@
 #define SLOTMEM_STATUS_H
 
 #include "httpd.h"
-#include "apr_tables.h"
 
 #include "slotmem_persist.h"
 
@@ -36,23 +35,28 @@
 /** The handler of the JSON form, for SetHandler. */
 #define SLOTMEM_STATUS_HANDLER "slotmem-status"
 
-/** Process-local: one segment to be shown. */
-typedef struct slotmem_status_entry_t {
-    const slotmem_segment_t *segment;
-    const char *name;           /**< as created, or NULL: anonymous */
-    const slotmem_persist_entry_t *persist; /**< NULL: in no file */
-} slotmem_status_entry_t;
+/** Start anew, with no segment. @param pool lasts as long as the generation;
+ *  NULL: the generation has ended */
+void slotmem_status_reset(apr_pool_t *pool);
 
 /**
- * Write a section of mod_status's page.
- * @param entries of slotmem_status_entry_t; is sorted by name
+ * Show a segment from now on. Before the MPM runs.
+ * @param segment and what follows must last as long as the generation
+ * @param name as created, or NULL: anonymous
+ * @param persist NULL: it is in no file
+ */
+void slotmem_status_add(const slotmem_segment_t *segment, const char *name,
+                        const slotmem_persist_entry_t *persist);
+
+/**
+ * Write a section of mod_status's page: the segments that were created before
+ * the MPM ran. What children create at run time is not shown.
  * @param flags mod_status's: AP_STATUS_SHORT for ?auto, AP_STATUS_NOTABLE
  */
-void slotmem_status_section(request_rec *r, apr_array_header_t *entries,
-                            int flags);
+void slotmem_status_section(request_rec *r, int flags);
 
 /** Answer a request with the same figures in JSON. */
-int slotmem_status_json(request_rec *r, apr_array_header_t *entries);
+int slotmem_status_json(request_rec *r);
 
 #if defined(__GNUC__)
 #pragma GCC visibility pop

@@ -14,7 +14,7 @@
 /*
  * slotmem_store.c: write the persisted file of a segment; slotmem_restore.c
  * reads it. What a crash leaves and who may call what stands in
- * slotmem_restore.h, the layout of the file in mod_slotmem_shm.h.
+ * slotmem_store.h, the layout of the file in slotmem_format.h.
  *
  * A store passes over the segment and writes what it copies to path.tmp. If the
  * file that stands at the path is known, a pass before that compares the two,
@@ -33,25 +33,12 @@
 #include "apr_portable.h"
 #include "apr_strings.h"
 
-#include "slotmem_restore.h"
+#include "slotmem_store.h"
+#include "slotmem_stream.h"
 
 #define CHUNK SLOTMEM_CHUNK
 /* Files that are open at the same time. */
 #define BATCH 64
-
-/* Process-local: the bytes of a file, on their way out, or those that it has
- * beside those that it would get. */
-typedef struct stream_t {
-    apr_file_t *file;
-    int compares;                   /* 1: nothing is written */
-    int differs;                    /* ... and a difference was found */
-    apr_off_t len;                  /* of all bytes so far */
-    apr_md5_ctx_t md5;              /* of all bytes so far, if written */
-    unsigned char *buffer;          /* CHUNK bytes */
-    apr_size_t fill;                /* of them in use */
-    apr_size_t compared;            /* of these compared */
-    apr_status_t status;            /* the first failure, which stays */
-} stream_t;
 
 struct slotmem_store_run_t {
     slotmem_store_t *stores;
@@ -61,7 +48,7 @@ struct slotmem_store_run_t {
     int next;                       /* the store at work in it */
     int step;                       /* what is done to it: index in steps[] */
     apr_time_t deadline;
-    stream_t stream;                /* of the store at work */
+    slotmem_stream_t stream;                /* of the store at work */
     apr_pool_t *pool;               /* for results */
     apr_pool_t *scratch;            /* cleared after each batch */
 };
@@ -71,106 +58,9 @@ static int deadline_passed(const slotmem_store_run_t *run)
     return run->deadline && apr_time_now() >= run->deadline;
 }
 
-static void stream_init(stream_t *stream, apr_file_t *file, int compares)
-{
-    stream->file = file;
-    stream->compares = compares;
-    stream->differs = 0;
-    stream->len = 0;
-    stream->fill = 0;
-    stream->compared = 0;
-    stream->status = APR_SUCCESS;
-    apr_md5_init(&stream->md5);
-}
-
-static void stream_flush(stream_t *stream)
-{
-    if (stream->status == APR_SUCCESS && stream->fill) {
-        stream->status = apr_file_write_full(stream->file, stream->buffer,
-                                             stream->fill, NULL);
-    }
-    stream->fill = 0;
-}
-
-/* Copy bytes, which others may be writing, to private memory; the digest is
- * over the copy. */
-static void stream_write(stream_t *stream, const void *data, apr_size_t len)
-{
-    const unsigned char *from = data;
-
-    stream->len += (apr_off_t)len;
-    while (len) {
-        apr_size_t room = CHUNK - stream->fill;
-        apr_size_t n = len < room ? len : room;
-
-        if (!room) {
-            stream_flush(stream);
-            continue;
-        }
-        memcpy(stream->buffer + stream->fill, from, n);
-        apr_md5_update(&stream->md5, stream->buffer + stream->fill, n);
-        stream->fill += n;
-        from += n;
-        len -= n;
-    }
-}
-
-/* Compare bytes with the next ones of the file; data NULL: pass these by. What
- * cannot be read differs. */
-static void stream_compare(stream_t *stream, const void *data, apr_size_t len)
-{
-    const unsigned char *from = data;
-
-    stream->len += (apr_off_t)len;
-    while (len && !stream->differs) {
-        apr_size_t left = stream->fill - stream->compared;
-        apr_size_t n = len < left ? len : left;
-
-        if (!left) {
-            stream->fill = CHUNK;
-            stream->compared = 0;
-            stream->differs = apr_file_read(stream->file, stream->buffer,
-                                            &stream->fill) != APR_SUCCESS;
-            continue;
-        }
-        if (from) {
-            stream->differs = memcmp(stream->buffer + stream->compared, from,
-                                     n) != 0;
-            from += n;
-        }
-        stream->compared += n;
-        len -= n;
-    }
-}
-
-static void stream_bytes(stream_t *stream, const void *data, apr_size_t len)
-{
-    if (stream->compares) {
-        stream_compare(stream, data, len);
-    }
-    else {
-        stream_write(stream, data, len);
-    }
-}
-
-/* The MD5 of all bytes so far. In a file that is known it fits the bytes before
- * it, so that there is nothing to compare. */
-static void stream_digest(stream_t *stream)
-{
-    unsigned char digest[APR_MD5_DIGESTSIZE];
-    apr_md5_ctx_t copy = stream->md5;
-
-    if (stream->compares) {
-        stream_compare(stream, NULL, sizeof(digest));
-        return;
-    }
-    apr_md5_final(digest, &copy);
-    stream_write(stream, digest, sizeof(digest));
-}
-
 /* One byte a slot: 1 where used has a bit and except (if not NULL) has none;
  * used NULL: all 0. */
-static void stream_flags(stream_t *stream, apr_uint32_t num,
+static void put_flags(slotmem_stream_t *stream, apr_uint32_t num,
                        const slotmem_word_t *in_use,
                        const slotmem_word_t *except)
 {
@@ -189,13 +79,13 @@ static void stream_flags(stream_t *stream, apr_uint32_t num,
         for (i = 0; i < n; i++) {
             bytes[i] = (unsigned char)(bits >> i & 1);
         }
-        stream_bytes(stream, bytes, n);
+        slotmem_stream_put(stream, bytes, n);
     }
 }
 
 /* What comes before the slots. The map is taken first, so that what is in use
  * in the file was claimed before its slot was copied. */
-static void stream_head(stream_t *stream, slotmem_store_t *store)
+static void put_head(slotmem_stream_t *stream, slotmem_store_t *store)
 {
     apr_uint32_t num = store->segment->geometry.item_num;
     apr_uint32_t words = slotmem_map_words(num);
@@ -206,12 +96,12 @@ static void stream_head(stream_t *stream, slotmem_store_t *store)
     for (word = 0; word < words && !store->config_claims; word++) {
         head[0] -= (apr_uint32_t)__builtin_popcountll(store->in_use[word]);
     }
-    stream_bytes(stream, head, sizeof(head));
+    slotmem_stream_put(stream, head, sizeof(head));
 }
 
 /* What comes after the slots: in-use marks, MD5, description; and the run-time
  * claims if it is CLEARINUSE. */
-static void stream_tail(stream_t *stream, const slotmem_store_t *store)
+static void put_tail(slotmem_stream_t *stream, const slotmem_store_t *store)
 {
     slotmem_descriptor_t descriptor =
         slotmem_descriptor_of(&store->segment->geometry);
@@ -220,38 +110,38 @@ static void stream_tail(stream_t *stream, const slotmem_store_t *store)
         SLOTMEM_FILE_CLAIMS_MAGIC, SLOTMEM_FILE_CLAIMS_VERSION
     };
 
-    stream_flags(stream, num, store->config_claims ? NULL : store->in_use,
+    put_flags(stream, num, store->config_claims ? NULL : store->in_use,
                  NULL);
-    stream_digest(stream);
-    stream_bytes(stream, &descriptor, sizeof(descriptor));
+    slotmem_stream_put_digest(stream);
+    slotmem_stream_put(stream, &descriptor, sizeof(descriptor));
     if (store->config_claims) {
-        stream_bytes(stream, head, sizeof(head));
-        stream_flags(stream, num, store->in_use, store->config_claims);
-        stream_digest(stream);
+        slotmem_stream_put(stream, head, sizeof(head));
+        put_flags(stream, num, store->in_use, store->config_claims);
+        slotmem_stream_put_digest(stream);
     }
 }
 
 /* One pass over a segment, or the next part of one. Returns 1 at its end, or at
  * the first difference. */
-static int stream_segment(slotmem_store_run_t *run, slotmem_store_t *store)
+static int put_segment(slotmem_store_run_t *run, slotmem_store_t *store)
 {
     const slotmem_segment_t *segment = store->segment;
-    stream_t *stream = &run->stream;
+    slotmem_stream_t *stream = &run->stream;
 
     if (!store->slots_done) {
-        stream_head(stream, store);
+        put_head(stream, store);
     }
     while (store->slots_done < segment->layout.slots_len && !stream->differs) {
         apr_size_t left = segment->layout.slots_len - store->slots_done;
         apr_size_t n = left < CHUNK ? left : CHUNK;
 
-        stream_bytes(stream, segment->slots + store->slots_done, n);
+        slotmem_stream_put(stream, segment->slots + store->slots_done, n);
         store->slots_done += n;
         if (deadline_passed(run)) {
             return 0;
         }
     }
-    stream_tail(stream, store);
+    put_tail(stream, store);
     store->slots_done = 0;
     return 1;
 }
@@ -297,7 +187,7 @@ static int open_verified_file(slotmem_store_run_t *run, slotmem_store_t *store)
         return 0;
     }
     store->pass = SLOTMEM_STORE_COMPARES;
-    stream_init(&run->stream, store->file, 1);
+    slotmem_stream_init(&run->stream, store->file, 1);
     return 1;
 }
 
@@ -324,7 +214,7 @@ static int create_new_file(slotmem_store_run_t *run, slotmem_store_t *store)
     }
     store->pass = SLOTMEM_STORE_WRITES;
     store->file_state.verified = 0;        /* until the new file is in place */
-    stream_init(&run->stream, store->file, 0);
+    slotmem_stream_init(&run->stream, store->file, 0);
     return 1;
 }
 
@@ -332,7 +222,7 @@ static int create_new_file(slotmem_store_run_t *run, slotmem_store_t *store)
  * it still the one at the path? */
 static int is_unchanged(slotmem_store_run_t *run, slotmem_store_t *store)
 {
-    const stream_t *stream = &run->stream;
+    const slotmem_stream_t *stream = &run->stream;
 
     apr_file_close(store->file);
     store->file = NULL;
@@ -379,17 +269,17 @@ static int write_new_file(slotmem_store_run_t *run, slotmem_store_t *store)
         return 1;
     }
     if (store->pass == SLOTMEM_STORE_COMPARES) {
-        if (!stream_segment(run, store)) {
+        if (!put_segment(run, store)) {
             return 0;
         }
         if (is_unchanged(run, store) || !create_new_file(run, store)) {
             return 1;
         }
     }
-    if (!stream_segment(run, store)) {
+    if (!put_segment(run, store)) {
         return 0;
     }
-    stream_flush(&run->stream);
+    slotmem_stream_flush(&run->stream);
     if (run->stream.status != APR_SUCCESS) {
         fail(run, store, "write", run->stream.status);
     }

@@ -42,7 +42,7 @@
 #include "ap_slotmem.h"
 
 #include "slotmem_lock.h"
-#include "slotmem_restore.h"
+#include "slotmem_store.h"
 
 /* finish() finds out whether stdout took everything.
  * NOLINTBEGIN(cert-err33-c) */

@@ -71,6 +71,7 @@ need_for_check() {
     need libcmocka-dev test -f /usr/include/cmocka.h
     need autoconf have autoconf
     need clang have clang
+    need g++ have c++
     need util-linux have setpriv
     need libxml2-utils have xmllint
     need xsltproc have xsltproc

@@ -34,7 +34,7 @@
 #include "apr_md5.h"
 #include "apr_strings.h"
 
-#include "slotmem_restore.h"
+#include "slotmem_store.h"
 
 #define ELEMENTS(array) ((int)(sizeof(array) / sizeof((array)[0])))
 

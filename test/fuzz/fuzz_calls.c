@@ -98,19 +98,29 @@ void ap_allow_standard_methods(request_rec *r, int reset, ...)
     (void)reset;
 }
 
-void slotmem_status_section(request_rec *r, apr_array_header_t *shown,
-                            int flags)
+void slotmem_status_reset(apr_pool_t *pool)
+{
+    (void)pool;
+}
+
+void slotmem_status_add(const slotmem_segment_t *segment, const char *name,
+                        const slotmem_persist_entry_t *persist)
+{
+    (void)segment;
+    (void)name;
+    (void)persist;
+}
+
+void slotmem_status_section(request_rec *r, int flags)
 {
     (void)r;
-    (void)shown;
     (void)flags;
 }
 
-int slotmem_status_json(request_rec *r, apr_array_header_t *shown)
+int slotmem_status_json(request_rec *r)
 {
     (void)r;
-    (void)shown;
-    return OK;
+    return DECLINED;
 }
 
 apr_status_t ap_register_provider(apr_pool_t *pool, const char *group,

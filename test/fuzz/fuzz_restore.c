@@ -29,7 +29,7 @@
 #include "fuzz.h"
 
 #include "ap_slotmem.h"
-#include "slotmem_restore.h"
+#include "slotmem_store.h"
 
 #define HEAD 6
 #define MEMORY_LIMIT ((size_t)1 << 20)

@@ -15,7 +15,7 @@
  * test_restore.c: the bytes of a persisted file, and which files are restored.
  *
  * The expected bytes are made by unit_file.h, from the layout in
- * mod_slotmem_shm.h; nothing of slotmem_restore.c takes part in that.
+ * slotmem_format.h; nothing of slotmem_restore.c takes part in that.
  */
 
 #include "unit_file.h"

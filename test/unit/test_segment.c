@@ -22,7 +22,7 @@
 
 #include <sys/mman.h>
 
-#include "mod_slotmem_shm.h"
+#include "slotmem_format.h"
 
 #if defined(__linux__) && !defined(MADV_POPULATE_WRITE)
 #define MADV_POPULATE_WRITE 23          /* not in every libc's headers */

@@ -27,7 +27,7 @@
 #include "apr_file_io.h"
 #include "apr_md5.h"
 
-#include "slotmem_restore.h"
+#include "slotmem_store.h"
 
 /* AP_SLOTMEM_TYPE_*, from httpd's ap_slotmem.h */
 #define TYPE_PERSIST    0x1u
@@ -327,7 +327,7 @@ static void put_md5(unsigned char **to, const unsigned char *start)
     put(to, digest, sizeof(digest));
 }
 
-/* The file as mod_slotmem_shm.h draws it.
+/* The file as slotmem_format.h draws it.
  * num_free: the number to write at offset 0 */
 UNUSED static bytes_t encode_with(apr_pool_t *pool, const content_t *content,
                                   uint32_t num_free)

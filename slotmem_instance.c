@@ -1,0 +1,213 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * slotmem_instance.c: instances and their names; see slotmem_instance.h.
+ */
+
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#include "apr_strings.h"
+
+#include "slotmem_format.h"
+#include "slotmem_instance.h"
+#include "slotmem_log.h"
+
+/* Process-local. A generation's instances that were created before the MPM
+ * ran, and what makes their names; children have a copy that they do not
+ * change. Reset by pre_config: a module that is linked into httpd keeps its
+ * static variables over a restart. */
+static struct {
+    apr_pool_t *pool;               /* no parent; NULL before pre_config */
+    apr_hash_t *by_key;             /* see slotmem_instance_key() */
+    const char *default_prefix;     /* of relative names in DefaultRuntimeDir */
+    const char *prefix;             /* of relative names */
+    apr_size_t prefix_len;
+} instances;
+
+void slotmem_instance_reset(apr_pool_t *pool, const char *default_prefix)
+{
+    memset(&instances, 0, sizeof(instances));
+    if (pool) {
+        instances.pool = pool;
+        instances.by_key = apr_hash_make(pool);
+        instances.default_prefix = default_prefix;
+        slotmem_instance_set_prefix(default_prefix);
+    }
+}
+
+apr_pool_t *slotmem_instance_pool(void)
+{
+    return instances.pool;
+}
+
+apr_hash_t *slotmem_instances(void)
+{
+    return instances.by_key;
+}
+
+int slotmem_is_anonymous(const char *name)
+{
+    return !name || !*name || strcasecmp(name, "none") == 0;
+}
+
+void slotmem_instance_set_prefix(const char *prefix)
+{
+    instances.prefix = prefix;
+    instances.prefix_len = strlen(prefix);
+}
+
+/* The key of a name. That of an absolute name is the name, unless a relative
+ * one has that file; then, and for relative names, it is the relative name.
+ * Points into name. */
+const char *slotmem_instance_key(const char *name, apr_ssize_t *len)
+{
+    apr_size_t suffix = strlen(SLOTMEM_NAME_SUFFIX);
+    apr_size_t name_len = strlen(name);
+
+    *len = (apr_ssize_t)name_len;
+    if (*name == '/' && name_len > instances.prefix_len + suffix
+        && strncmp(name, instances.prefix, instances.prefix_len) == 0
+        && strcmp(name + name_len - suffix, SLOTMEM_NAME_SUFFIX) == 0) {
+        *len = (apr_ssize_t)(name_len - instances.prefix_len - suffix);
+        return name + instances.prefix_len;
+    }
+    return name;
+}
+
+/* The path that a name stands for (C2, C3), without SLOTMEM_FILE_SUFFIX. */
+static const char *path_of(const char *name, apr_pool_t *pool)
+{
+    return *name == '/' ? apr_pstrdup(pool, name)
+                        : apr_pstrcat(pool, instances.prefix, name,
+                                      SLOTMEM_NAME_SUFFIX, NULL);
+}
+
+static const char *display_name(const char *name)
+{
+    return slotmem_is_anonymous(name) ? "(anonymous)" : name;
+}
+
+/* The one constructor: a segment that is new or, with attach, a sibling's.
+ * pool: for the handle and the memory */
+apr_status_t slotmem_instance_create(ap_slotmem_instance_t **created,
+                                  const char *name,
+                                  const slotmem_geometry_t *geometry,
+                                  const slotmem_shm_name_t *shm_name,
+                                  int attach, apr_pool_t *pool)
+{
+    ap_slotmem_instance_t *inst = apr_pcalloc(pool, sizeof(*inst));
+    apr_status_t rv;
+
+    inst->creator = getpid();
+    rv = attach ? slotmem_segment_attach(&inst->segment, &inst->creator,
+                                         shm_name, pool)
+                : slotmem_segment_create(&inst->segment, geometry, shm_name,
+                                         pool);
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    if (!slotmem_is_anonymous(name)) {
+        inst->name = apr_pstrdup(pool, name);
+    }
+    if (shm_name) {
+        inst->shm_name = apr_pstrdup(pool, shm_name->name);
+    }
+    *created = inst;
+    return APR_SUCCESS;
+}
+
+void slotmem_instance_log_failure(apr_status_t rv, const char *name,
+                            const slotmem_geometry_t *geometry)
+{
+    ap_log_error(APLOG_MARK, APLOG_ERR, rv, ap_server_conf,
+                 APLOGNO(02611) SLOTMEM_TAG(03)
+                 "segment %s: cannot create %u slots of %" APR_SIZE_T_FMT
+                 " bytes", display_name(name), geometry->item_num,
+                 geometry->item_size);
+}
+
+void slotmem_instance_register(apr_hash_t *table,
+                              ap_slotmem_instance_t *inst)
+{
+    apr_ssize_t len;
+    const char *key = slotmem_instance_key(inst->name, &len);
+
+    apr_hash_set(table, key, len, inst);
+}
+
+ap_slotmem_instance_t *slotmem_instance_lookup(apr_hash_t *table,
+                                              const char *name)
+{
+    apr_ssize_t len;
+    const char *key = slotmem_instance_key(name, &len);
+
+    return apr_hash_get(table, key, len);
+}
+
+/* Does an instance that exists serve a create of the same name (C4)? */
+apr_status_t slotmem_instance_check_reuse(const ap_slotmem_instance_t *inst,
+                                const slotmem_geometry_t *requested)
+{
+    const slotmem_geometry_t *has = &inst->segment.geometry;
+
+    if (has->item_size != requested->item_size) {
+        ap_log_error(APLOG_MARK, APLOG_ERR, APR_EINVAL, ap_server_conf,
+                     SLOTMEM_TAG(04)
+                     "segment %s exists with %u slots of %" APR_SIZE_T_FMT
+                     " bytes; it cannot serve for %u slots of %"
+                     APR_SIZE_T_FMT " bytes", inst->name, has->item_num,
+                     has->item_size, requested->item_num, requested->item_size);
+        return APR_EINVAL;
+    }
+    if (has->item_num < requested->item_num) {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
+                     SLOTMEM_TAG(05)
+                     "segment %s exists with %u slots of %" APR_SIZE_T_FMT
+                     " bytes; who asks for %u slots of %" APR_SIZE_T_FMT
+                     " bytes gets those: are there two names that differ "
+                     "only in a few characters?", inst->name, has->item_num,
+                     has->item_size, requested->item_num, requested->item_size);
+    }
+    return APR_SUCCESS;
+}
+
+apr_status_t slotmem_instance_persist(ap_slotmem_instance_t *inst)
+{
+    const slotmem_geometry_t *geometry = &inst->segment.geometry;
+
+    if (geometry->type & AP_SLOTMEM_TYPE_CLEARINUSE) {
+        inst->config_claims =
+            slotmem_calloc(instances.pool, sizeof(*inst->config_claims)
+                                       * slotmem_map_words(geometry->item_num));
+        if (!inst->config_claims) {
+            return APR_ENOMEM;
+        }
+    }
+    inst->persist.segment = &inst->segment;
+    inst->persist.name = inst->name;
+    inst->persist.config_claims = inst->config_claims;
+    inst->persist.path
+        = apr_pstrcat(instances.pool, path_of(inst->name, instances.pool),
+                      SLOTMEM_FILE_SUFFIX, NULL);
+    if (*inst->name != '/'
+        && strcmp(instances.prefix, instances.default_prefix) != 0) {
+        inst->persist.fallback
+            = apr_pstrcat(instances.pool, instances.default_prefix, inst->name,
+                          SLOTMEM_NAME_SUFFIX, SLOTMEM_FILE_SUFFIX, NULL);
+    }
+    slotmem_persist_add(&inst->persist);
+    return APR_SUCCESS;
+}

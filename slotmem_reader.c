@@ -1,0 +1,95 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * slotmem_reader.c: the bytes of a persisted file; see slotmem_reader.h.
+ */
+
+#include <string.h>
+
+#include "slotmem_reader.h"
+
+#define CHUNK SLOTMEM_CHUNK
+
+int slotmem_reader_fill(slotmem_reader_t *reader, apr_off_t offset,
+                        void *buffer, apr_size_t len)
+{
+    if (reader->status == APR_SUCCESS) {
+        reader->status = apr_file_seek(reader->file, APR_SET, &offset);
+    }
+    if (reader->status == APR_SUCCESS) {
+        reader->status = apr_file_read_full(reader->file, buffer, len, NULL);
+    }
+    return reader->status == APR_SUCCESS;
+}
+
+/* The bytes at an offset, at most CHUNK of them, or NULL: the file has no such
+ * bytes, or they cannot be read (then reader->status says why). */
+const unsigned char *slotmem_reader_bytes(slotmem_reader_t *reader,
+                                          apr_off_t offset, apr_size_t len)
+{
+    if (offset < 0 || offset > reader->len
+        || (apr_off_t)len > reader->len - offset) {
+        return NULL;
+    }
+    if (offset < reader->window_at
+        || offset + (apr_off_t)len
+           > reader->window_at + (apr_off_t)reader->window_len) {
+        apr_off_t left = reader->len - offset;
+
+        reader->window_at = offset;
+        reader->window_len = left < (apr_off_t)CHUNK ? (apr_size_t)left
+                                                     : CHUNK;
+        if (!slotmem_reader_fill(reader, offset, reader->window,
+                           reader->window_len)) {
+            reader->window_len = 0;
+            return NULL;
+        }
+    }
+    return reader->window + (offset - reader->window_at);
+}
+
+/* Add the bytes from one offset to another to a digest. */
+int slotmem_reader_digest(slotmem_reader_t *reader, apr_md5_ctx_t *md5,
+                          apr_off_t from, apr_off_t to)
+{
+    while (from < to) {
+        apr_size_t n = to - from < (apr_off_t)CHUNK ? (apr_size_t)(to - from)
+                                                    : CHUNK;
+        const unsigned char *bytes = slotmem_reader_bytes(reader, from, n);
+
+        if (!bytes) {
+            return 0;
+        }
+        apr_md5_update(md5, bytes, n);
+        from += (apr_off_t)n;
+    }
+    return 1;
+}
+
+/* Is this the MD5 that stands in the file? Leaves md5 as it was. */
+int slotmem_reader_digest_matches(slotmem_reader_t *reader,
+                                  const apr_md5_ctx_t *md5, apr_off_t offset)
+{
+    apr_md5_ctx_t copy = *md5;
+    const unsigned char *stored = slotmem_reader_bytes(reader, offset,
+                                           SLOTMEM_FILE_DIGEST);
+
+    if (!stored) {
+        return 0;
+    }
+    apr_md5_final(reader->computed, &copy);
+    memcpy(reader->stored, stored, sizeof(reader->stored));
+    return memcmp(reader->computed, reader->stored,
+                  sizeof(reader->stored)) == 0;
+}

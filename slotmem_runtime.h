@@ -1,0 +1,81 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * slotmem_runtime.h: segments that children create while they serve, and that
+ * their siblings attach by name (B8). They are in no file.
+ *
+ * Lifecycle: slotmem_runtime_reset() in pre_config and when the generation
+ * ends; slotmem_runtime_prepare() in post_config, in the parent;
+ * slotmem_runtime_child_init() in each child. A child that ends takes its names
+ * away; the memory stays for those who have it mapped.
+ *
+ * A crash: a creator that is killed leaves its segment's name in the system's
+ * shared memory, until the next create of that name.
+ *
+ * Concurrency: create and attach take one mutex between processes and threads,
+ * never held while a consumer's code runs. The parent creates and attaches
+ * nothing here.
+ */
+
+#ifndef SLOTMEM_RUNTIME_H
+#define SLOTMEM_RUNTIME_H
+
+#include "httpd.h"
+
+#include "slotmem_instance.h"
+
+#if defined(__GNUC__)
+#pragma GCC visibility push(hidden)
+#endif
+
+/** Start anew: nothing can be created at run time. */
+void slotmem_runtime_reset(void);
+
+/**
+ * Prepare what the children need. Where the system refuses that, the server
+ * runs, and logs what it cannot do (SLOTMEM-08).
+ * @param pool lasts as long as the generation
+ */
+void slotmem_runtime_prepare(server_rec *s, apr_pool_t *pool);
+
+/** In a child: create and attach can be used from now on. */
+void slotmem_runtime_child_init(apr_pool_t *pchild, server_rec *s);
+
+/** @return 1 in a child, after slotmem_runtime_child_init(); else 0 */
+int slotmem_runtime_is_ready(void);
+
+/**
+ * Create a segment, or find the one that a sibling created under this name. In
+ * a child, for a name that it has not inherited.
+ * @param inst set on success only
+ * @return APR_SUCCESS; APR_ENOSHMAVAIL: this child has no mutex; else see
+ *         slotmem_instance_create() and slotmem_instance_check_reuse()
+ */
+apr_status_t slotmem_runtime_create(ap_slotmem_instance_t **inst,
+                                    const char *name,
+                                    const slotmem_geometry_t *geometry);
+
+/**
+ * Attach a segment that a sibling created. In a child, for a name that it has
+ * not inherited. Logs nothing.
+ * @return APR_SUCCESS; APR_ENOENT: no sibling has it; else as create
+ */
+apr_status_t slotmem_runtime_attach(ap_slotmem_instance_t **inst,
+                                    const char *name);
+
+#if defined(__GNUC__)
+#pragma GCC visibility pop
+#endif
+
+#endif /* SLOTMEM_RUNTIME_H */

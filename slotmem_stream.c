@@ -1,0 +1,123 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * slotmem_stream.c: the bytes that a segment's file gets; see slotmem_stream.h.
+ */
+
+#include <string.h>
+
+#include "slotmem_stream.h"
+
+#define CHUNK SLOTMEM_CHUNK
+
+void slotmem_stream_init(slotmem_stream_t *stream, apr_file_t *file,
+                         int compares)
+{
+    stream->file = file;
+    stream->compares = compares;
+    stream->differs = 0;
+    stream->len = 0;
+    stream->fill = 0;
+    stream->compared = 0;
+    stream->status = APR_SUCCESS;
+    apr_md5_init(&stream->md5);
+}
+
+void slotmem_stream_flush(slotmem_stream_t *stream)
+{
+    if (stream->status == APR_SUCCESS && stream->fill) {
+        stream->status = apr_file_write_full(stream->file, stream->buffer,
+                                             stream->fill, NULL);
+    }
+    stream->fill = 0;
+}
+
+/* Copy bytes, which others may be writing, to private memory; the digest is
+ * over the copy. */
+static void stream_write(slotmem_stream_t *stream, const void *data,
+                         apr_size_t len)
+{
+    const unsigned char *from = data;
+
+    stream->len += (apr_off_t)len;
+    while (len) {
+        apr_size_t room = CHUNK - stream->fill;
+        apr_size_t n = len < room ? len : room;
+
+        if (!room) {
+            slotmem_stream_flush(stream);
+            continue;
+        }
+        memcpy(stream->buffer + stream->fill, from, n);
+        apr_md5_update(&stream->md5, stream->buffer + stream->fill, n);
+        stream->fill += n;
+        from += n;
+        len -= n;
+    }
+}
+
+/* Compare bytes with the next ones of the file; data NULL: pass these by. What
+ * cannot be read differs. */
+static void stream_compare(slotmem_stream_t *stream, const void *data,
+                           apr_size_t len)
+{
+    const unsigned char *from = data;
+
+    stream->len += (apr_off_t)len;
+    while (len && !stream->differs) {
+        apr_size_t left = stream->fill - stream->compared;
+        apr_size_t n = len < left ? len : left;
+
+        if (!left) {
+            stream->fill = CHUNK;
+            stream->compared = 0;
+            stream->differs = apr_file_read(stream->file, stream->buffer,
+                                            &stream->fill) != APR_SUCCESS;
+            continue;
+        }
+        if (from) {
+            stream->differs = memcmp(stream->buffer + stream->compared, from,
+                                     n) != 0;
+            from += n;
+        }
+        stream->compared += n;
+        len -= n;
+    }
+}
+
+void slotmem_stream_put(slotmem_stream_t *stream, const void *data,
+                        apr_size_t len)
+{
+    if (stream->compares) {
+        stream_compare(stream, data, len);
+    }
+    else {
+        stream_write(stream, data, len);
+    }
+}
+
+/* The MD5 of all bytes so far. In a file that is known it fits the bytes before
+ * it, so that there is nothing to compare. */
+void slotmem_stream_put_digest(slotmem_stream_t *stream)
+{
+    unsigned char digest[APR_MD5_DIGESTSIZE];
+    apr_md5_ctx_t copy = stream->md5;
+
+    if (stream->compares) {
+        stream_compare(stream, NULL, sizeof(digest));
+        return;
+    }
+    apr_md5_final(digest, &copy);
+    stream_write(stream, digest, sizeof(digest));
+}
