@@ -33,6 +33,16 @@
 #   htdocs/.  /server-status is there: do not proxy the whole of "/".
 # log, log_mark, log_since, log_count(qr/x/): the error log; log_count counts
 #   lines after the last mark, log_since gives them.
+# log_has($tag, $level, @names): how many lines after the last mark are this
+#   message at this level ('*': at any) and name all of these. A string or a
+#   number must stand by itself after the tag, as often as it is given here; a
+#   pattern may match the system's reason and httpd's number before it too.
+# log_only: the same, or a text if another message at that level names them.
+# log_lines: the lines of log_has. said($text, ...): log_has, but in a text, as
+#   configtest gives it; there 'config' is the level of what ends the start.
+#   So a test needs no words of a message. test/messages.txt has all tags. The
+#   distributed module has none, and is held to the level and the names.
+# step('write'): how a line of the log names that step of a store.
 # has_directive('SlotmemPersistDir'): whether the module under test knows it.
 # Processes are found by their command line, which names the private folder,
 # so a lost pid file hides nothing.  Everything is ended and removed when the
@@ -96,6 +106,14 @@ sub has_directive {
     my $dso = $class->default_dso;
     $dso = $class->httpd if $dso eq 'static';
     return index(slurp($dso), $name) >= 0;
+}
+
+# Whether that is our module, whose messages have tags.
+my %ours;
+sub is_ours {
+    my $dso = default_dso();
+    return $ours{$dso} //=
+        __PACKAGE__->has_directive('SlotmemPersistDir') ? 1 : 0;
 }
 
 my ($libexec, $static);
@@ -318,6 +336,102 @@ sub log_since {
 sub log_count {
     my ($self, $pattern) = @_;
     return scalar grep { /$pattern/ } split /\n/, $self->log_since;
+}
+
+# ---- messages ----
+
+# The messages of the module under test in a text. A line of the log is
+# "[time] [slotmem_shm:level] [pid N] (N)reason: AHNNNNN: SLOTMEM-NN: text",
+# without what does not apply, a message of the configuration only the end.
+sub messages {
+    my $text = shift;
+    my @messages;
+    for my $line (split /\n/, $text) {
+        my ($level, $said) = $line =~
+            /^\[[^]]*\] \[slotmem_shm:(\w+)\] \[pid [^]]*\] (.*)/;
+        ($level, $said) = ('config', $line)
+            if !$level && $line =~ /^SLOTMEM-\d\d: /;
+        next if !$level;
+        my ($tag, $after) = $said =~
+            /^(?:\(\d+\).*?: )?(?:AH\d{5}: )?(SLOTMEM-\d\d): (.*)/;
+        push @messages, { line => $line, level => $level, said => $said,
+            tag => $tag // '', after => $after // $said };
+    }
+    return @messages;
+}
+
+# A name stands by itself: not in another one, nor in a path.
+sub names_all {
+    my ($message, @names) = @_;
+    my %times;
+    for my $name (@names) {
+        if (ref $name) {
+            return 0 if $message->{said} !~ $name;
+            next;
+        }
+        my $found = () = $message->{after} =~
+            m{(?<![-.\w/])\Q$name\E(?![-\w/]|\.\w)}g;
+        return 0 if $found < ++$times{$name};
+    }
+    return 1;
+}
+
+# At this level, or at any; of a module without tags at any above debug, since
+# at debug it tells every call.
+sub at_level {
+    my ($message, $level) = @_;
+    return $message->{level} eq $level if $level ne '*';
+    return is_ours() || $message->{level} !~ /^(?:debug|trace)/;
+}
+
+sub find_messages {
+    my ($text, $tag, $level, @names) = @_;
+    return grep {
+        (!is_ours() || $_->{tag} eq $tag)
+            && at_level($_, $level)
+            && names_all($_, @names)
+    } messages($text);
+}
+
+sub said {
+    my ($class, @wanted) = @_;
+    return scalar(my @found = find_messages(@wanted));
+}
+
+sub log_lines {
+    my ($self, @wanted) = @_;
+    return map { $_->{line} } find_messages($self->log_since, @wanted);
+}
+
+sub log_has {
+    my ($self, @wanted) = @_;
+    return $self->said($self->log_since, @wanted);
+}
+
+sub log_only {
+    my ($self, $tag, $level, @names) = @_;
+    my @all = grep { at_level($_, $level) && names_all($_, @names) }
+        messages($self->log_since);
+    my @other = grep { is_ours() && $_->{tag} ne $tag } @all;
+    return @other ? "not $tag: $other[0]{line}" : scalar @all;
+}
+
+# docs/messages.md has the steps in the order in which a store takes them, and
+# doc-tests compares their words with the source.
+my @steps = qw(memory create write flush close aside rename flush-directory
+    go-on);
+
+sub step {
+    my ($class, $name) = @_;
+    my $page = $ENV{SLOTMEM_MESSAGES}
+        || dirname(abs_path(__FILE__)) . '/../../docs/messages.md';
+    my ($table) = slurp($page) =~ /^## Steps of a store$(.*?)^## /ms;
+    my @words = ($table // '') =~ /^\| `([^`]+)`/mg;
+    my %words;
+    @words{@steps} = @words;
+    die "$page: expected the steps @steps\n"
+        if @words != @steps || !$words{$name};
+    return $words{$name};
 }
 
 # ---- processes ----
