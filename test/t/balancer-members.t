@@ -101,7 +101,7 @@ my $old = digest($file);
 configure('grow', 2, qw(a b));
 $server->start;
 is_deeply(shown('grow'), ['a Ok 1', 'b Ok 1'], '[E5] a member less: fresh');
-is($server->log_count(qr/slotmem_shm:error.*\Q$file\E.*(?:5.*4|4.*5)/), 1,
+is($server->log_has('SLOTMEM-11', 'error', $file, 4, 5), 1,
     '[E3] one line says which file, what was expected and found');
 is(complaints(), 1, '[E3] and no other line');
 ok(!-e "$file.bad-1", '[B10][E3] the file is not moved by the start');
@@ -123,7 +123,7 @@ is(complaints(), 0, '[E2] room is left: no warning');
 $server->graceful;
 add('claims', 'y');
 my $segment = $manager->segment('claims');
-is($server->log_count(qr/slotmem_shm:warn.*\Q$segment\E/), 1,
+is($server->log_only('SLOTMEM-01', 'warn', $segment), 1,
     '[E2] the last slot is granted: one warning names the segment');
 is_deeply(shown('claims'), ['a Ok 1', 'b Ok 1', 'x Ok 1', 'y Ok 1'],
     '[E2] a second worker after a restart does not replace the first');
@@ -157,7 +157,7 @@ configure('claims', 1, qw(a c d));
 $server->graceful;
 is_deeply(members('claims'), ['a Ok 1', 'c Ok 1', 'd Ok 1', 'y Ok 1'],
     '[E2] no free slot: the configuration takes a run-time worker\'s');
-is($server->log_count(qr/slotmem_shm:warn.*\Q$segment\E.*\b2\b/), 1,
+is($server->log_has('SLOTMEM-02', 'warn', $segment, 2), 1,
     '[E2] one warning names segment and slot');
 is_deeply($manager->served('/app', 20), { map { $_ => 5 } qw(a c d y) },
     '[E2] and the start succeeds');

@@ -164,8 +164,7 @@ for my $second (2, 4) {
     ok(serves('/dash'), "[C4] $what: one serves");
     ok(serves('/dot'),  "[C4] $what: and the other");
     my $segment = $main->segment('app.v1');
-    my $warned  = $server->log_count(
-        qr/slotmem_shm:warn.*\Q$segment\E.*(?:6.*\b4\b|\b4\b.*6)/);
+    my $warned  = $server->log_has('SLOTMEM-05', 'warn', $segment, 4, 6);
     is($warned, $second == 4 ? 1 : 0, "[C4] $what: a warning if it is more");
     is($server->log_count(qr/slotmem_shm:error/), 0, "[C4] $what: no error");
     is(($main->slots('app.v1'))[0], 2 + $second, "$what: the page")

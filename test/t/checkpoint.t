@@ -186,7 +186,8 @@ for my $bad ('-1', 'x', '1.5', '5s', '99999999999') {
     $s->config("SlotmemCheckpointInterval $bad\n");
     my ($code, $output) = $s->configtest;
     isnt($code, 0, "SlotmemCheckpointInterval $bad is an error");
-    like($output, qr/SlotmemCheckpointInterval.*found \Q$bad\E/,
+    is(SlotmemServer->said($output, 'SLOTMEM-21', 'config',
+        'SlotmemCheckpointInterval', $bad), 1,
         '... that names directive and value');
 }
 $s->config("<VirtualHost 127.0.0.1:9>\nSlotmemCheckpointInterval 5\n"

@@ -60,14 +60,7 @@ sub data {
     return $api->run("dptr name=m id=$id")->{data};
 }
 
-sub warnings {
-    my @words = @_;
-    my @lines = grep { /\[slotmem_shm:warn\]/ } split /\n/, $s->log_since;
-    for my $word (@words) {
-        @lines = grep { /(?<!\w)\Q$word\E(?!\w)/ } @lines;
-    }
-    return scalar @lines;
-}
+sub warnings { return $s->log_count(qr/\[slotmem_shm:warn\]/) }
 
 sub file {
     return SlotmemFile::decode(SlotmemServer::slurp($path), 32, 6);
@@ -156,8 +149,8 @@ is(join(' ', map { add("T$_") } 1 .. 3), '2 3 4', 'three of four slots');
 is(warnings(), 0, 'no warning while a slot is free');
 is(add('T4'), 5, 'the last one');
 is(warnings(), 1, '[E2] the last free slot is granted: one warning');
-is(warnings('m', 'BalancerGrowth', $path), 1,
-    '[E2] ... names the segment, BalancerGrowth and the file');
+is($s->log_has('SLOTMEM-01', 'warn', 'm', 6, 'BalancerGrowth', $path), 1,
+    '[E2] ... names the segment, its slots, BalancerGrowth and the file');
 $api->check('grab name=m', { status => 'APR_EINVAL', id => 6 },
     '[D6] no slot is left');
 is(warnings(), 1, '[E2] ... and no other warning');
@@ -168,7 +161,7 @@ $s->log_mark;
 $s->restart;
 is(slot_of('X') . ' ' . slot_of('Y'), '2 3',
     '[E2] full: new members take the lowest slots of run time');
-is(warnings('m', 2) . warnings('m', 3), '11',
+is(join('', map { $s->log_has('SLOTMEM-02', 'warn', 'm', $_) } 2, 3), '11',
     '[E2] ... with one warning each, of segment and slot');
 is(warnings(), 2, '[E2] ... and no other');
 is(data(4) . data(5), 'T3T4', '[E2] the rest is as it was');

@@ -22,12 +22,14 @@ my $s    = SlotmemServer->new(servers => 1);
 my $api  = SlotmemApi->new($s);
 my $root = $s->root;
 
-# A folder for each way to fail: the segments in it, the step and the reason.
+# A folder for each way to fail to create a new file: the segments in it, and
+# the reason.
 my %broken = (
-    readonly => [['one', 'two'], qr/create a new file/, qr/denied/],
-    missing  => [['one'],        qr/create a new file/, qr/No such file/],
-    blocked  => [['one'],        qr/create a new file/, qr/File exists/],
+    readonly => [['one', 'two'], qr/denied/],
+    missing  => [['one'],        qr/No such file/],
+    blocked  => [['one'],        qr/File exists/],
 );
+my $create = qr/\Q@{[SlotmemServer->step('create')]}/;
 my @names = map { my $in = $_; map { "$root/$in/$_" } @{ $broken{$in}[0] } }
     sort keys %broken;
 my $sound = "$root/sound";
@@ -91,17 +93,16 @@ sub after_checkpoint {
 sub said_once {
     my $when = shift;
     for my $in (sort keys %broken) {
-        my ($names, $step, $why) = @{ $broken{$in} };
-        my $path  = path("$root/$in/$names->[0]");
-        my @lines = grep { /slotmem_shm:error.*\Q$path\E/ } split /\n/,
-            $s->log_since;
-        my $line  = $in eq 'missing' ? '[E3] ' : '';
-        is(scalar @lines, 1, "$line$when: one error line: $in")
+        my ($names, $why) = @{ $broken{$in} };
+        my $segment = "$root/$in/$names->[0]";
+        my @failed  = ('SLOTMEM-17', 'error', $segment, path($segment));
+        my $line    = $in eq 'missing' ? '[E3] ' : '';
+        is($s->log_only(@failed), 1, "$line$when: one error line: $in")
             or diag($s->log_since);
-        like($lines[0] // '', $step, '... with the step');
-        like($lines[0] // '', $why,  '... with the reason');
+        is($s->log_has(@failed, $create), 1, '... with the step');
+        is($s->log_has(@failed, $why), 1, '... with the reason');
     }
-    is($s->log_count(qr/slotmem_shm:error.*readonly.*the same for 1 more/), 1,
+    is($s->log_has('SLOTMEM-17', 'error', path("$root/readonly/one"), 1), 1,
         '... those that fail alike share a line');
     is($s->log_count(qr/slotmem_shm:error/), scalar keys %broken,
         "$when: and nothing else");
@@ -149,7 +150,8 @@ SKIP: {
     # Another reason is another line.
     put_file("$root/missing", '');
     after_checkpoint();
-    is($s->log_count(qr/slotmem_shm:error.*\Q$root\E\/missing.*create/), 1,
+    is($s->log_has('SLOTMEM-17', 'error', path("$root/missing/one"), $create,
+        qr/Not a directory/), 1,
         '[E3] for another reason it is said again') or diag($s->log_since);
     unlink "$root/missing";
 
@@ -161,8 +163,7 @@ SKIP: {
     pass('[B2][E3] the next checkpoint tries again, and stores');
     after_checkpoint();
     for my $name (@names) {
-        my $line = qr/slotmem_shm:notice.*\Q$name\E\.persist is stored again/;
-        is($s->log_count($line), 1,
+        is($s->log_only('SLOTMEM-16', 'notice', $name, path($name)), 1,
             '[B2] a store that has recovered says so once: '
                 . $name =~ s/^\Q$root//r)
             or diag($s->log_since);

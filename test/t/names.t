@@ -92,32 +92,26 @@ $api->same($api->result('beyond'), { status => 'APR_EINVAL' },
 $api->same($api->result('size'), { status => 'APR_EINVAL', inst => 'null' },
     '[C4][D1] one name with another item_size');
 
-sub lines {
-    my ($level, @words) = @_;
-    my @lines = grep { /\[slotmem_shm:$level\]/ } split /\n/, $s->log_since;
-    for my $word (@words) {
-        @lines = grep { /(?<!\d)\Q$word\E(?!\d)/ } @lines;
-    }
-    return scalar @lines;
-}
-is(lines('warn'), 1, '[C4] more slots than there are: one warning');
-is(lines('warn', 'twice', 16, 4, 713), 1,
+my @more = ('SLOTMEM-05', 'warn');
+my @size = ('SLOTMEM-04', 'error');
+is($s->log_only(@more), 1, '[C4] more slots than there are: one warning');
+is($s->log_has(@more, 'twice', 4, 16, 713, 16), 1,
     '[C4] ... with the name and both geometries');
-is(lines('error'), 1, '[C4] another item_size: one error line');
-is(lines('error', 'twice', 16, 4, 8123), 1,
+is($s->log_only(@size), 1, '[C4] another item_size: one error line');
+is($s->log_has(@size, 'twice', 4, 16, 4, 8123), 1,
     '[C4] ... with the name and both geometries');
 
 # [C4], in a child
 $s->log_mark;
 $api->check('create name=twice as=run size=16 num=99',
     { inst => 'set', num => 4 }, '[C4] more slots, asked for by a child');
-is(lines('warn', 'twice', 16, 4, 99), 1, '[C4] ... one warning');
-is(lines('warn'), 1, '[C4] ... and no other');
+is($s->log_has(@more, 'twice', 4, 16, 99, 16), 1, '[C4] ... one warning');
+is($s->log_only(@more), 1, '[C4] ... and no other');
 $s->log_mark;
 $api->check('create name=twice as=run size=15 num=4',
     { status => 'APR_EINVAL', inst => 'null' },
     '[C4] another item_size, asked for by a child');
-is(lines('error', 'twice', 16, 15, 4), 1, '[C4] ... one error line');
+is($s->log_has(@size, 'twice', 4, 16, 4, 15), 1, '[C4] ... one error line');
 
 # [C1] [C2] [C3], what is stored and where
 $s->stop;

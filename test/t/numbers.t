@@ -109,11 +109,9 @@ is(scalar(grep { /AH0255\d/ } @{ $lines{good} }), 0,
 
 # Anonymous, or the distributed module would end the server: it takes what the
 # system cannot give as a file, and is killed when it clears that.
-my $too_much = create('none', '0x7fffffffffff', 1, '');
-if ($Config{ptrsize} == 4) {
-    $too_much = create('none', '0x7fff0000', 1, '') x 2;
-}
-$lines{create} = [lines_of($too_much)];
+my ($huge, $times) = $Config{ptrsize} == 4 ? (0x7fff0000, 2)
+    : (2**47 - 1, 1);
+$lines{create} = [lines_of(create('none', $huge, 1, '') x $times)];
 has('error', 'AH02611', '[D1] no memory: AH02611, an error',
     @{ $lines{create} });
 
@@ -126,23 +124,42 @@ has('error', 'AH02(?:611|554)', '[D1] [E3] no file descriptor: an error',
 
 # ---- what our lines have ----
 
-my $refusal  = 'SLOTMEM-11: .* was not restored: ';
+# Each with httpd's number, and with what it names: the number of the reason
+# too, and either the MD5 expected and found or the shape expected.
+sub named {
+    my ($tag, $level, $number, @names) = @_;
+    return [$tag, $level, qr/^(?:\(\d+\).*?: )?$number: $tag: /, @names];
+}
+
+sub not_restored {
+    my ($tag, $name, @why) = @_;
+    return named($tag, 'error', 'AH02554', $name, path($name), @why);
+}
+
+my $digests  = qr/\b[0-9a-f]{32}\b.*\b[0-9a-f]{32}\b/;
+my %digests  = (slot => $digests, md5 => $digests);
+my %reason   = (secret => [qr/Permission denied/]);
 my %expected = (
-    (map { $_ => "AH02554: ${refusal}AH02551: (?:expected|its MD5) " }
-        @refused),
-    (map { $_ => "AH02554: ${refusal}(?:expected|it cannot be opened)" }
+    (map {
+        $_ => not_restored('SLOTMEM-11', $_, 'AH02551',
+            $digests{$_} || (4, 16))
+    } @refused),
+    (map { $_ => not_restored('SLOTMEM-11', $_, @{ $reason{$_} || [] }) }
         @unopened),
-    good   => 'AH02335: SLOTMEM-10: segment good: restored 4 of 4',
-    spent  => 'AH02554: SLOTMEM-12: .* was not restored: it cannot be opened',
-    create => 'AH02611: SLOTMEM-03: segment .anonymous.: cannot create',
+    good   => named('SLOTMEM-10', 'info', 'AH02335', 'good', 4, 4,
+        path('good')),
+    spent  => not_restored('SLOTMEM-12', 'spent', qr/Too many open files/),
+    create => named('SLOTMEM-03', 'error', 'AH02611', '(anonymous)', 1, $huge),
 );
 SKIP: {
     skip 'not our module', 2 * keys %expected
         if !SlotmemServer->has_directive('SlotmemPersistDir');
     for my $name (sort keys %expected) {
         my @found = grep { /AH\d{5}/ } @{ $lines{$name} };
-        like("@found", qr/\] (?:\(\d+\).*?: )?$expected{$name}/,
-            "our line of $name: httpd's number, our tag, the words");
+        my $said  = join "\n", @found;
+        is(SlotmemServer->said($said, @{ $expected{$name} }), 1,
+            "our line of $name: httpd's number, our tag, what it names")
+            or diag($said);
         is(scalar @found, 1, "... and no other line has a number of httpd's");
     }
 }

@@ -313,7 +313,8 @@ sub refuse {
         is($dump->{zero}, 1, "[$line] refused, so the segment is new: $name");
         is($info->{free}, 4, "[$line] ... all free: $name");
         my @lines = errors($name);
-        is(scalar @lines, 1, "[$line] ... one error line names the file: $name")
+        is($s->log_only('SLOTMEM-11', 'error', path($name)), 1,
+            "[$line] ... one error line names the file: $name")
             or diag(@lines);
         note($lines[0] // '');
         like($lines[0] // '', qr/\.persist.*\w{3,}.*\w{2,}/,
@@ -355,7 +356,8 @@ refuse("SlotmemTest post_config create name=resources size=16 num=4"
         . " type=persist emfile=1\n", @names);
 my ($dump) = $api->run('dump name=resources');
 is($dump->{zero}, 1, '[E3] not read for want of resources: a new segment');
-is(scalar errors('resources'), 1, '[E3] ... one error line');
+is($s->log_only('SLOTMEM-12', 'error', path('resources')), 1,
+    '[E3] ... one error line');
 $api->run('put name=resources id=3 data=new');
 store_instead(@names);
 is(bytes('resources'), $good,
@@ -427,21 +429,28 @@ is($got[4]{free}, 4, '[E5] CLEARINUSE: run-time claims');
 is($got[5]{zero}, 1, '[E5] shrunk: a new segment');
 is(join(' ', map { $_->{id} } @got[6 .. 8]), '0 3 4',
     '[E5][D6] PREGRAB: grab goes on from there');
-is(scalar errors('grow3'), 1, '[E5][E3] shrunk: one error line');
+is($s->log_only('SLOTMEM-11', 'error', path('grow3')), 1,
+    '[E5][E3] shrunk: one error line');
 $s->stop;
 ok(-e path('grow3') . '.bad-1', '[E5][E3] ... and the old file is set aside');
 
 # ---- where refused files go, again and again ----
 
 $s->config(create('again', 16, 4));
+my $first_kept;
 for my $round (1 .. 6) {
     put_file(path('again'), "damaged $round");
     $s->log_mark;
     $s->start;
     $s->stop;
-    is(scalar(grep { /bad-/ && /again/ } split /\n/, $s->log_since)
-            >= ($round > 4 ? 1 : 0), 1,
-        "[E3] round $round: a line says when an old one is replaced");
+    my $kept = path('again') . '.bad-' . (($round - 1) % 4 + 1);
+    my @said = $s->log_lines('SLOTMEM-15', 'warn', 'again', path('again'),
+        $kept);
+    is(scalar @said, 1, "[E3] round $round: a line says where it is kept");
+    my $text = ($said[0] // '') =~ s/^.*(?=SLOTMEM-)//r =~ s/\Q$kept\E/KEPT/r;
+    $first_kept //= $text;
+    is($text ne $first_kept ? 1 : 0, $round > 4 ? 1 : 0,
+        "[E3] round $round: ... and when an old one is replaced");
 }
 is_deeply(
     [map { SlotmemServer::slurp(path('again') . ".bad-$_") } 1 .. 4],
@@ -462,7 +471,8 @@ $api->run('put name=stuck id=0 data=new');
 $s->log_mark;
 $s->stop;
 is(bytes('stuck'), 'damaged', '[E3] if setting aside fails the file stays');
-is(scalar errors('stuck'), 1, '[E3] ... and one line says so')
+is($s->log_only('SLOTMEM-17', 'error', path('stuck')), 1,
+    '[E3] ... and one line says so')
     or diag($s->log_since);
 unlink path('stuck') . '.bad-3/x';
 rmdir path('stuck') . '.bad-3';

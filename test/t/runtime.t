@@ -65,13 +65,13 @@ $s->log_mark;
 @got = $api->run_in($fourth, 'create name=run size=40 num=77 type=pregrab');
 $api->same($got[0], { inst => 'set', num => 3 },
     '[B8][C4] more slots than the sibling made: those that exist');
-is($s->log_count(qr/slotmem_shm:warn.*\brun\b.*\b(?:77\b.*\b3|3\b.*\b77)\b/),
-    1, '[B8][C4] ... and one warning with both');
+is($s->log_has('SLOTMEM-05', 'warn', 'run', 3, 77), 1,
+    '[B8][C4] ... and one warning with both');
 $s->log_mark;
 @got = $api->run_in($fourth, 'create name=run as=bad size=39 num=3');
 $api->same($got[0], { status => 'APR_EINVAL', inst => 'null' },
     '[B8][C4] another item_size');
-is($s->log_count(qr/slotmem_shm:error.*\brun\b/), 1,
+is($s->log_only('SLOTMEM-04', 'error', 'run'), 1,
     '[B8][C4] ... one error line');
 
 # An inherited name needs no shared memory of its own.

@@ -42,9 +42,11 @@ sub checkpoints {
             . ($on ? "1\nSlotmemTest post_config hurry ms=20\n" : "0\n"));
 }
 
+sub path { return "$folder/slotmem-shm-$_[0].shm.persist" }
+
 sub stored {
     my $name  = shift;
-    my $bytes = SlotmemServer::slurp("$folder/slotmem-shm-$name.shm.persist");
+    my $bytes = SlotmemServer::slurp(path($name));
     return SlotmemFile::decode($bytes, 16, 4)->{slots}[1] // '';
 }
 
@@ -62,9 +64,14 @@ sub has {
 # Lines that say so about a name, with the pid of a server.
 sub said {
     my ($n, $name, $other) = @_;
-    my $pid = $server{$other}->parent;
-    return $server{$n}
-        ->log_count(qr/slotmem_shm:warn.*\b$name: .*another.*process $pid\b/);
+    return $server{$n}->log_has('SLOTMEM-14', 'warn', $name, path($name),
+        $server{$other}->parent);
+}
+
+# How often a server has said of whatever name that it is another's.
+sub met_another {
+    my $server = shift;
+    return $server->log_has('SLOTMEM-14', '*');
 }
 
 # One change that is stored for sure, and with it a round of all names.
@@ -114,7 +121,7 @@ for my $how (qw(graceful restart graceful)) {
     $first->$how;
     is(stored('both'), $how, "[B2] the first server stores on: $how");
     is(has(1, 'both'), $how, "[B2] ... and restores: $how");
-    is($first->log_count(qr/another/), 0, "[B2] ... the file is its own: $how");
+    is(met_another($first), 0, "[B2] ... the file is its own: $how");
     after_checkpoint(2);
     is(stored('both'), $how, "[B2] ... the second one does not store: $how");
 }
@@ -133,7 +140,7 @@ $first->restart(during => sub {
     close $out;
 });
 $first->config($first->config =~ s/\Q$slow\E//r);
-is($second->log_count(qr/stored again/), 0, '[B2] it has not given it up');
+is($second->log_has('SLOTMEM-13', '*'), 0, '[B2] it has not given it up');
 is(scalar(grep { (readlink) =~ /slotmem-shm\.lock/ }
         grep { -l } glob '/proc/' . $first->parent . '/fd/*'), 1,
     '... and the lock file is open once, after all these restarts');
@@ -145,7 +152,7 @@ $first->stop;
 $second->wait_until('the checkpoint', sub { stored('both') eq 'two' });
 pass('[B2] when the first has stopped, a checkpoint of the second stores');
 after_checkpoint(2);
-is($second->log_count(qr/notice.*both: .*stored again: process $pid gave/), 1,
+is($second->log_has('SLOTMEM-13', 'notice', 'both', path('both'), $pid), 1,
     '[B2] ... and says so once') or diag($second->log_since);
 is(stored('only1'), 'graceful',
     '[B2] ... other names are not its business');
@@ -157,20 +164,21 @@ is(has(1, 'both'), 'two', '[B2] the first one, back, restores that');
 is(said(1, 'both', 2), 1, '[B2] ... and is now the one that says so');
 put(1, 'mine', 'both');
 put(2, 'end', 'both');
+$pid = $second->parent;
 $second->stop;
 is(stored('both'), 'end', '[B2] the second stores when it stops');
 $first->log_mark;
 $first->graceful;
 is(stored('both'), 'mine', '[B2] then the first one does, at its restart');
-is($first->log_count(qr/notice.*both: .*stored again/), 1, '[B2] ... says so')
-    or diag($first->log_since);
+is($first->log_has('SLOTMEM-13', 'notice', 'both', path('both'), $pid), 1,
+    '[B2] ... says so') or diag($first->log_since);
 
 # Children that outlive a killed parent hold nothing.
 $first->kill_parent;
 cmp_ok(scalar $first->processes, '>', 0, 'children live on');
 $second->log_mark;
 $second->start;
-is($second->log_count(qr/another/), 0,
+is(met_another($second), 0,
     '[B2][B7] children of a killed parent hold no file') or
     diag($second->log_since);
 is(has(2, 'both'), 'mine', '[B2] ... what it had stored is restored');
@@ -185,7 +193,7 @@ $second->wait_until('kill', sub { !$second->processes });
 $second->reap;
 $second->log_mark;
 $second->start;
-is($second->log_count(qr/another/), 0, '[B7] nothing is held by the dead');
+is(met_another($second), 0, '[B7] nothing is held by the dead');
 is(has(2, 'both'), 'after', '[B2] ... and the state is there');
 
 # Servers with other names in the same folder do not meet.
@@ -197,7 +205,7 @@ put(1, 'x', 'otherboth');
 put(2, 'y', 'both');
 $_->graceful for $first, $second;
 is(stored('otherboth') . stored('both'), 'xy', '[B2] other names: both store');
-is($_->log_count(qr/another/), 0, '[B2] ... and neither meets the other')
+is(met_another($_), 0, '[B2] ... and neither meets the other')
     for $first, $second;
 my @lock = stat "$folder/slotmem-shm.lock";
 is($lock[7], 0, 'the lock file is empty');
