@@ -35,4 +35,29 @@ $api->same($api->result('huge'), { status => 'APR_ENOMEM', inst => 'null' },
 $api->same($api->result('again'), { inst => 'set', num => 2, size => 8 },
     '[D1] ... and the name can be used after that');
 
+# No file descriptor for what children need to create segments at run time: the
+# server runs, and says so; what a child asks for is refused.
+SKIP: {
+    skip 'not our module', 5 if !SlotmemServer->is_ours;
+    $s->stop;
+    $s->config(<<'EOT');
+SlotmemTest open_logs limit spare=0
+SlotmemTest post_config-first limit spare=100000
+SlotmemTest post_config create name=configured size=8 num=2
+EOT
+    $s->log_mark;
+    $s->start;
+    is($s->log_only('SLOTMEM-08', 'error', qr/Too many open files/), 1,
+        'no segments at run time: one error line') or diag($s->log_since);
+    my ($made, $other) =
+        $api->run('create name=run size=8 num=2', 'info name=configured');
+    $api->same($made, { status => 'APR_ENOSHMAVAIL', inst => 'null' },
+        '... a child creates none');
+    is($s->log_only('SLOTMEM-03', 'error', 'run', 2, 8), 1,
+        '... and says so');
+    $api->same($other, { status => undef, num => 2, free => 2 },
+        '... what was configured works');
+    is($s->log_count(qr/slotmem_shm:(?:error|warn)/), 2, '... no other line');
+}
+
 done_testing;

@@ -24,11 +24,11 @@
  * one block of key=value lines; blocks are separated by an empty line.  What
  * ran outside of a request is kept and told by the command "results".
  *
- * WHEN is "config" (when the directive is read), "post_config-first",
- * "post_config", "post_config-last", "child_init-first", "child_init",
- * "child_exit" (a cleanup of pchild) or "cleanup" (one of pconf); the log
- * tells what the last two answer.  The first configuration pass runs only what
- * says passes=both.
+ * WHEN is "config" (when the directive is read), "open_logs" (when the logs are
+ * open, before any post_config), "post_config-first", "post_config",
+ * "post_config-last", "child_init-first", "child_init", "child_exit" (a cleanup
+ * of pchild) or "cleanup" (one of pconf); the log tells what the last two
+ * answer.  The first configuration pass runs only what says passes=both.
  *
  * Out parameters are preset, so that an answer can say "untouched".  Handles
  * are kept by name (or as=NAME) in a table that children inherit by fork and
@@ -897,6 +897,12 @@ static const char *add_command(cmd_parms *cmd, void *dummy, const char *args)
     return NULL;
 }
 
+static int open_logs(apr_pool_t *p, apr_pool_t *plog, apr_pool_t *ptemp,
+                     server_rec *s)
+{
+    return run_phase("open_logs", p, NULL) ? HTTP_INTERNAL_SERVER_ERROR : OK;
+}
+
 static int post_config_first(apr_pool_t *p, apr_pool_t *plog,
                              apr_pool_t *ptemp, server_rec *s)
 {
@@ -991,6 +997,7 @@ static void register_hooks(apr_pool_t *p)
         early_inst_null = inst == NULL;
     }
     ap_hook_pre_config(pre_config, NULL, NULL, APR_HOOK_FIRST);
+    ap_hook_open_logs(open_logs, NULL, NULL, APR_HOOK_REALLY_LAST);
     ap_hook_post_config(post_config_first, NULL, NULL, APR_HOOK_FIRST);
     ap_hook_post_config(post_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(post_config_last, NULL, NULL, APR_HOOK_REALLY_LAST);
