@@ -28,6 +28,9 @@ slotmem_stream.lo dnl
 slotmem_store.lo dnl
 slotmem_lock.lo dnl
 slotmem_persist.lo dnl
+slotmem_proxy.lo dnl
+slotmem_proxy_slot.lo dnl
+slotmem_words.lo dnl
 slotmem_status.lo dnl
 "
 

@@ -76,6 +76,8 @@ static struct {
     apr_pool_t *pool;               /* no parent; NULL before pre_config */
     apr_interval_time_t checkpoint; /* SlotmemCheckpointInterval */
     pid_t parent;                   /* that ran post_config, or 0 */
+    int starting;                   /* 1: in a pass that is to serve: no check,
+                                       and not the first pass */
 } state;
 
 /* ---- directives ---- */
@@ -172,6 +174,7 @@ static void reset_rooms(apr_pool_t *pool, const char *default_prefix)
     slotmem_instance_reset(pool, default_prefix);
     slotmem_runtime_reset();
     slotmem_status_reset(pool);
+    slotmem_proxy_reset(pool);
     slotmem_persist_reset(pool);
 }
 
@@ -185,7 +188,7 @@ static apr_status_t end_generation(void *data)
     if (state.parent != getpid()) {
         return APR_SUCCESS;
     }
-    slotmem_persist_end();
+    slotmem_persist_end(state.starting);
     memset(&state, 0, sizeof(state));
     reset_rooms(NULL, NULL);
     apr_pool_destroy(pool);
@@ -228,6 +231,8 @@ static int slotmem_post_config(apr_pool_t *pconf, apr_pool_t *plog,
     (void)pconf;
     (void)plog;
     (void)ptemp;
+    state.starting = ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_CONFIG
+                     && ap_state_query(AP_SQ_RUN_MODE) == AP_SQ_RM_NORMAL;
     state.parent = getpid();    /* not sooner: httpd detaches in between */
     slotmem_runtime_prepare(s, state.pool);
     return OK;

@@ -26,11 +26,15 @@
  *     8+S+N         16     MD5 of all bytes before it
  *     8+S+N+16      16     descriptor: slotmem_descriptor_t
  *     only for the types PERSIST and CLEARINUSE together:
- *     8+S+N+32      8      run-time claims: magic (u32), version (u32)
- *     8+S+N+40      N      one byte a slot: 1 claimed at run time, else 0
- *     8+S+N+40+N    16     MD5 of all bytes before it, from offset 0
+ *     8+S+N+32      8      slotmem_section_t
+ *     8+S+N+40      ..     chunks: slotmem_chunk_t, then its bytes
+ *     end - 48      48     slotmem_end_t
  *
- * The first five are what the distributed module writes and reads as well.
+ * The first five are what the distributed module writes and reads as well. What
+ * comes after them is for us alone: the slots that were claimed at run time,
+ * what the configuration said when the file was stored, and what the segment is
+ * called. A reader begins at the end: if slotmem_end_t fits, the shape is what
+ * it says, and nothing else is tried.
  */
 
 #ifndef SLOTMEM_FORMAT_H
@@ -40,16 +44,33 @@
 
 /** Suffix of a persisted file. */
 #define SLOTMEM_FILE_SUFFIX         ".persist"
+/** Of a file that is kept because its successor lacks what it has. */
+#define SLOTMEM_BACKUP_SUFFIX       ".bak"
 /** Bytes before the slots: the number of free slots and its padding. */
 #define SLOTMEM_FILE_HEADER           8
 /** Bytes of an MD5. */
 #define SLOTMEM_FILE_DIGEST         16
-/** Magic and version that open the run-time claims. A reader that finds
- *  another version takes the file as one with no run-time claims. */
-#define SLOTMEM_FILE_CLAIMS_MAGIC   0x534c4d43u
-#define SLOTMEM_FILE_CLAIMS_VERSION 1u
-/** Bytes of that magic and version. */
-#define SLOTMEM_FILE_CLAIMS_HEADER    8
+/** Opens our section. */
+#define SLOTMEM_FILE_MAGIC          0x534c4d43u
+/** Version of the section and of its end. A reader that finds another version
+ *  takes the file as one without a section. */
+#define SLOTMEM_FILE_VERSION        2u
+
+/** Tags of chunks. Unknown chunks are skipped.
+ *
+ *  CLAIMS: one byte per slot: 1 claimed at run time, else 0.
+ *
+ *  WORDS: what the configuration said of each member or balancer, for the
+ *  settings that the balancer-manager can change. A record for each of them is
+ *  a list of strings, each with its 0 byte: the hash that its slot carries (16
+ *  hexadecimal digits: two u32), then pairs of a name and a value, then an
+ *  empty string.
+ *
+ *  LABELS: what people call the segment: pairs of a name and a value as above,
+ *  then an empty string. For people and tools; nothing is decided by it. */
+#define SLOTMEM_FILE_CLAIMS         0x534d4c43u     /* "CLMS" */
+#define SLOTMEM_FILE_WORDS          0x53445257u     /* "WRDS" */
+#define SLOTMEM_FILE_LABELS         0x534c424cu     /* "LBLS" */
 
 /** The descriptor in a persisted file; 16 bytes for either word size. */
 typedef struct slotmem_descriptor_t {
@@ -61,13 +82,40 @@ typedef struct slotmem_descriptor_t {
 #endif
 } slotmem_descriptor_t;
 
+/** Opens the section. */
+typedef struct slotmem_section_t {
+    apr_uint32_t magic;             /**< SLOTMEM_FILE_MAGIC */
+    apr_uint32_t version;           /**< SLOTMEM_FILE_VERSION */
+} slotmem_section_t;
+
+/** Before the bytes of a chunk. */
+typedef struct slotmem_chunk_t {
+    apr_uint32_t tag;               /**< SLOTMEM_FILE_CLAIMS and so on */
+    apr_uint32_t zero;              /**< always 0 */
+    apr_uint64_t length;            /**< of the bytes that follow */
+} slotmem_chunk_t;
+
+/** The last bytes of a file with a section. */
+typedef struct slotmem_end_t {
+    apr_uint32_t magic;             /**< SLOTMEM_FILE_MAGIC */
+    apr_uint32_t version;           /**< SLOTMEM_FILE_VERSION */
+    apr_uint64_t item_size;         /**< bytes of a slot */
+    apr_uint32_t item_num;          /**< number of slots */
+    apr_uint32_t type;              /**< AP_SLOTMEM_TYPE_* */
+    apr_uint64_t length;            /**< of the file, with this */
+    unsigned char digest[SLOTMEM_FILE_DIGEST]; /**< MD5 of all bytes before */
+} slotmem_end_t;
+
 #ifdef __cplusplus
-static_assert(sizeof(slotmem_descriptor_t) == 16,
-              "the descriptor has 16 bytes in every persisted file");
+#define SLOTMEM_FILE_ASSERT(what, text) static_assert(what, text)
 #else
-_Static_assert(sizeof(slotmem_descriptor_t) == 16,
-               "the descriptor has 16 bytes in every persisted file");
+#define SLOTMEM_FILE_ASSERT(what, text) _Static_assert(what, text)
 #endif
+SLOTMEM_FILE_ASSERT(sizeof(slotmem_descriptor_t) == 16
+                    && sizeof(slotmem_section_t) == 8
+                    && sizeof(slotmem_chunk_t) == 16
+                    && sizeof(slotmem_end_t) == 48,
+                    "these have the same size in every persisted file");
 
 /** Bytes read, or copied, checksummed and written, at a time. No part of
  *  the format. */

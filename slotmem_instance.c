@@ -184,7 +184,8 @@ apr_status_t slotmem_instance_check_reuse(const ap_slotmem_instance_t *inst,
     return APR_SUCCESS;
 }
 
-apr_status_t slotmem_instance_persist(ap_slotmem_instance_t *inst)
+apr_status_t slotmem_instance_persist(ap_slotmem_instance_t *inst,
+                                      slotmem_proxy_t *proxy)
 {
     const slotmem_geometry_t *geometry = &inst->segment.geometry;
 
@@ -199,6 +200,7 @@ apr_status_t slotmem_instance_persist(ap_slotmem_instance_t *inst)
     inst->persist.segment = &inst->segment;
     inst->persist.name = inst->name;
     inst->persist.config_claims = inst->config_claims;
+    inst->persist.proxy = proxy;
     inst->persist.path
         = apr_pstrcat(instances.pool, path_of(inst->name, instances.pool),
                       SLOTMEM_FILE_SUFFIX, NULL);

@@ -54,7 +54,7 @@ struct ap_slotmem_instance_t {
                                    each slot that was claimed in configuration.
                                    A slot in use without one is claimed at run
                                    time. Written in the parent alone. */
-    slotmem_persist_entry_t persist; /**< if PERSIST; used in the parent alone */
+    slotmem_persist_entry_t persist; /**< if PERSIST; in the parent alone */
 };
 
 /**
@@ -107,9 +107,11 @@ void slotmem_instance_log_failure(apr_status_t rv, const char *name,
 /**
  * Keep a new instance in a file: restore it now, store it from now on. Before
  * the MPM runs.
+ * @param proxy decides on each stored slot; or NULL
  * @return APR_SUCCESS, whatever the file holds; APR_ENOMEM
  */
-apr_status_t slotmem_instance_persist(ap_slotmem_instance_t *inst);
+apr_status_t slotmem_instance_persist(ap_slotmem_instance_t *inst,
+                                      slotmem_proxy_t *proxy);
 
 /** Enter an instance that has a name in a table. */
 void slotmem_instance_register(apr_hash_t *table, ap_slotmem_instance_t *inst);

@@ -115,21 +115,60 @@ static void log_restore(const slotmem_persist_entry_t *entry, const char *path,
     }
 }
 
+/* Where mod_proxy's configuration is known, it decides on each slot. */
+static void restore_by_slot(slotmem_restore_result_t *result,
+                            slotmem_persist_entry_t *entry, const char *path)
+{
+    slotmem_proxy_merged_t merged;
+    slotmem_image_t image;
+    apr_pool_t *scratch;
+
+    apr_pool_create(&scratch, persist.pool);
+    slotmem_restore_image(result, &image, &entry->segment->geometry, path,
+                          scratch);
+    if (result->outcome == SLOTMEM_RESTORE_DONE) {
+        slotmem_proxy_merge(&merged, entry->proxy, entry->segment,
+                            entry->config_claims, &image,
+                            path == entry->path
+                            ? apr_pstrcat(scratch, "the first store keeps the "
+                                          "file that has it as ", path,
+                                          SLOTMEM_BACKUP_SUFFIX, NULL)
+                            : apr_pstrcat(scratch, path, " stays as it is",
+                                          NULL), scratch);
+        result->item_num = merged.restored;
+        result->runtime_claims = merged.runtime;
+        entry->backup = merged.dropped && path == entry->path;
+    }
+    else if (result->reason) {
+        result->reason = apr_pstrdup(persist.pool, result->reason);
+    }
+    apr_pool_destroy(scratch);
+}
+
+static void restore_file(slotmem_restore_result_t *result,
+                         slotmem_persist_entry_t *entry, const char *path)
+{
+    if (entry->proxy) {
+        restore_by_slot(result, entry, path);
+    }
+    else {
+        slotmem_restore(result, entry->segment, entry->config_claims != NULL,
+                        path, persist.pool);
+    }
+}
+
 void slotmem_persist_add(slotmem_persist_entry_t *entry)
 {
     slotmem_restore_result_t result;
-    int with_claims = entry->config_claims != NULL;
 
-    slotmem_restore(&result, entry->segment, with_claims, entry->path,
-                    persist.pool);
+    restore_file(&result, entry, entry->path);
     log_restore(entry, entry->path, &result);
     entry->restored = result;
     entry->file_state = result.file_state;
     entry->rejected = result.outcome == SLOTMEM_RESTORE_REJECTED;
     entry->unavailable = result.outcome == SLOTMEM_RESTORE_UNAVAILABLE;
     if (result.outcome == SLOTMEM_RESTORE_NO_FILE && entry->fallback) {
-        slotmem_restore(&result, entry->segment, with_claims, entry->fallback,
-                        persist.pool);
+        restore_file(&result, entry, entry->fallback);
         log_restore(entry, entry->fallback, &result);
         entry->restored = result;
         /* A file of ours would hide it. */
@@ -213,6 +252,11 @@ static void begin_checkpoint(checkpoint_t *checkpoint)
         store->path = entry->path;
         store->config_claims = entry->config_claims;
         store->set_aside = entry->rejected;
+        store->backup = entry->backup;
+        store->words = entry->words;
+        store->words_len = entry->words_len;
+        store->labels = entry->labels;
+        store->labels_len = entry->labels_len;
         store->file_state = entry->file_state;
     }
     checkpoint->run = slotmem_store_begin(checkpoint->stores, checkpoint->num,
@@ -294,6 +338,7 @@ static void apply_results(checkpoint_t *checkpoint)
     for (i = 0; i < checkpoint->num; i++) {
         log_aside(checkpoint->entries[i], &checkpoint->stores[i]);
         checkpoint->entries[i]->rejected = checkpoint->stores[i].set_aside;
+        checkpoint->entries[i]->backup = checkpoint->stores[i].backup;
         checkpoint->entries[i]->file_state = checkpoint->stores[i].file_state;
     }
     apr_pool_destroy(checkpoint->pool);
@@ -334,15 +379,23 @@ static slotmem_report_t *create_reports(void)
 
 void slotmem_persist_enable(void)
 {
-    slotmem_report_t *reports = create_reports();
+    slotmem_report_t *reports;
     int i;
 
+    if (persist.enabled) {      /* a hard restart calls both hooks */
+        return;
+    }
+    reports = create_reports();
     persist.enabled = 1;
     persist.last_checkpoint = apr_time_now();
     for (i = 0; i < persist.entries->nelts; i++) {
         slotmem_persist_entry_t *entry = APR_ARRAY_IDX(persist.entries, i,
                                              slotmem_persist_entry_t *);
 
+        if (entry->proxy) {
+            slotmem_proxy_words(entry->proxy, &entry->words, &entry->words_len,
+                                &entry->labels, &entry->labels_len);
+        }
         entry->report = reports ? &reports[i] : NULL;
         may_store(entry);
     }
@@ -371,11 +424,38 @@ void slotmem_persist_checkpoint(apr_interval_time_t interval)
     }
 }
 
-void slotmem_persist_end(void)
+/* mod_proxy_balancer, for one, ends the server over a slot that it does not
+ * like. */
+static void log_failed_start(void)
+{
+    int i;
+
+    for (i = 0; i < persist.entries->nelts; i++) {
+        const slotmem_persist_entry_t *entry =
+            APR_ARRAY_IDX(persist.entries, i, slotmem_persist_entry_t *);
+
+        if (entry->restored.outcome == SLOTMEM_RESTORE_DONE) {
+            ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, ap_server_conf,
+                         SLOTMEM_TAG(27)
+                         "this start has ended after state was restored; to "
+                         "start without that state, move *%s out of %s",
+                         SLOTMEM_FILE_SUFFIX,
+                         apr_pstrmemdup(persist.pool, entry->path,
+                                        (apr_size_t)(strrchr(entry->path, '/')
+                                                     - entry->path)));
+            return;
+        }
+    }
+}
+
+void slotmem_persist_end(int starting)
 {
     checkpoint_t last;
 
     if (!persist.enabled) {
+        if (starting) {
+            log_failed_start();
+        }
         return;
     }
     if (persist.checkpoint.pool) {

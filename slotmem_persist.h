@@ -29,6 +29,7 @@
 #ifndef SLOTMEM_PERSIST_H
 #define SLOTMEM_PERSIST_H
 
+#include "slotmem_proxy.h"
 #include "slotmem_store.h"
 
 #if defined(__GNUC__)
@@ -61,11 +62,18 @@ typedef struct slotmem_persist_entry_t {
     const char *path;           /**< the persisted file */
     const char *fallback;       /**< restored while path has no file; or NULL */
     slotmem_word_t *config_claims; /**< see slotmem_store_t; or NULL */
+    slotmem_proxy_t *proxy;     /**< decides on each stored slot; or NULL */
     /* set by this room; zero when handed over */
     slotmem_restore_result_t restored; /**< how that went */
     slotmem_report_t *report;   /**< of the last store; NULL: not published */
     slotmem_file_state_t file_state;
     int rejected;               /* what stands at path is to be set aside */
+    int backup;                 /* what stands at path is to be kept: it has
+                                   what was not restored */
+    const char *words;          /* see slotmem_store_t */
+    apr_size_t words_len;
+    const char *labels;
+    apr_size_t labels_len;
     int unavailable;            /* what stands at path must not be replaced */
     int conflict_logged;        /* 1: another server was said to have it */
     pid_t lock_holder;          /* ... this one; 0: one in another container */
@@ -91,8 +99,11 @@ void slotmem_persist_enable(void);
  */
 void slotmem_persist_checkpoint(apr_interval_time_t interval);
 
-/** The generation ends: store all that has changed, if it was enabled. */
-void slotmem_persist_end(void);
+/**
+ * The generation ends: store all that has changed, if it was enabled.
+ * @param starting 1: if it was not enabled, a start or a restart has failed
+ */
+void slotmem_persist_end(int starting);
 
 #if defined(__GNUC__)
 #pragma GCC visibility pop

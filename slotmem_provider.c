@@ -108,12 +108,14 @@ static apr_status_t create_configured(ap_slotmem_instance_t **created,
                                       const slotmem_geometry_t *geometry)
 {
     ap_slotmem_instance_t *inst;
+    slotmem_proxy_t *proxy = slotmem_is_anonymous(name)
+                             ? NULL : slotmem_proxy_lookup(name, geometry);
     apr_status_t rv = slotmem_instance_create(&inst, name, geometry, NULL, 0,
-                                    slotmem_instance_pool());
+                                              slotmem_instance_pool());
 
     if (rv == APR_SUCCESS && inst->name
         && (geometry->type & AP_SLOTMEM_TYPE_PERSIST)) {
-        rv = slotmem_instance_persist(inst);
+        rv = slotmem_instance_persist(inst, proxy);
     }
     if (rv != APR_SUCCESS) {
         slotmem_instance_log_failure(rv, name, geometry);

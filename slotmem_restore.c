@@ -16,14 +16,17 @@
  * slotmem_store.c writes it. What a crash leaves and who may call what stands
  * in slotmem_restore.h, the layout of the file in slotmem_format.h.
  *
- * Which files are restored. A file is an image of n slots when it is long
- * enough, the description at the offset that n gives names the size, number
- * and type, and the MD5 there fits all bytes before it. What comes after it is
- * ours (the run-time claims) or left over (the distributed module stores in
- * place and does not truncate). A file that is as a whole an image of the
- * number asked for is restored; one of more slots is refused, also when bytes
- * in its slots look like an image of fewer. In any other, one pass finds the
- * largest image of up to the number asked for; it fills the first slots.
+ * Which files are restored. A file of ours says at its end what it holds, with
+ * an MD5 of all that comes before: if that fits, nothing else is tried. Any
+ * other file is the distributed module's, or damaged. It is an image of n slots
+ * when it is long enough, the descriptor at the offset that n gives names the
+ * size, number and type, and the MD5 there fits all bytes before it; what comes
+ * after that is left over (the distributed module stores in place and does not
+ * truncate). A file that is as a whole an image of the number requested is
+ * restored; one of more slots is rejected, also when bytes in its slots look
+ * like an image of fewer. In any other, one pass finds the largest image of up
+ * to the number requested; it fills the first slots. Where the caller decides
+ * on each slot, any number will do, and the largest image is taken.
  *
  * Digests are computed over the bytes that were read, in private memory or in
  * a segment that nobody else has yet.
@@ -91,7 +94,7 @@ static int read_slots(slotmem_reader_t *reader, apr_md5_ctx_t *md5, char *slots,
         apr_size_t n = len - done < CHUNK ? len - done : CHUNK;
 
         if (!slotmem_reader_fill(reader, SLOTMEM_FILE_HEADER + (apr_off_t)done,
-                           slots + done, n)) {
+                                 slots + done, n)) {
             return 0;
         }
         apr_md5_update(md5, slots + done, n);
@@ -124,8 +127,8 @@ static void clear_segment(slotmem_segment_t *segment,
  * releases before 2.4.34) without one, if its MD5 fits; else leave the segment
  * empty. md5: that of all bytes up to the image's own */
 static int load_image(slotmem_reader_t *reader, slotmem_segment_t *segment,
-                const slotmem_geometry_t *geometry,
-                const slotmem_layout_t *layout, apr_md5_ctx_t *md5)
+                      const slotmem_geometry_t *geometry,
+                      const slotmem_layout_t *layout, apr_md5_ctx_t *md5)
 {
     apr_off_t flags = SLOTMEM_FILE_HEADER + (apr_off_t)layout->slots_len;
     apr_uint32_t flagged = 0;
@@ -145,7 +148,7 @@ static int load_image(slotmem_reader_t *reader, slotmem_segment_t *segment,
 }
 
 /* The number of slots of which the file has just the length, in one of the
- * three forms that exist, or -1. */
+ * two forms that the distributed module has, or -1. */
 static apr_int64_t num_by_length(const slotmem_reader_t *reader, int form,
                                  apr_size_t item_size)
 {
@@ -157,96 +160,69 @@ static apr_int64_t num_by_length(const slotmem_reader_t *reader, int form,
     if (form > 0) {
         image += (apr_off_t)sizeof(slotmem_descriptor_t);
     }
-    if (form > 1) {
-        image += SLOTMEM_FILE_CLAIMS_HEADER + SLOTMEM_FILE_DIGEST;
-        slot++;
-    }
     return reader->len >= image && (reader->len - image) % slot == 0
            ? (reader->len - image) / slot : -1;
 }
 
-static const apr_uint32_t claims_head[2] = {
-    SLOTMEM_FILE_CLAIMS_MAGIC, SLOTMEM_FILE_CLAIMS_VERSION
-};
-
-/* Does the file end with a section of ours? Its MD5 would pass for the one that
- * ends a file without a description. */
-static int ends_with_claims(slotmem_reader_t *reader)
+/* The end of a file of ours, if its last bytes look like one. */
+static int read_end(slotmem_reader_t *reader, slotmem_end_t *end)
 {
-    apr_off_t rest = sizeof(slotmem_descriptor_t) + SLOTMEM_FILE_CLAIMS_HEADER
-                     + SLOTMEM_FILE_DIGEST;
-    apr_off_t at;
+    const unsigned char *bytes = slotmem_reader_bytes(
+        reader, reader->len - (apr_off_t)sizeof(*end), sizeof(*end));
 
-    for (at = SLOTMEM_FILE_HEADER; at <= reader->len - rest; at++) {
-        const unsigned char *bytes =
-            slotmem_reader_bytes(reader, at, sizeof(slotmem_descriptor_t)
-                                 + sizeof(claims_head));
-        slotmem_descriptor_t descriptor;
-
-        if (!bytes) {
-            return 0;
-        }
-        memcpy(&descriptor, bytes, sizeof(descriptor));
-        if (descriptor.item_num == (apr_uint64_t)(reader->len - rest - at)
-            && memcmp(bytes + sizeof(descriptor), claims_head,
-                      sizeof(claims_head)) == 0) {
-            return 1;
-        }
+    if (!bytes) {
+        return 0;
     }
-    return 0;
+    memcpy(end, bytes, sizeof(*end));
+    return end->magic == SLOTMEM_FILE_MAGIC;
 }
 
-/* Is the file as a whole an image of the number asked for? Its MD5 is not
- * looked at. */
+/* Is the file as a whole an image of the number requested? Its MD5 is not
+ * looked at. The MD5 that ends a file of ours would pass for the one that ends
+ * a file without a descriptor. */
 static int matches_requested(slotmem_reader_t *reader,
                              const slotmem_geometry_t *requested,
                              const slotmem_layout_t *layout)
 {
+    slotmem_end_t end;
     int form;
 
-    for (form = 0; form < 3; form++) {
+    for (form = 0; form < 2; form++) {
         if (num_by_length(reader, form, requested->item_size)
             == (apr_int64_t)requested->item_num) {
-            return form == 0 ? !ends_with_claims(reader)
+            return form == 0 ? !read_end(reader, &end)
                              : descriptor_matches(reader, layout, requested);
         }
     }
     return 0;
 }
 
-/* Is the file as a whole an image of more slots than asked for? */
+/* Is the file as a whole an image of more slots than requested? */
 static int holds_more_slots(slotmem_reader_t *reader,
                             const slotmem_geometry_t *requested)
 {
-    int form;
+    apr_int64_t num = num_by_length(reader, 1, requested->item_size);
+    slotmem_geometry_t larger = *requested;
+    slotmem_layout_t layout;
+    apr_md5_ctx_t md5;
 
-    for (form = 1; form < 3; form++) {
-        apr_int64_t num = num_by_length(reader, form, requested->item_size);
-        slotmem_geometry_t larger = *requested;
-        slotmem_layout_t layout;
-        apr_md5_ctx_t md5;
-
-        if (num <= (apr_int64_t)requested->item_num || num > APR_UINT32_MAX) {
-            continue;
-        }
-        larger.item_num = (apr_uint32_t)num;
-        apr_md5_init(&md5);
-        if (slotmem_layout(&layout, &larger) == APR_SUCCESS
-            && descriptor_matches(reader, &layout, &larger)
-            && slotmem_reader_digest(reader, &md5, 0, layout.digest_offset)
-            && slotmem_reader_digest_matches(reader, &md5,
-                                             layout.digest_offset)) {
-            return 1;
-        }
+    if (num <= (apr_int64_t)requested->item_num || num > APR_UINT32_MAX) {
+        return 0;
     }
-    return 0;
+    larger.item_num = (apr_uint32_t)num;
+    apr_md5_init(&md5);
+    return slotmem_layout(&layout, &larger) == APR_SUCCESS
+           && descriptor_matches(reader, &layout, &larger)
+           && slotmem_reader_digest(reader, &md5, 0, layout.digest_offset)
+           && slotmem_reader_digest_matches(reader, &md5,
+                                            layout.digest_offset);
 }
 
-/* In one pass, the largest number of slots up to that asked for of which the
- * file begins with an image. Returns 0 when there is none. */
+/* In one pass, the largest number of slots up to a limit of which the file
+ * begins with an image. Returns 0 when there is none. */
 static int find_largest(slotmem_reader_t *reader,
                         const slotmem_geometry_t *requested,
-                        slotmem_geometry_t *largest)
+                        apr_uint32_t limit, slotmem_geometry_t *largest)
 {
     slotmem_geometry_t candidate = *requested;
     slotmem_layout_t layout;
@@ -256,7 +232,7 @@ static int find_largest(slotmem_reader_t *reader,
     int found = 0;
 
     apr_md5_init(&md5);
-    for (num = 0; num <= requested->item_num; num++) {
+    for (num = 0; num <= limit; num++) {
         candidate.item_num = (apr_uint32_t)num;
         if (slotmem_layout(&layout, &candidate) != APR_SUCCESS
             || layout.image_len > reader->len) {
@@ -281,28 +257,113 @@ static int find_largest(slotmem_reader_t *reader,
     return found;
 }
 
-/* Set the run-time claims that stand after the description. Returns 0 when
- * they do not: what is there is none of ours, or left over, and says nothing.
- * image: the MD5 as load_image() left it */
-static int load_claims(slotmem_reader_t *reader, slotmem_segment_t *segment,
-                       const slotmem_layout_t *layout, apr_uint32_t item_num,
-                       const apr_md5_ctx_t *image, apr_uint32_t *set)
-{
-    apr_off_t claims = layout->image_len + SLOTMEM_FILE_CLAIMS_HEADER;
-    apr_off_t end = claims + (apr_off_t)item_num;
-    const unsigned char *found = slotmem_reader_bytes(reader, layout->image_len,
-                                          SLOTMEM_FILE_CLAIMS_HEADER);
-    apr_md5_ctx_t md5 = *image;
+/* Process-local: what follows the image in a file of ours, in private
+ * memory. */
+typedef struct section_t {
+    const char *bytes;              /* to the end of the file; or NULL */
+    apr_size_t len;
+    const char *claims;             /* item_num bytes, or NULL */
+    const char *words;              /* or NULL */
+    apr_size_t words_len;
+} section_t;
 
-    return found && memcmp(found, claims_head, sizeof(claims_head)) == 0
-           && slotmem_reader_digest(reader, &md5, layout->digest_offset, end)
-           && slotmem_reader_digest_matches(reader, &md5, end)
-           && read_flags(reader, &md5, claims, &segment->map, item_num, set);
+/* Bytes that a section may have besides the claims. */
+#define SECTION_MAX ((apr_size_t)16 * 1024 * 1024)
+
+/* Read what follows the image and see whether its MD5 fits all bytes of the
+ * file before it. md5: as load_image() left it */
+static int read_section(slotmem_reader_t *reader, section_t *section,
+                        const slotmem_layout_t *layout,
+                        const apr_md5_ctx_t *image, apr_pool_t *scratch)
+{
+    apr_off_t len = reader->len - layout->image_len;
+    apr_md5_ctx_t md5 = *image;
+    slotmem_end_t end;
+    unsigned char computed[APR_MD5_DIGESTSIZE];
+    char *bytes;
+
+    if (!slotmem_reader_digest(reader, &md5, layout->digest_offset,
+                               layout->image_len)) {
+        return 0;
+    }
+    bytes = slotmem_calloc(scratch, (apr_size_t)len);
+    if (!bytes) {
+        reader->status = APR_ENOMEM;
+        return 0;
+    }
+    if (!slotmem_reader_fill(reader, layout->image_len, bytes,
+                             (apr_size_t)len)) {
+        return 0;
+    }
+    memcpy(&end, bytes + len - sizeof(end), sizeof(end));
+    apr_md5_update(&md5, bytes, (apr_size_t)len - sizeof(end.digest));
+    apr_md5_final(computed, &md5);
+    section->bytes = bytes;
+    section->len = (apr_size_t)len - sizeof(end);
+    return memcmp(computed, end.digest, sizeof(computed)) == 0;
 }
 
-/* The description at an offset, if the shape that it names puts it there. */
+/* Find the chunks of a section. One that lies is no section. */
+static int parse_section(section_t *section, apr_uint32_t item_num)
+{
+    slotmem_section_t head;
+    apr_size_t at = sizeof(head);
+
+    memcpy(&head, section->bytes, sizeof(head));
+    if (head.magic != SLOTMEM_FILE_MAGIC
+        || head.version != SLOTMEM_FILE_VERSION) {
+        return 0;
+    }
+    while (at < section->len) {
+        slotmem_chunk_t chunk;
+
+        if (section->len - at < sizeof(chunk)) {
+            return 0;
+        }
+        memcpy(&chunk, section->bytes + at, sizeof(chunk));
+        at += sizeof(chunk);
+        if (chunk.zero || chunk.length > section->len - at
+            || (chunk.tag == SLOTMEM_FILE_CLAIMS && chunk.length != item_num)) {
+            return 0;
+        }
+        if (chunk.tag == SLOTMEM_FILE_CLAIMS) {
+            section->claims = section->bytes + at;
+        }
+        else if (chunk.tag == SLOTMEM_FILE_WORDS) {
+            section->words = section->bytes + at;
+            section->words_len = (apr_size_t)chunk.length;
+        }
+        at += (apr_size_t)chunk.length;
+    }
+    return section->claims != NULL;
+}
+
+/* The shape that the end of a file of ours names, if the file can have it: its
+ * MD5 is yet to be looked at. */
+static int shape_at_end(slotmem_reader_t *reader, slotmem_geometry_t *found,
+                        slotmem_layout_t *layout)
+{
+    apr_off_t least = sizeof(slotmem_section_t) + sizeof(slotmem_end_t);
+    slotmem_end_t end;
+
+    if (!read_end(reader, &end) || end.version != SLOTMEM_FILE_VERSION
+        || end.length != (apr_uint64_t)reader->len
+        || end.item_size > (apr_uint64_t)reader->len) {
+        return 0;
+    }
+    found->item_size = (apr_size_t)end.item_size;
+    found->item_num = end.item_num;
+    found->type = end.type;
+    return slotmem_layout(layout, found) == APR_SUCCESS
+           && layout->image_len <= reader->len - least
+           && reader->len - layout->image_len
+              <= (apr_off_t)(SECTION_MAX + found->item_num)
+           && descriptor_matches(reader, layout, found);
+}
+
+/* The descriptor at an offset, if the shape that it names puts it there. */
 static int descriptor_at(slotmem_reader_t *reader, apr_off_t offset,
-                          slotmem_geometry_t *found, slotmem_layout_t *layout)
+                         slotmem_geometry_t *found, slotmem_layout_t *layout)
 {
     slotmem_descriptor_t descriptor;
     const unsigned char *bytes
@@ -398,13 +459,27 @@ static const char *hex_digest(const unsigned char *digest, apr_pool_t *pool)
     return text;
 }
 
+/* The shape of a file of ours: all of its bytes fit the MD5 at its end. */
+static int identify_ours(slotmem_reader_t *reader, slotmem_geometry_t *found)
+{
+    slotmem_layout_t layout;
+    apr_md5_ctx_t md5;
+
+    apr_md5_init(&md5);
+    return shape_at_end(reader, found, &layout)
+           && slotmem_reader_digest(reader, &md5, 0,
+                                    reader->len - SLOTMEM_FILE_DIGEST)
+           && slotmem_reader_digest_matches(reader, &md5,
+                                            reader->len - SLOTMEM_FILE_DIGEST);
+}
+
 /* Why no image in the file was restored: expected and found. */
 static const char *rejection_reason(slotmem_reader_t *reader,
-                               const slotmem_segment_t *segment,
-                               apr_pool_t *pool)
+                                    const slotmem_geometry_t *requested,
+                                    apr_pool_t *pool)
 {
-    const slotmem_geometry_t *requested = &segment->geometry;
     slotmem_geometry_t found;
+    slotmem_layout_t layout;
     const char *shape = apr_psprintf(pool, "expected %u slots of %"
                                      APR_SIZE_T_FMT " bytes, type 0x%x",
                                      requested->item_num, requested->item_size,
@@ -413,7 +488,7 @@ static const char *rejection_reason(slotmem_reader_t *reader,
     if (reader->status != APR_SUCCESS) {
         return "it cannot be read";
     }
-    if (find_descriptor(reader, &found)
+    if ((identify_ours(reader, &found) || find_descriptor(reader, &found))
         && (found.item_num > requested->item_num
             || found.item_size != requested->item_size
             || found.type != requested->type)) {
@@ -426,10 +501,10 @@ static const char *rejection_reason(slotmem_reader_t *reader,
                             "%s, found %s", hex_digest(reader->computed, pool),
                             hex_digest(reader->stored, pool));
     }
+    slotmem_layout(&layout, requested);
     return apr_psprintf(pool, "%s, in %" APR_OFF_T_FMT " bytes or more; found "
                         "%" APR_OFF_T_FMT " bytes without a description that "
-                        "fits", shape, segment->layout.image_len,
-                        reader->len);
+                        "fits", shape, layout.image_len, reader->len);
 }
 
 static int lacks_resources(apr_status_t status)
@@ -523,56 +598,174 @@ static int open_regular(slotmem_restore_result_t *result,
     return check_opened_file(result, reader, &before);
 }
 
-/* Restore the image that the file holds, if the segment has room for it. */
-static int restore_image(slotmem_restore_result_t *result,
-                         slotmem_reader_t *reader, slotmem_segment_t *segment,
-                         int with_claims)
+/* Process-local: where an image goes. */
+typedef struct target_t {
+    slotmem_segment_t *segment;
+    slotmem_image_t *image;         /* or NULL: segment has its own memory, and
+                                       takes no more slots than it has */
+    int with_claims;
+    section_t section;
+    apr_pool_t *pool;               /* for the image */
+} target_t;
+
+/* An image gets memory in the shape that was found. */
+static int prepare_target(target_t *target, slotmem_reader_t *reader,
+                          const slotmem_geometry_t *geometry)
 {
-    slotmem_geometry_t geometry = segment->geometry;
-    slotmem_layout_t layout = segment->layout;
+    slotmem_image_t *image = target->image;
+
+    if (!image) {
+        return 1;
+    }
+    reader->status = slotmem_segment_private(&image->segment, geometry,
+                                             target->pool);
+    image->claims = slotmem_calloc(target->pool, sizeof(*image->claims)
+                                   * slotmem_map_words(geometry->item_num));
+    if (reader->status == APR_SUCCESS && !image->claims) {
+        reader->status = APR_ENOMEM;
+    }
+    return reader->status == APR_SUCCESS;
+}
+
+/* A file of ours, in the shape that its end names. Returns 0 when it is none,
+ * or does not serve: then the segment is as new. */
+static int load_ours(target_t *target, slotmem_reader_t *reader,
+                     const slotmem_geometry_t *requested,
+                     slotmem_geometry_t *geometry, apr_pool_t *scratch)
+{
+    slotmem_layout_t layout;
     apr_md5_ctx_t md5;
 
-    if ((!matches_requested(reader, &geometry, &layout)
-         || !load_image(reader, segment, &geometry, &layout, &md5))
-        && (holds_more_slots(reader, &segment->geometry)
-            || !find_largest(reader, &segment->geometry, &geometry)
-            || slotmem_layout(&layout, &geometry) != APR_SUCCESS
-            || !load_image(reader, segment, &geometry, &layout, &md5))) {
+    if (!shape_at_end(reader, geometry, &layout)
+        || geometry->item_size != requested->item_size
+        || geometry->type != requested->type
+        || (!target->image && geometry->item_num > requested->item_num)
+        || !prepare_target(target, reader, geometry)
+        || !load_image(reader, target->segment, geometry, &layout, &md5)) {
+        return 0;
+    }
+    if (!read_section(reader, &target->section, &layout, &md5, scratch)) {
+        clear_segment(target->segment, &layout);
+        return 0;
+    }
+    if (!parse_section(&target->section, geometry->item_num)) {
+        memset(&target->section, 0, sizeof(target->section));
+    }
+    return 1;
+}
+
+/* A file of the distributed module's. */
+static int load_theirs(target_t *target, slotmem_reader_t *reader,
+                       const slotmem_geometry_t *requested,
+                       slotmem_geometry_t *geometry)
+{
+    slotmem_layout_t layout;
+    apr_md5_ctx_t md5;
+
+    *geometry = *requested;
+    if (slotmem_layout(&layout, geometry) == APR_SUCCESS
+        && matches_requested(reader, geometry, &layout)
+        && prepare_target(target, reader, geometry)
+        && load_image(reader, target->segment, geometry, &layout, &md5)) {
+        return 1;
+    }
+    return (target->image || !holds_more_slots(reader, requested))
+           && find_largest(reader, requested, target->image
+                           ? APR_UINT32_MAX : requested->item_num, geometry)
+           && slotmem_layout(&layout, geometry) == APR_SUCCESS
+           && prepare_target(target, reader, geometry)
+           && load_image(reader, target->segment, geometry, &layout, &md5);
+}
+
+/* Take the run-time claims out of the section: into the image, or as slots in
+ * use. */
+static apr_uint32_t apply_claims(target_t *target, apr_uint32_t item_num)
+{
+    apr_uint32_t num = 0;
+    apr_uint32_t id;
+
+    for (id = 0; target->section.claims && id < item_num; id++) {
+        if (!target->section.claims[id]) {
+            continue;
+        }
+        num++;
+        if (target->image) {
+            slotmem_bit_set(target->image->claims, id);
+        }
+        else {
+            slotmem_map_set(&target->segment->map, id);
+        }
+    }
+    return num;
+}
+
+/* Restore the image that the file holds, if the segment has room for it. */
+static int restore_image(slotmem_restore_result_t *result, target_t *target,
+                         slotmem_reader_t *reader,
+                         const slotmem_geometry_t *requested,
+                         apr_pool_t *scratch)
+{
+    slotmem_geometry_t geometry;
+    int ours = target->with_claims
+               && load_ours(target, reader, requested, &geometry, scratch);
+
+    if (!ours && (reader->status != APR_SUCCESS
+                  || !load_theirs(target, reader, requested, &geometry))) {
         return 0;
     }
     result->item_num = geometry.item_num;
-    result->file_state.verified = !with_claims
-                           || load_claims(reader, segment, &layout,
-                                          geometry.item_num, &md5,
-                                          &result->runtime_claims);
-    if (reader->status != APR_SUCCESS) {
-        clear_segment(segment, &layout);
-        return 0;
-    }
+    result->file_state.verified = ours || !target->with_claims;
+    result->runtime_claims = apply_claims(target, geometry.item_num);
     return 1;
+}
+
+static void restore(slotmem_restore_result_t *result, target_t *target,
+                    const slotmem_geometry_t *requested, const char *path,
+                    apr_pool_t *scratch)
+{
+    slotmem_reader_t reader;
+
+    memset(result, 0, sizeof(*result));
+    memset(&reader, 0, sizeof(reader));
+    reader.window = apr_palloc(scratch, CHUNK);
+    if (!open_regular(result, &reader, path, scratch)) {
+        return;
+    }
+    if (restore_image(result, target, &reader, requested, scratch)) {
+        result->outcome = SLOTMEM_RESTORE_DONE;
+    }
+    else {
+        reject_content(result, &reader,
+                       rejection_reason(&reader, requested, target->pool));
+    }
 }
 
 void slotmem_restore(slotmem_restore_result_t *result,
                      slotmem_segment_t *segment, int with_claims,
                      const char *path, apr_pool_t *pool)
 {
+    target_t target = { .segment = segment, .with_claims = with_claims,
+                        .pool = pool };
     apr_pool_t *scratch;
-    slotmem_reader_t reader;
 
-    memset(result, 0, sizeof(*result));
-    memset(&reader, 0, sizeof(reader));
     apr_pool_create(&scratch, pool);
-    reader.window = apr_palloc(scratch, CHUNK);
-    if (open_regular(result, &reader, path, scratch)) {
-        if (restore_image(result, &reader, segment, with_claims)) {
-            result->outcome = SLOTMEM_RESTORE_DONE;
-        }
-        else {
-            reject_content(result, &reader,
-                           rejection_reason(&reader, segment, pool));
-        }
-    }
+    restore(result, &target, &segment->geometry, path, scratch);
     apr_pool_destroy(scratch);
+}
+
+void slotmem_restore_image(slotmem_restore_result_t *result,
+                           slotmem_image_t *image,
+                           const slotmem_geometry_t *requested,
+                           const char *path, apr_pool_t *pool)
+{
+    target_t target = { .segment = &image->segment, .image = image,
+                        .with_claims = 1, .pool = pool };
+
+    memset(image, 0, sizeof(*image));
+    restore(result, &target, requested, path, pool);
+    image->has_section = target.section.claims != NULL;
+    image->words = target.section.words;
+    image->words_len = target.section.words_len;
 }
 
 void slotmem_identify(slotmem_restore_result_t *result,
@@ -587,7 +780,8 @@ void slotmem_identify(slotmem_restore_result_t *result,
     apr_pool_create(&scratch, pool);
     reader.window = apr_palloc(scratch, CHUNK);
     if (open_regular(result, &reader, path, scratch)) {
-        if (find_any_image(&reader, geometry)) {
+        if (identify_ours(&reader, geometry)
+            || find_any_image(&reader, geometry)) {
             result->outcome = SLOTMEM_RESTORE_DONE;
         }
         else {

@@ -94,6 +94,30 @@ void slotmem_restore(slotmem_restore_result_t *result,
                      slotmem_segment_t *segment, int with_claims,
                      const char *path, apr_pool_t *pool);
 
+/** Process-local: what a file holds, for a caller that decides on each slot. */
+typedef struct slotmem_image_t {
+    slotmem_segment_t segment;      /**< in private memory, in the shape that
+                                         the file has */
+    slotmem_word_t *claims;         /**< a bit per slot: claimed at run time */
+    int has_section;                /**< 0: the distributed module stored it, so
+                                         nothing says which slots were claimed
+                                         at run time */
+    const char *words;              /**< of the section: SLOTMEM_FILE_WORDS; not
+                                         verified; or NULL */
+    apr_size_t words_len;           /**< bytes */
+} slotmem_image_t;
+
+/**
+ * Read an image of any number of slots (contract E6).
+ * @param image filled in if the outcome is SLOTMEM_RESTORE_DONE
+ * @param requested item_size and type must be the file's
+ * @param pool for the image and all else
+ */
+void slotmem_restore_image(slotmem_restore_result_t *result,
+                           slotmem_image_t *image,
+                           const slotmem_geometry_t *requested,
+                           const char *path, apr_pool_t *pool);
+
 /**
  * What segment a persisted file describes, for those who were not told: the
  * largest image that the file begins with; if no MD5 fits, the last description

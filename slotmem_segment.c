@@ -58,8 +58,8 @@ apr_status_t slotmem_layout(slotmem_layout_t *layout,
     uint64_t slots = align_up(sizeof(slotmem_header_t)
                               + slotmem_map_size(geometry->item_num));
     uint64_t file = SLOTMEM_FILE_HEADER + num + SLOTMEM_FILE_DIGEST
-                    + sizeof(slotmem_descriptor_t)
-                    + SLOTMEM_FILE_CLAIMS_HEADER + num + SLOTMEM_FILE_DIGEST;
+                    + sizeof(slotmem_descriptor_t) + sizeof(slotmem_section_t)
+                    + sizeof(slotmem_chunk_t) + num + sizeof(slotmem_end_t);
     uint64_t other = 2 * SLOTMEM_ALIGN + (slots > file ? slots : file);
 
     if (other > SIZE_LIMIT || (num && size > (SIZE_LIMIT - other) / num)) {
@@ -76,13 +76,17 @@ apr_status_t slotmem_layout(slotmem_layout_t *layout,
     return APR_SUCCESS;
 }
 
-/* APR puts its own size word first, so its base is not aligned. */
-static char *aligned_base(const apr_shm_t *shm)
+static char *align_pointer(char *base)
 {
-    char *base = apr_shm_baseaddr_get(shm);
     apr_uintptr_t past = (apr_uintptr_t)base % SLOTMEM_ALIGN;
 
     return past ? base + (SLOTMEM_ALIGN - past) : base;
+}
+
+/* APR puts its own size word first, so its base is not aligned. */
+static char *aligned_base(const apr_shm_t *shm)
+{
+    return align_pointer(apr_shm_baseaddr_get(shm));
 }
 
 static void map_segment(slotmem_segment_t *segment,
@@ -274,6 +278,25 @@ apr_status_t slotmem_segment_attach(slotmem_segment_t *segment, pid_t *creator,
         return APR_INCOMPLETE;
     }
     map_segment(segment, &geometry, &layout, aligned_base(shm));
+    return APR_SUCCESS;
+}
+
+apr_status_t slotmem_segment_private(slotmem_segment_t *segment,
+                                     const slotmem_geometry_t *geometry,
+                                     apr_pool_t *pool)
+{
+    slotmem_layout_t layout;
+    apr_status_t rv = slotmem_layout(&layout, geometry);
+    char *memory;
+
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    memory = slotmem_calloc(pool, layout.memory_len + SLOTMEM_ALIGN);
+    if (!memory) {
+        return APR_ENOMEM;
+    }
+    map_segment(segment, geometry, &layout, align_pointer(memory));
     return APR_SUCCESS;
 }
 

@@ -144,6 +144,16 @@ apr_status_t slotmem_segment_create(slotmem_segment_t *segment,
                                     apr_pool_t *pool);
 
 /**
+ * Lay out a segment in private memory: zero bytes, all slots free.
+ * @param segment filled in on success only
+ * @param pool the memory goes with it
+ * @return APR_SUCCESS; APR_EINVAL: slotmem_layout(); APR_ENOMEM
+ */
+apr_status_t slotmem_segment_private(slotmem_segment_t *segment,
+                                     const slotmem_geometry_t *geometry,
+                                     apr_pool_t *pool);
+
+/**
  * Attach a named segment. Its geometry is copied to private memory, and used
  * only after it was verified against the size of the memory that is mapped.
  * @param segment filled in on success only

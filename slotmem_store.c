@@ -26,6 +26,7 @@
  */
 
 #include <fcntl.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "apr_hash.h"
@@ -99,25 +100,56 @@ static void put_head(slotmem_stream_t *stream, slotmem_store_t *store)
     slotmem_stream_put(stream, head, sizeof(head));
 }
 
-/* What comes after the slots: in-use marks, MD5, description; and the run-time
- * claims if it is CLEARINUSE. */
+static void put_chunk(slotmem_stream_t *stream, apr_uint32_t tag,
+                      const void *bytes, apr_size_t len)
+{
+    slotmem_chunk_t chunk = { tag, 0, len };
+
+    slotmem_stream_put(stream, &chunk, sizeof(chunk));
+    if (bytes) {
+        slotmem_stream_put(stream, bytes, len);
+    }
+}
+
+/* Our section: the run-time claims, what else the caller has, and the end. */
+static void put_section(slotmem_stream_t *stream, const slotmem_store_t *store)
+{
+    const slotmem_geometry_t *geometry = &store->segment->geometry;
+    slotmem_section_t head = { SLOTMEM_FILE_MAGIC, SLOTMEM_FILE_VERSION };
+    slotmem_end_t end = { .magic = SLOTMEM_FILE_MAGIC,
+                          .version = SLOTMEM_FILE_VERSION,
+                          .item_size = geometry->item_size,
+                          .item_num = geometry->item_num,
+                          .type = geometry->type };
+
+    slotmem_stream_put(stream, &head, sizeof(head));
+    put_chunk(stream, SLOTMEM_FILE_CLAIMS, NULL, geometry->item_num);
+    put_flags(stream, geometry->item_num, store->in_use, store->config_claims);
+    if (store->words_len) {
+        put_chunk(stream, SLOTMEM_FILE_WORDS, store->words, store->words_len);
+    }
+    if (store->labels_len) {
+        put_chunk(stream, SLOTMEM_FILE_LABELS, store->labels,
+                  store->labels_len);
+    }
+    end.length = (apr_uint64_t)stream->len + sizeof(end);
+    slotmem_stream_put(stream, &end, offsetof(slotmem_end_t, digest));
+    slotmem_stream_put_digest(stream);
+}
+
+/* What comes after the slots: in-use flags, MD5, descriptor; and our section if
+ * it is CLEARINUSE. */
 static void put_tail(slotmem_stream_t *stream, const slotmem_store_t *store)
 {
     slotmem_descriptor_t descriptor =
         slotmem_descriptor_of(&store->segment->geometry);
-    apr_uint32_t num = store->segment->geometry.item_num;
-    apr_uint32_t head[2] = {
-        SLOTMEM_FILE_CLAIMS_MAGIC, SLOTMEM_FILE_CLAIMS_VERSION
-    };
 
-    put_flags(stream, num, store->config_claims ? NULL : store->in_use,
-                 NULL);
+    put_flags(stream, store->segment->geometry.item_num,
+              store->config_claims ? NULL : store->in_use, NULL);
     slotmem_stream_put_digest(stream);
     slotmem_stream_put(stream, &descriptor, sizeof(descriptor));
     if (store->config_claims) {
-        slotmem_stream_put(stream, head, sizeof(head));
-        put_flags(stream, num, store->in_use, store->config_claims);
-        slotmem_stream_put_digest(stream);
+        put_section(stream, store);
     }
 }
 
@@ -365,10 +397,33 @@ static void record_file_state(slotmem_file_state_t *state, const char *path,
     state->synced = 0;
 }
 
+/* Keep the file that stands at the path, under a second name: it is never
+ * missing at its own. */
+static apr_status_t make_backup(slotmem_store_t *store, apr_pool_t *scratch)
+{
+    const char *backup = apr_pstrcat(scratch, store->path,
+                                     SLOTMEM_BACKUP_SUFFIX, NULL);
+    apr_status_t rv;
+
+    apr_file_remove(backup, scratch);
+    rv = apr_file_link(store->path, backup);
+    if (rv == APR_SUCCESS) {
+        rv = apr_file_perms_set(backup, APR_FPROT_UREAD | APR_FPROT_UWRITE);
+    }
+    return APR_STATUS_IS_ENOENT(rv) ? APR_SUCCESS : rv;
+}
+
 static int install_file(slotmem_store_run_t *run, slotmem_store_t *store)
 {
     apr_status_t rv;
 
+    if (store->backup) {
+        rv = make_backup(store, run->scratch);
+        if (rv != APR_SUCCESS) {
+            fail(run, store, "keep the old file", rv);
+            return 1;
+        }
+    }
     if (store->set_aside) {
         rv = set_aside(store, run->pool);
         if (rv != APR_SUCCESS) {
@@ -387,6 +442,7 @@ static int install_file(slotmem_store_run_t *run, slotmem_store_t *store)
         return 1;
     }
     store->set_aside = 0;
+    store->backup = 0;
     record_file_state(&store->file_state, store->path, run->scratch);
     return 1;
 }

@@ -46,6 +46,12 @@ typedef struct slotmem_store_t {
                                          they are. Else CLEARINUSE: store none,
                                          and as run-time claims the slots in use
                                          that have no bit here */
+    const char *words;              /**< with config_claims, for our section: */
+    apr_size_t words_len;           /**< SLOTMEM_FILE_WORDS and */
+    const char *labels;             /**< SLOTMEM_FILE_LABELS, each if its */
+    apr_size_t labels_len;          /**< length is not 0; in bytes */
+    int backup;                     /**< what stands at path is to be kept as
+                                         path.bak; 0 once that is done */
     int set_aside;                  /**< what stands at path was refused: move
                                          it away first; 0 once that is done */
     slotmem_file_state_t file_state; /**< what stands at path; kept up to date.

@@ -1,0 +1,96 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * slotmem_proxy_slot.h: one slot of mod_proxy_balancer's: what of it may be
+ * believed after a restore, and what is carried over (contract E6, E7).
+ *
+ * A restored slot is data. A child could have written any byte of it. What
+ * names or places a balancer or a configured member is the configuration's; strings
+ * end inside their fields, pointers are NULL, and what belongs to a dead
+ * generation goes.
+ *
+ * Concurrency: private memory only, called by the parent's one thread.
+ */
+
+#ifndef SLOTMEM_PROXY_SLOT_H
+#define SLOTMEM_PROXY_SLOT_H
+
+#include "slotmem_proxy.h"
+#include "slotmem_words.h"
+
+#if SLOTMEM_HAVE_PROXY
+
+#if defined(__GNUC__)
+#pragma GCC visibility push(hidden)
+#endif
+
+/** End each string of a stored slot inside its field. First of all. */
+void slotmem_member_terminate(proxy_worker_shared *stored);
+void slotmem_balancer_terminate(proxy_balancer_shared *stored);
+
+/** What people call it: without user and password, control characters escaped.
+ *  @param stored terminated */
+const char *slotmem_member_name(const proxy_worker_shared *stored,
+                                apr_pool_t *pool);
+/** The same, of a URL. */
+const char *slotmem_display_url(const char *url, apr_pool_t *pool);
+
+/**
+ * Restore a member that the configuration wants.
+ * @param slot where it goes: filled in
+ * @param index number of that slot
+ * @param config what the configuration says of it
+ * @param stored terminated
+ * @param then see slotmem_words_merge()
+ * @return as slotmem_words_merge()
+ */
+const char *slotmem_member_merge(proxy_worker_shared *slot, int index,
+                                 const proxy_worker_shared *config,
+                                 const proxy_worker_shared *stored,
+                                 const apr_table_t *then, apr_pool_t *pool);
+
+/** Restore a member of which the configuration says nothing: it was added at
+ *  run time. Parameters as before. */
+void slotmem_member_keep(proxy_worker_shared *slot, int index,
+                         const proxy_worker_shared *stored);
+
+/** What the configuration would say of a member without parameters. */
+const proxy_worker_shared *slotmem_member_default(void);
+
+/**
+ * Restore a balancer.
+ * @param sname what its members' segment is called
+ * @param config what the configuration says of it; NULL: nothing
+ * @param stored terminated
+ * @param others: as for members
+ * @return as slotmem_words_merge()
+ */
+const char *slotmem_balancer_merge(proxy_balancer_shared *slot, int index,
+                                   const char *sname,
+                                   const proxy_balancer_shared *config,
+                                   const proxy_balancer_shared *stored,
+                                   const apr_table_t *then, apr_pool_t *pool);
+
+/** Append what else the words say of a balancer: its nonce, of which only
+ *  whether the configuration gives it, and the number of its members. */
+void slotmem_balancer_words(apr_array_header_t *strings,
+                            const proxy_balancer_shared *config, int members);
+
+#if defined(__GNUC__)
+#pragma GCC visibility pop
+#endif
+
+#endif /* SLOTMEM_HAVE_PROXY */
+
+#endif /* SLOTMEM_PROXY_SLOT_H */

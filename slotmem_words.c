@@ -1,0 +1,297 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * slotmem_words.c: what the configuration says of the settings that the
+ * balancer-manager can change; see slotmem_words.h.
+ */
+
+#include <limits.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "apr_strings.h"
+
+#include "slotmem_words.h"
+
+#if SLOTMEM_HAVE_PROXY
+
+struct slotmem_setting_t {
+    const char *name;               /* for people; also in the file */
+    enum {
+        SETTING_TEXT,               /* char[size] */
+        SETTING_INT,                /* int, least to most */
+        SETTING_INTERVAL,           /* apr_interval_time_t, least or more */
+        SETTING_METHOD,             /* hcmethod_t */
+        SETTING_FLAG,               /* a bit of the worker's status */
+        SETTING_STICKY,             /* sticky and sticky_path as one */
+        SETTING_STICKY_FORCE,
+        SETTING_ATTEMPTS            /* max_attempts, if max_attempts_set */
+    } kind;
+    size_t offset;
+    size_t size;                    /* bytes; 0 ends the table */
+    int least;                      /* what the balancer-manager accepts: */
+    int most;                       /* other values are not carried over */
+    unsigned int flag;
+};
+
+#define FIELD(type, field) offsetof(type, field), sizeof(((type *)0)->field)
+#define MEMBER(field) FIELD(proxy_worker_shared, field)
+#define BALANCER(field) FIELD(proxy_balancer_shared, field)
+#define STATUS(letter, flag) \
+    { "status=" letter, SETTING_FLAG, MEMBER(status), 0, 0, flag }
+
+/* A health check more often than this would be a storm of connections. */
+#define LEAST_INTERVAL ((int)apr_time_from_msec(100))
+
+static const slotmem_setting_t member_settings[] = {
+    { "route", SETTING_TEXT, MEMBER(route), 0, 0, 0 },
+    { "redirect", SETTING_TEXT, MEMBER(redirect), 0, 0, 0 },
+    { "lbset", SETTING_INT, MEMBER(lbset), 0, 99, 0 },
+    { "loadfactor", SETTING_INT, MEMBER(lbfactor), 1, 10000, 0 },
+    STATUS("I", PROXY_WORKER_IGNORE_ERRORS),
+    STATUS("N", PROXY_WORKER_DRAIN),
+    STATUS("D", PROXY_WORKER_DISABLED),
+    STATUS("S", PROXY_WORKER_STOPPED),
+    STATUS("H", PROXY_WORKER_HOT_STANDBY),
+    STATUS("R", PROXY_WORKER_HOT_SPARE),
+    { "hcmethod", SETTING_METHOD, MEMBER(method), NONE, EOT - 1, 0 },
+    { "hcinterval", SETTING_INTERVAL, MEMBER(interval), LEAST_INTERVAL, 0, 0 },
+    { "hcpasses", SETTING_INT, MEMBER(passes), 0, INT_MAX, 0 },
+    { "hcfails", SETTING_INT, MEMBER(fails), 0, INT_MAX, 0 },
+    { "hcuri", SETTING_TEXT, MEMBER(hcuri), 0, 0, 0 },
+    { "hcexpr", SETTING_TEXT, MEMBER(hcexpr), 0, 0, 0 },
+    { NULL, SETTING_TEXT, 0, 0, 0, 0, 0 }
+};
+
+static const slotmem_setting_t balancer_settings[] = {
+    { "lbmethod", SETTING_TEXT, BALANCER(lbpname), 0, 0, 0 },
+    { "stickysession", SETTING_STICKY, BALANCER(sticky), 0, 0, 0 },
+    { "nofailover", SETTING_STICKY_FORCE, BALANCER(index), 0, 0, 0 },
+    { "timeout", SETTING_INTERVAL, BALANCER(timeout), 0, 0, 0 },
+    { "maxattempts", SETTING_ATTEMPTS, BALANCER(max_attempts), 0, 99, 0 },
+    { NULL, SETTING_TEXT, 0, 0, 0, 0, 0 }
+};
+
+const slotmem_setting_t *const slotmem_member_settings = member_settings;
+const slotmem_setting_t *const slotmem_balancer_settings = balancer_settings;
+
+/* What a struct says of a setting, as text: equal texts are equal values. */
+static const char *format_value(const slotmem_setting_t *setting,
+                                const void *in, apr_pool_t *pool)
+{
+    const char *field = (const char *)in + setting->offset;
+    const proxy_balancer_shared *balancer = in;
+
+    switch (setting->kind) {
+    case SETTING_TEXT:
+        return apr_pstrdup(pool, field);
+    case SETTING_INT:
+        return apr_itoa(pool, *(const int *)(const void *)field);
+    case SETTING_INTERVAL:
+        return apr_psprintf(pool, "%" APR_TIME_T_FMT,
+                            *(const apr_time_t *)(const void *)field);
+    case SETTING_METHOD:
+        return apr_itoa(pool, (int)*(const hcmethod_t *)(const void *)field);
+    case SETTING_FLAG:
+        return *(const unsigned int *)(const void *)field & setting->flag
+               ? "on" : "off";
+    case SETTING_STICKY:
+        return apr_pstrcat(pool, balancer->sticky, "|", balancer->sticky_path,
+                           NULL);
+    case SETTING_STICKY_FORCE:
+        return balancer->sticky_force ? "on" : "off";
+    case SETTING_ATTEMPTS:
+        return balancer->max_attempts_set
+               ? apr_itoa(pool, balancer->max_attempts) : "unset";
+    }
+    return "";
+}
+
+/* Is this a value that the balancer-manager could have set? */
+static int is_valid(const slotmem_setting_t *setting, const void *in)
+{
+    const char *field = (const char *)in + setting->offset;
+    apr_int64_t value;
+
+    switch (setting->kind) {
+    case SETTING_INT:
+    case SETTING_ATTEMPTS:
+        value = *(const int *)(const void *)field;
+        return value >= setting->least && value <= setting->most;
+    case SETTING_METHOD:
+        value = (apr_int64_t)*(const hcmethod_t *)(const void *)field;
+        return value >= setting->least && value <= setting->most;
+    case SETTING_INTERVAL:
+        value = *(const apr_interval_time_t *)(const void *)field;
+        return value >= setting->least;
+    default:
+        return 1;
+    }
+}
+
+static void copy_value(const slotmem_setting_t *setting, void *to,
+                       const void *from)
+{
+    proxy_worker_shared *worker = to;
+    proxy_balancer_shared *balancer = to;
+    const proxy_balancer_shared *stored = from;
+
+    switch (setting->kind) {
+    case SETTING_FLAG:
+        worker->status = (worker->status & ~setting->flag)
+                         | (((const proxy_worker_shared *)from)->status
+                            & setting->flag);
+        break;
+    case SETTING_STICKY:
+        memcpy(balancer->sticky, stored->sticky, sizeof(balancer->sticky));
+        memcpy(balancer->sticky_path, stored->sticky_path,
+               sizeof(balancer->sticky_path));
+        break;
+    case SETTING_STICKY_FORCE:
+        balancer->sticky_force = stored->sticky_force;
+        break;
+    case SETTING_ATTEMPTS:
+        balancer->max_attempts = stored->max_attempts;
+        balancer->max_attempts_set = stored->max_attempts_set;
+        break;
+    default:
+        memcpy((char *)to + setting->offset,
+               (const char *)from + setting->offset, setting->size);
+        break;
+    }
+}
+
+const char *slotmem_words_merge(const slotmem_setting_t *settings, void *slot,
+                                const void *stored, const apr_table_t *then,
+                                apr_pool_t *pool)
+{
+    const char *changed = NULL;
+
+    for (; settings->size; settings++) {
+        const char *now = format_value(settings, slot, pool);
+        const char *was = format_value(settings, stored, pool);
+        const char *word = then ? apr_table_get(then, settings->name) : now;
+
+        if (strcmp(now, was) == 0) {
+            continue;
+        }
+        if (word && strcmp(now, word) != 0) {
+            changed = changed ? apr_pstrcat(pool, changed, ", ",
+                                            settings->name, NULL)
+                              : settings->name;
+        }
+        else if (is_valid(settings, stored)) {
+            copy_value(settings, slot, stored);
+        }
+    }
+    return changed;
+}
+
+void slotmem_words_limit(const slotmem_setting_t *settings, void *slot,
+                         const void *defaults)
+{
+    for (; settings->size; settings++) {
+        if (!is_valid(settings, slot)) {
+            copy_value(settings, slot, defaults);
+        }
+    }
+}
+
+/* ---- words as bytes ---- */
+
+void slotmem_words_pair(apr_array_header_t *strings, const char *name,
+                        const char *value)
+{
+    APR_ARRAY_PUSH(strings, const char *) = name;
+    APR_ARRAY_PUSH(strings, const char *) = value;
+}
+
+void slotmem_words_end(apr_array_header_t *strings)
+{
+    APR_ARRAY_PUSH(strings, const char *) = "";
+}
+
+void slotmem_words_append(apr_array_header_t *strings, const char *key,
+                          const slotmem_setting_t *settings,
+                          const void *config)
+{
+    APR_ARRAY_PUSH(strings, const char *) = key;
+    for (; settings->size; settings++) {
+        slotmem_words_pair(strings, settings->name,
+                           format_value(settings, config, strings->pool));
+    }
+}
+
+const char *slotmem_words_flatten(const apr_array_header_t *strings,
+                                  apr_size_t *len, apr_pool_t *pool)
+{
+    char *bytes;
+    char *at;
+    int i;
+
+    *len = 0;
+    for (i = 0; i < strings->nelts; i++) {
+        *len += strlen(APR_ARRAY_IDX(strings, i, const char *)) + 1;
+    }
+    bytes = apr_palloc(pool, *len);
+    for (i = 0, at = bytes; i < strings->nelts; i++) {
+        const char *string = APR_ARRAY_IDX(strings, i, const char *);
+        apr_size_t n = strlen(string) + 1;
+
+        memcpy(at, string, n);
+        at += n;
+    }
+    return bytes;
+}
+
+/* The next string, or NULL: there is none that ends. */
+static const char *next_string(const char **at, const char *end)
+{
+    const char *string = *at;
+    const char *zero = string < end ? memchr(string, 0, (size_t)(end - string))
+                                    : NULL;
+
+    *at = zero ? zero + 1 : end;
+    return zero ? string : NULL;
+}
+
+apr_table_t *slotmem_words_find(const char *words, apr_size_t len,
+                                const char *key, apr_pool_t *pool)
+{
+    const char *end = words ? words + len : NULL;
+    const char *string;
+
+    while (words && (string = next_string(&words, end)) != NULL) {
+        int found = strcmp(string, key) == 0;
+        apr_table_t *pairs = found ? apr_table_make(pool, 20) : NULL;
+        const char *name;
+
+        while ((name = next_string(&words, end)) != NULL && *name) {
+            const char *value = next_string(&words, end);
+
+            if (!value) {
+                return NULL;
+            }
+            if (found) {
+                apr_table_setn(pairs, name, value);
+            }
+        }
+        if (found) {
+            return name ? pairs : NULL;
+        }
+    }
+    return NULL;
+}
+
+#endif /* SLOTMEM_HAVE_PROXY */
