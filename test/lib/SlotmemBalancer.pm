@@ -120,19 +120,16 @@ sub slots {
         m{>balancer://\Q$balancer\E</a>.*?<td>(\d+) \[(\d+) Used\]}s;
 }
 
-# The size of a slot differs between releases of httpd; the file's length tells
-# it, as the rest has 40 bytes and one for each slot, and with run-time claims
-# 64 and two.
+# The size of a slot differs between releases of httpd. The end of a file of ours
+# tells it; in another file, the length does, as the rest has 40 bytes and one
+# per slot.
 sub stored {
     my ($self, $path, $slots) = @_;
     my $bytes = SlotmemServer::slurp($path);
-    my $file;
-    for my $rest (64 + 2 * $slots, 40 + $slots) {
-        my $size = (length($bytes) - $rest) / $slots;
-        next if $size < 1 || $size != int $size;
-        $file = SlotmemFile::decode($bytes, $size, $slots);
-        last if $file->{digest_ok};
-    }
+    my ($size) = SlotmemFile::shape($bytes);
+    $size ||= (length($bytes) - 40 - $slots) / $slots;
+    my $file = $size >= 1 && $size == int $size
+        ? SlotmemFile::decode($bytes, $size, $slots) : undef;
     die "$path: not a whole file of $slots slots\n"
         if !$file || !$file->{digest_ok} || !($file->{claims_ok} // 1);
     $file->{claims} ||= ['none: no section'];

@@ -16,7 +16,10 @@
 #       # claims => [ids], the run-time claims; legacy => 1, ends at the MD5
 #   my $file = SlotmemFile::decode($bytes, 16, 4);
 #       # free, slots, used, size, num, type, digest_ok, exact; for a file
-#       # with run-time claims: claims, claims_ok
+#       # with a section: claims, words (by key, then by name), labels, and
+#       # claims_ok: the section and its end are right
+#   my ($size, $num, $type) = SlotmemFile::shape($bytes);
+#       # as the end of a file with a section says; else ()
 #   my $image = SlotmemFile::image($bytes, 16, 4);
 #       # the part that all modules share, in hex; short if the file is
 
@@ -29,7 +32,8 @@ use Config;
 use Digest::MD5 qw(md5);
 
 use constant { PERSIST => 1, PREGRAB => 4, CLEARINUSE => 8 };
-use constant { CLAIMS_MAGIC => 0x534c4d43, CLAIMS_VERSION => 1 };
+use constant { MAGIC => 0x534c4d43, VERSION => 2 };
+use constant { CLAIMS => 0x534d4c43, WORDS => 0x53445257, LABELS => 0x534c424c };
 
 my $description = $Config{ptrsize} == 8 ? 'Q L L' : 'L L L x4';
 
@@ -46,6 +50,51 @@ sub ids {
     return [grep { $marks[$_] } 0 .. $#marks];
 }
 
+# Our section, after the image: the claims, other chunks ([tag, bytes], ...) and
+# the end.
+sub section {
+    my ($image, %of) = @_;
+    my $bytes = $image . pack 'L L', MAGIC, $of{version} // VERSION;
+    for ([CLAIMS, marks($of{num}, @{ $of{claims} })], @{ $of{chunks} || [] }) {
+        my ($tag, $content) = @$_;
+        $bytes .= pack('L L Q', $tag, 0, length $content) . $content;
+    }
+    $bytes .= pack 'L L Q L L Q', MAGIC, $of{version} // VERSION,
+        @of{qw(size num type)}, length($bytes) + 48;
+    return substr($bytes, length $image) . md5($bytes);
+}
+
+# The chunks of a section by their tags, or undef: it has no such form.
+sub chunks {
+    my $bytes = shift;
+    my %chunks;
+    while (length $bytes) {
+        return if length $bytes < 16;
+        my ($tag, $zero, $length) = unpack 'L L Q', $bytes;
+        return if $zero || $length > length($bytes) - 16;
+        $chunks{$tag} = substr $bytes, 16, $length;
+        $bytes = substr $bytes, 16 + $length;
+    }
+    return \%chunks;
+}
+
+# Records of words, by key: { name => value, ... }.
+sub records {
+    my @strings = split /\0/, shift, -1;
+    my %records;
+    while (@strings > 1) {
+        my $key = shift @strings;
+        my %pairs;
+        while (@strings && length $strings[0]) {
+            my ($name, $value) = splice @strings, 0, 2;
+            $pairs{$name} = $value;
+        }
+        shift @strings;
+        $records{$key} = \%pairs;
+    }
+    return \%records;
+}
+
 sub encode {
     my %of    = (slots => [], used => [], type => PERSIST, @_);
     my $free  = $of{free} // $of{num} - @{ $of{used} };
@@ -55,12 +104,15 @@ sub encode {
     $bytes .= md5($bytes);
     return $bytes if $of{legacy};
     $bytes .= pack $description, @of{qw(size num type)};
-    if ($of{claims}) {
-        $bytes .= pack 'L L', CLAIMS_MAGIC, CLAIMS_VERSION;
-        $bytes .= marks($of{num}, @{ $of{claims} });
-        $bytes .= md5($bytes);
-    }
-    return $bytes;
+    return $of{claims} ? $bytes . section($bytes, %of) : $bytes;
+}
+
+# (size, num, type) as the end of a file of ours has them; else ().
+sub shape {
+    my $bytes = shift;
+    return if length $bytes < 48;
+    my ($magic, undef, @shape) = unpack 'L L Q L L', substr $bytes, -48;
+    return $magic == MAGIC ? @shape : ();
 }
 
 sub image {
@@ -89,15 +141,19 @@ sub decode {
     @file{qw(size num type)} =
         unpack $description, substr $bytes, $head + 16, 16;
     my $end = $head + 32;
-    if (length $bytes >= $end + 8 + $num + 16) {
+    if (length $bytes >= $end + 8 + 48) {
+        my @end = unpack 'L L Q L L Q', substr $bytes, -48;
         my ($magic, $version) = unpack 'L L', substr $bytes, $end, 8;
-        $file{claims} = ids(substr $bytes, $end + 8, $num);
-        $end += 8 + $num;
-        $file{claims_ok} =
-               $magic == CLAIMS_MAGIC
-            && $version == CLAIMS_VERSION
-            && substr($bytes, $end, 16) eq md5(substr $bytes, 0, $end) ? 1 : 0;
-        $end += 16;
+        my $chunks = chunks(substr $bytes, $end + 8, -48) || {};
+        $file{claims}    = ids($chunks->{ +CLAIMS } // '');
+        $file{words}     = records($chunks->{ +WORDS } // '');
+        $file{labels}    = $chunks->{ +LABELS };
+        $file{claims_ok} = $magic == MAGIC && $version == VERSION
+            && "@end" eq join(' ', MAGIC, VERSION, @file{qw(size num type)},
+            length $bytes)
+            && length($chunks->{ +CLAIMS } // '') == $num
+            && substr($bytes, -16) eq md5(substr $bytes, 0, -16) ? 1 : 0;
+        $end = length $bytes if $file{claims_ok};
     }
     $file{exact} = length $bytes == $end ? 1 : 0;
     return \%file;
