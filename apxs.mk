@@ -30,7 +30,7 @@
 # The command, and the objects of the module that are linked into it.
 TOOL = support/slotmem-file
 TOOL_OBJECTS = slotmem_map.lo slotmem_segment.lo slotmem_reader.lo \
-    slotmem_restore.lo slotmem_stream.lo slotmem_store.lo slotmem_lock.lo
+    slotmem_image.lo slotmem_restore.lo slotmem_stream.lo slotmem_store.lo slotmem_lock.lo
 
 # The sources are C11.
 EXTRA_CFLAGS += -std=gnu11

@@ -23,12 +23,14 @@ slotmem_instance.lo dnl
 slotmem_map.lo dnl
 slotmem_segment.lo dnl
 slotmem_reader.lo dnl
+slotmem_image.lo dnl
 slotmem_restore.lo dnl
 slotmem_stream.lo dnl
 slotmem_store.lo dnl
 slotmem_lock.lo dnl
 slotmem_persist.lo dnl
 slotmem_proxy.lo dnl
+slotmem_proxy_merge.lo dnl
 slotmem_proxy_slot.lo dnl
 slotmem_words.lo dnl
 slotmem_status.lo dnl

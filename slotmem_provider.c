@@ -53,9 +53,9 @@ static void warn_when_full(ap_slotmem_instance_t *inst)
     ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
                  SLOTMEM_TAG(01)
                  "segment %s: the last of its %u slots is taken; for room, "
-                 "raise the number of slots (BalancerGrowth or growth=), or "
-                 "stop the server and remove %s", inst->name,
-                 inst->segment.geometry.item_num, inst->persist.path);
+                 "raise growth= of the balancer (for balancers, "
+                 "BalancerGrowth) and restart", inst->name,
+                 inst->segment.geometry.item_num);
 }
 
 /* A slot of a segment that is stored without its marks was claimed, anew or

@@ -12,21 +12,19 @@
  */
 
 /*
- * slotmem_proxy.c: what mod_proxy's configuration wants, and which stored slots
- * it gets; see slotmem_proxy.h. slotmem_proxy_slot.c makes one slot.
+ * slotmem_proxy.c: what mod_proxy's configuration wants of each segment; see
+ * slotmem_proxy.h. slotmem_proxy_merge.c decides on the stored slots.
  *
  * What a create can know. mod_proxy gives a server its id just before it
- * creates the server's segment, so names are compared then and not earlier. Balancers
- * that a virtual host inherits share their members with those of the main
- * server: once that has its segment, what was configured is a live slot, and
- * members that were added at run time stand in the array. Therefore all
+ * creates the server's segment, so names are compared then and not earlier.
+ * Balancers that a virtual host inherits share their members with those of the
+ * main server: once that has its segment, what was configured is a live slot,
+ * and members that were added at run time stand in the array. Therefore all
  * settings are copied at the first create.
  */
 
 #include <string.h>
 
-#include "apr_escape.h"
-#include "apr_hash.h"
 #include "apr_strings.h"
 
 #include "httpd.h"
@@ -34,30 +32,9 @@
 #include "ap_slotmem.h"
 
 #include "slotmem_log.h"
-#include "slotmem_proxy_slot.h"
-
-#define NO_SLOT UINT32_MAX
+#include "slotmem_wanted.h"
 
 #if SLOTMEM_HAVE_PROXY
-
-/* Process-local: a member or a balancer that the configuration wants. */
-typedef struct wanted_t {
-    proxy_hashes hash;
-    const void *config;             /* what the configuration says of it: a copy
-                                       of its shared struct; NULL: not known */
-    const char *sname;              /* of a balancer */
-    const proxy_balancer *balancer; /* of a balancer */
-    apr_uint32_t from;              /* its slot in the image, or NO_SLOT */
-} wanted_t;
-
-struct slotmem_proxy_t {
-    const char *name;
-    server_rec *server;
-    int has_members;                /* 1: of a balancer; 0: of a server */
-    apr_array_header_t *balancers;  /* of proxy_balancer *: whose members */
-    apr_array_header_t *wanted;     /* of wanted_t *, in order */
-    apr_hash_t *by_hash;            /* of wanted_t *, by proxy_hashes */
-};
 
 /* Process-local; reset by slotmem_proxy_reset(). */
 static struct {
@@ -155,16 +132,16 @@ static const char *sname_of(const proxy_server_conf *conf, const char *name)
     return apr_pstrdup(proxies.pool, sname);
 }
 
-static void want(slotmem_proxy_t *proxy, wanted_t wanted)
+static void want(slotmem_proxy_t *proxy, slotmem_wanted_t wanted)
 {
-    wanted_t *entry;
+    slotmem_wanted_t *entry;
 
     if (apr_hash_get(proxy->by_hash, &wanted.hash, sizeof(wanted.hash))) {
         return;                     /* one URL twice shares its slot */
     }
-    wanted.from = NO_SLOT;
+    wanted.from = SLOTMEM_NO_SLOT;
     entry = apr_pmemdup(proxies.pool, &wanted, sizeof(wanted));
-    APR_ARRAY_PUSH(proxy->wanted, wanted_t *) = entry;
+    APR_ARRAY_PUSH(proxy->wanted, slotmem_wanted_t *) = entry;
     apr_hash_set(proxy->by_hash, &entry->hash, sizeof(entry->hash), entry);
 }
 
@@ -176,7 +153,7 @@ static void want_members(slotmem_proxy_t *proxy, proxy_balancer *balancer)
     for (i = 0; i < balancer->workers->nelts; i++) {
         const proxy_worker *worker = APR_ARRAY_IDX(balancer->workers, i,
                                                    proxy_worker *);
-        wanted_t wanted = { .hash = worker->hash,
+        slotmem_wanted_t wanted = { .hash = worker->hash,
                             .config = config_of(worker) };
 
         want(proxy, wanted);
@@ -193,7 +170,7 @@ static slotmem_proxy_t *make_proxy(const char *name, server_rec *server,
     proxy->has_members = has_members;
     proxy->balancers = apr_array_make(proxies.pool, 1,
                                       sizeof(proxy_balancer *));
-    proxy->wanted = apr_array_make(proxies.pool, 4, sizeof(wanted_t *));
+    proxy->wanted = apr_array_make(proxies.pool, 4, sizeof(slotmem_wanted_t *));
     proxy->by_hash = apr_hash_make(proxies.pool);
     return proxy;
 }
@@ -223,7 +200,7 @@ static slotmem_proxy_t *find_balancers(const char *name)
     for (i = 0; i < conf->balancers->nelts; i++) {
         const proxy_balancer *balancer = balancer_at(conf, i);
         const proxy_balancer_shared *config = config_of(balancer);
-        wanted_t wanted = { .hash = balancer->hash, .config = config,
+        slotmem_wanted_t wanted = { .hash = balancer->hash, .config = config,
                             .balancer = balancer };
 
         if (config) {
@@ -304,302 +281,9 @@ slotmem_proxy_t *slotmem_proxy_lookup(const char *name,
     return proxy;
 }
 
-/* ---- which stored slot goes where ---- */
-
-/* Process-local: a merge at work. */
-typedef struct merge_t {
-    slotmem_proxy_t *proxy;
-    slotmem_segment_t *segment;
-    slotmem_word_t *config_claims;
-    slotmem_image_t *image;
-    apr_hash_t *seen;               /* hashes of run-time slots */
-    apr_array_header_t *runtime;    /* of apr_uint32_t: their slots in the
-                                       image, in order */
-    const char *removed;            /* names, for the log; or NULL */
-    const char *no_room;
-    int changed;                    /* 1: members or a factor changed */
-    slotmem_proxy_merged_t *merged;
-    apr_pool_t *pool;
-} merge_t;
-
-static void *image_slot(const merge_t *merge, apr_uint32_t id)
+const char *slotmem_wanted_sname(const slotmem_proxy_t *proxy, const char *name)
 {
-    return merge->image->segment.slots
-           + (apr_size_t)id * merge->image->segment.geometry.item_size;
-}
-
-static proxy_hashes hash_of(const merge_t *merge, apr_uint32_t id)
-{
-    return merge->proxy->has_members
-           ? ((proxy_worker_shared *)image_slot(merge, id))->hash
-           : ((proxy_balancer_shared *)image_slot(merge, id))->hash;
-}
-
-static const char *name_of(const merge_t *merge, apr_uint32_t id)
-{
-    const void *slot = image_slot(merge, id);
-
-    return merge->proxy->has_members
-           ? slotmem_member_name(slot, merge->pool)
-           : slotmem_display_url(((const proxy_balancer_shared *)slot)->name,
-                                 merge->pool);
-}
-
-static void add_name(const merge_t *merge, const char **names, apr_uint32_t id)
-{
-    *names = *names ? apr_pstrcat(merge->pool, *names, ", ",
-                                  name_of(merge, id), NULL)
-                    : name_of(merge, id);
-}
-
-/* Could mod_proxy have made this slot at run time? */
-static int is_usable(const merge_t *merge, apr_uint32_t id)
-{
-    const void *slot = image_slot(merge, id);
-    const proxy_worker_shared *worker = slot;
-
-    return merge->proxy->has_members
-           ? *worker->name && *worker->scheme
-             && (*worker->hostname || *worker->hostname_ex)
-           : strncmp(((const proxy_balancer_shared *)slot)->name,
-                     BALANCER_PREFIX, sizeof(BALANCER_PREFIX) - 1) == 0;
-}
-
-static void take_slot(merge_t *merge, apr_uint32_t id)
-{
-    static const proxy_hashes nobody;
-    proxy_hashes hash = hash_of(merge, id);
-    wanted_t *wanted = apr_hash_get(merge->proxy->by_hash, &hash,
-                                    sizeof(hash));
-
-    if (memcmp(&hash, &nobody, sizeof(hash)) == 0) {
-        return;
-    }
-    if (wanted) {
-        if (wanted->from == NO_SLOT) {
-            wanted->from = id;
-        }
-        return;
-    }
-    if (merge->image->has_section
-        && !slotmem_bit_test(merge->image->claims, id)) {
-        add_name(merge, &merge->removed, id);
-        return;
-    }
-    if (is_usable(merge, id)
-        && !apr_hash_get(merge->seen, &hash, sizeof(hash))) {
-        apr_hash_set(merge->seen, apr_pmemdup(merge->pool, &hash, sizeof(hash)),
-                     sizeof(hash), merge);
-        APR_ARRAY_PUSH(merge->runtime, apr_uint32_t) = id;
-    }
-}
-
-static void read_image(merge_t *merge)
-{
-    apr_uint32_t num = merge->image->segment.geometry.item_num;
-    apr_uint32_t id;
-
-    for (id = 0; id < num; id++) {
-        if (merge->proxy->has_members) {
-            slotmem_member_terminate(image_slot(merge, id));
-        }
-        else {
-            slotmem_balancer_terminate(image_slot(merge, id));
-        }
-        take_slot(merge, id);
-    }
-}
-
-/* Leave room for all that the configuration wants: the highest of the others
- * go. */
-static void make_room(merge_t *merge)
-{
-    apr_uint32_t num = merge->segment->geometry.item_num;
-    apr_uint32_t wanted = (apr_uint32_t)merge->proxy->wanted->nelts;
-    apr_uint32_t room = num > wanted ? num - wanted : 0;
-    apr_uint32_t i;
-
-    for (i = room; i < (apr_uint32_t)merge->runtime->nelts; i++) {
-        add_name(merge, &merge->no_room,
-                 APR_ARRAY_IDX(merge->runtime, i, apr_uint32_t));
-    }
-    if ((apr_uint32_t)merge->runtime->nelts > room) {
-        merge->runtime->nelts = (int)room;
-    }
-}
-
-static const apr_table_t *words_then(const merge_t *merge,
-                                     const wanted_t *wanted)
-{
-    const char *key = apr_psprintf(merge->pool, "%08x%08x", wanted->hash.def,
-                                   wanted->hash.fnv);
-    const slotmem_image_t *image = merge->image;
-
-    if (merge->proxy->has_members
-        && slotmem_bit_test(image->claims, wanted->from)) {
-        apr_array_header_t *strings = apr_array_make(merge->pool, 40,
-                                                     sizeof(const char *));
-        apr_size_t len;
-        const char *words;
-
-        slotmem_words_append(strings, key, slotmem_member_settings,
-                             slotmem_member_default());
-        slotmem_words_end(strings);
-        words = slotmem_words_flatten(strings, &len, merge->pool);
-        return slotmem_words_find(words, len, key, merge->pool);
-    }
-    return slotmem_words_find(image->words, image->words_len, key,
-                              merge->pool);
-}
-
-static void log_overruled(const merge_t *merge, apr_uint32_t from,
-                          const char *settings)
-{
-    ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, ap_server_conf,
-                 SLOTMEM_TAG(25)
-                 "segment %s: %s: the configuration has changed since its "
-                 "state was stored, and holds: %s", merge->proxy->name,
-                 name_of(merge, from), settings);
-}
-
-static void restore_member(merge_t *merge, apr_uint32_t to, apr_uint32_t from,
-                           const wanted_t *wanted)
-{
-    proxy_worker_shared *slot = (proxy_worker_shared *)(void *)
-        merge->segment->slots + to;
-    proxy_worker_shared *stored = image_slot(merge, from);
-    const char *overruled;
-
-    if (!wanted || !wanted->config) {
-        slotmem_member_keep(slot, (int)to, stored);
-        return;
-    }
-    overruled = slotmem_member_merge(slot, (int)to, wanted->config, stored,
-                                     words_then(merge, wanted), merge->pool);
-    merge->changed |= slot->lbfactor != stored->lbfactor;
-    if (overruled) {
-        log_overruled(merge, from, overruled);
-    }
-}
-
-static void restore_balancer(merge_t *merge, apr_uint32_t to,
-                             apr_uint32_t from, const wanted_t *wanted)
-{
-    proxy_balancer_shared *slot = (proxy_balancer_shared *)(void *)
-        merge->segment->slots + to;
-    const proxy_balancer_shared *stored = image_slot(merge, from);
-    const char *sname = wanted && wanted->sname
-                        ? wanted->sname
-                        : sname_of(conf_of(merge->proxy->server), stored->name);
-    const char *overruled =
-        slotmem_balancer_merge(slot, (int)to, sname,
-                               wanted ? wanted->config : NULL, stored,
-                               wanted ? words_then(merge, wanted) : NULL,
-                               merge->pool);
-
-    if (overruled) {
-        log_overruled(merge, from, overruled);
-    }
-}
-
-static void restore_slot(merge_t *merge, apr_uint32_t to, apr_uint32_t from,
-                         const wanted_t *wanted)
-{
-    if (merge->proxy->has_members) {
-        restore_member(merge, to, from, wanted);
-    }
-    else {
-        restore_balancer(merge, to, from, wanted);
-    }
-    if (wanted) {
-        slotmem_bit_set(merge->config_claims, to);
-    }
-    else {
-        merge->merged->runtime++;
-    }
-    merge->merged->restored++;
-}
-
-/* First all that can stay where they are, then the others. */
-static void place_slots(merge_t *merge, int moved)
-{
-    apr_uint32_t num = merge->segment->geometry.item_num;
-    int wanted_num = merge->proxy->wanted->nelts;
-    int i;
-
-    for (i = 0; i < wanted_num + merge->runtime->nelts; i++) {
-        const wanted_t *wanted = i < wanted_num
-            ? APR_ARRAY_IDX(merge->proxy->wanted, i, wanted_t *) : NULL;
-        apr_uint32_t from = wanted ? wanted->from
-            : APR_ARRAY_IDX(merge->runtime, i - wanted_num, apr_uint32_t);
-        apr_uint32_t to = from;
-
-        if (from == NO_SLOT || (from >= num) != moved) {
-            continue;
-        }
-        if (moved ? slotmem_map_grab(&merge->segment->map, &to)
-                  : slotmem_map_set(&merge->segment->map, to)) {
-            restore_slot(merge, to, from, wanted);
-        }
-    }
-}
-
-/* Let the lbmethod begin anew if the members are not those that it knew. */
-static void reset_balancers(const merge_t *merge)
-{
-    const slotmem_proxy_t *proxy = merge->proxy;
-    int i;
-
-    if (merge->changed || merge->removed || merge->no_room
-        || merge->merged->restored
-           < (apr_uint32_t)(proxy->wanted->nelts + merge->runtime->nelts)) {
-        for (i = 0; i < proxy->balancers->nelts; i++) {
-            APR_ARRAY_IDX(proxy->balancers, i, proxy_balancer *)
-                ->s->need_reset = 1;
-        }
-    }
-}
-
-static void log_left_out(const merge_t *merge, const char *kept)
-{
-    if (merge->removed) {
-        ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, ap_server_conf,
-                     SLOTMEM_TAG(23)
-                     "segment %s: no longer in the configuration, and "
-                     "forgotten: %s; %s", merge->proxy->name, merge->removed,
-                     kept);
-    }
-    if (merge->no_room) {
-        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
-                     SLOTMEM_TAG(24)
-                     "segment %s: all %u slots are needed for the "
-                     "configuration and for older workers; forgotten, though "
-                     "added at run time: %s; for room, raise %s; %s",
-                     merge->proxy->name, merge->segment->geometry.item_num,
-                     merge->no_room, merge->proxy->has_members
-                     ? "growth=" : "BalancerGrowth", kept);
-    }
-}
-
-void slotmem_proxy_merge(slotmem_proxy_merged_t *merged,
-                         slotmem_proxy_t *proxy, slotmem_segment_t *segment,
-                         slotmem_word_t *config_claims, slotmem_image_t *image,
-                         const char *kept, apr_pool_t *pool)
-{
-    merge_t merge = { .proxy = proxy, .segment = segment,
-                      .config_claims = config_claims, .image = image,
-                      .seen = apr_hash_make(pool),
-                      .runtime = apr_array_make(pool, 4, sizeof(apr_uint32_t)),
-                      .merged = merged, .pool = pool };
-
-    memset(merged, 0, sizeof(*merged));
-    read_image(&merge);
-    make_room(&merge);
-    place_slots(&merge, 0);
-    place_slots(&merge, 1);
-    reset_balancers(&merge);
-    log_left_out(&merge, kept);
-    merged->dropped = merge.removed || merge.no_room;
+    return sname_of(conf_of(proxy->server), name);
 }
 
 /* ---- what a store adds to the file ---- */
@@ -614,7 +298,8 @@ void slotmem_proxy_words(slotmem_proxy_t *proxy, const char **words,
     int i;
 
     for (i = 0; i < proxy->wanted->nelts; i++) {
-        const wanted_t *wanted = APR_ARRAY_IDX(proxy->wanted, i, wanted_t *);
+        const slotmem_wanted_t *wanted
+            = APR_ARRAY_IDX(proxy->wanted, i, slotmem_wanted_t *);
 
         if (!wanted->config) {
             continue;

@@ -23,8 +23,8 @@
  * from there; nothing is guessed from the order of calls.
  *
  * Lifecycle: slotmem_proxy_reset() in pre_config; slotmem_proxy_lookup() in
- * each create before the MPM runs, and slotmem_proxy_merge() if there was a file;
- * slotmem_proxy_words() when the generation has reached the MPM.
+ * each create before the MPM runs, and slotmem_proxy_merge() if there was a
+ * file; slotmem_proxy_words() when the generation has reached the MPM.
  *
  * A crash leaves nothing of this room.
  *

@@ -30,8 +30,7 @@
 
 #include "apr_file_io.h"
 
-#include "slotmem_format.h"
-#include "slotmem_segment.h"
+#include "slotmem_image.h"
 
 #ifndef APR_FOPEN_NONBLOCK      /* early APR: a regular file needs it not */
 #define APR_FOPEN_NONBLOCK 0
@@ -79,9 +78,6 @@ typedef struct slotmem_restore_result_t {
     slotmem_file_state_t file_state; /**< what the file is, if done */
 } slotmem_restore_result_t;
 
-/** The description of a geometry, as it stands in a file. */
-slotmem_descriptor_t slotmem_descriptor_of(const slotmem_geometry_t *geometry);
-
 /**
  * Restore a new segment from its persisted file (contract E2 to E5).
  * @param segment new: all bytes zero, no other process has it. It is that
@@ -93,19 +89,6 @@ slotmem_descriptor_t slotmem_descriptor_of(const slotmem_geometry_t *geometry);
 void slotmem_restore(slotmem_restore_result_t *result,
                      slotmem_segment_t *segment, int with_claims,
                      const char *path, apr_pool_t *pool);
-
-/** Process-local: what a file holds, for a caller that decides on each slot. */
-typedef struct slotmem_image_t {
-    slotmem_segment_t segment;      /**< in private memory, in the shape that
-                                         the file has */
-    slotmem_word_t *claims;         /**< a bit per slot: claimed at run time */
-    int has_section;                /**< 0: the distributed module stored it, so
-                                         nothing says which slots were claimed
-                                         at run time */
-    const char *words;              /**< of the section: SLOTMEM_FILE_WORDS; not
-                                         verified; or NULL */
-    apr_size_t words_len;           /**< bytes */
-} slotmem_image_t;
 
 /**
  * Read an image of any number of slots (contract E6).

@@ -14,7 +14,8 @@
 /*
  * slotmem_words.h: the settings of mod_proxy_balancer's members and balancers
  * that the balancer-manager can change: what the configuration says of them
- * (its words), and which of the two wins when a slot is restored (contract E6, E7).
+ * (its words), and which of the two wins when a slot is restored (contract E6,
+ * E7).
  *
  * The newer word wins. A slot that is restored begins as a copy of what the
  * configuration says now. A setting is carried over from the stored slot if the
