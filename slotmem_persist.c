@@ -48,6 +48,7 @@ typedef struct checkpoint_t {
 /* Process-local; reset by slotmem_persist_reset(). */
 static struct {
     apr_pool_t *pool;
+    apr_pool_t *scratch;            /* cleared after each restore */
     apr_array_header_t *entries;    /* of slotmem_persist_entry_t * */
     int enabled;
     apr_time_t last_checkpoint;     /* when the last one began */
@@ -59,6 +60,7 @@ void slotmem_persist_reset(apr_pool_t *pool)
     memset(&persist, 0, sizeof(persist));
     if (pool) {
         persist.pool = pool;
+        apr_pool_create(&persist.scratch, pool);
         persist.entries = apr_array_make(pool, 16,
                                          sizeof(slotmem_persist_entry_t *));
     }
@@ -121,9 +123,8 @@ static void restore_by_slot(slotmem_restore_result_t *result,
 {
     slotmem_proxy_merged_t merged;
     slotmem_image_t image;
-    apr_pool_t *scratch;
+    apr_pool_t *scratch = persist.scratch;
 
-    apr_pool_create(&scratch, persist.pool);
     slotmem_restore_image(result, &image, &entry->segment->geometry, path,
                           scratch);
     if (result->outcome == SLOTMEM_RESTORE_DONE) {
@@ -139,10 +140,6 @@ static void restore_by_slot(slotmem_restore_result_t *result,
         result->runtime_claims = merged.runtime;
         entry->backup = merged.dropped && path == entry->path;
     }
-    else if (result->reason) {
-        result->reason = apr_pstrdup(persist.pool, result->reason);
-    }
-    apr_pool_destroy(scratch);
 }
 
 static void restore_file(slotmem_restore_result_t *result,
@@ -153,8 +150,10 @@ static void restore_file(slotmem_restore_result_t *result,
     }
     else {
         slotmem_restore(result, entry->segment, entry->config_claims != NULL,
-                        path, persist.pool);
+                        path, persist.scratch);
     }
+    result->reason = apr_pstrdup(persist.pool, result->reason);
+    apr_pool_clear(persist.scratch);
 }
 
 void slotmem_persist_add(slotmem_persist_entry_t *entry)

@@ -41,7 +41,9 @@ static struct {
     apr_pool_t *pool;
     apr_hash_t *configured;         /* by proxy_worker * or proxy_balancer *: a
                                        copy of what it shares; NULL: not yet */
-    server_rec *current;            /* whose segments are being created */
+    const module *proxy;            /* mod_proxy, or NULL */
+    slotmem_proxy_t *current;       /* of the server whose segments are being
+                                       created */
     int layout_logged;
 } proxies;
 
@@ -57,10 +59,11 @@ void slotmem_proxy_reset(apr_pool_t *pool)
  * used: it need not be loaded. */
 static proxy_server_conf *conf_of(server_rec *s)
 {
-    const module *proxy = ap_find_linked_module("mod_proxy.c");
-
-    return proxy && proxy->version == MODULE_MAGIC_NUMBER_MAJOR
-           ? ap_get_module_config(s->module_config, proxy) : NULL;
+    if (!proxies.proxy) {
+        proxies.proxy = ap_find_linked_module("mod_proxy.c");
+    }
+    return proxies.proxy && proxies.proxy->version == MODULE_MAGIC_NUMBER_MAJOR
+           ? ap_get_module_config(s->module_config, proxies.proxy) : NULL;
 }
 
 /* The struct has grown within 2.4, at its end. */
@@ -195,10 +198,10 @@ static slotmem_proxy_t *find_balancers(const char *name)
     if (!proxies.configured) {
         copy_configuration();
     }
-    proxies.current = s;
     proxy = make_proxy(name, s, 0);
+    proxies.current = proxy;
     for (i = 0; i < conf->balancers->nelts; i++) {
-        const proxy_balancer *balancer = balancer_at(conf, i);
+        proxy_balancer *balancer = balancer_at(conf, i);
         const proxy_balancer_shared *config = config_of(balancer);
         slotmem_wanted_t wanted = { .hash = balancer->hash, .config = config,
                             .balancer = balancer };
@@ -215,22 +218,21 @@ static slotmem_proxy_t *find_balancers(const char *name)
  * balancers can have one name here: then the members of both are wanted. */
 static slotmem_proxy_t *find_members(const char *name)
 {
+    const slotmem_proxy_t *server = proxies.current;
     slotmem_proxy_t *proxy = NULL;
-    proxy_server_conf *conf = proxies.current ? conf_of(proxies.current)
-                                              : NULL;
     int i;
 
-    for (i = 0; conf && i < conf->balancers->nelts; i++) {
-        proxy_balancer *balancer = balancer_at(conf, i);
-        const proxy_balancer_shared *config = config_of(balancer);
+    for (i = 0; server && i < server->wanted->nelts; i++) {
+        const slotmem_wanted_t *balancer =
+            APR_ARRAY_IDX(server->wanted, i, slotmem_wanted_t *);
 
-        if (!config || strcmp(sname_of(conf, config->name), name) != 0) {
+        if (!balancer->sname || strcmp(balancer->sname, name) != 0) {
             continue;
         }
         if (!proxy) {
-            proxy = make_proxy(name, proxies.current, 1);
+            proxy = make_proxy(name, server->server, 1);
         }
-        want_members(proxy, balancer);
+        want_members(proxy, balancer->balancer);
     }
     return proxy;
 }
@@ -262,14 +264,11 @@ slotmem_proxy_t *slotmem_proxy_lookup(const char *name,
     if (!proxies.pool || *name == '/' || !ap_server_conf) {
         return NULL;
     }
-    proxy = find_balancers(name);
-    if ((geometry->type & both) != both) {
-        return NULL;
-    }
+    proxy = find_members(name);     /* of these there are more */
     if (!proxy) {
-        proxy = find_members(name);
+        proxy = find_balancers(name);
     }
-    if (!proxy) {
+    if (!proxy || (geometry->type & both) != both) {
         return NULL;
     }
     expected = proxy->has_members ? sizeof(proxy_worker_shared)

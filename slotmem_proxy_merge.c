@@ -161,16 +161,7 @@ static const apr_table_t *words_then(const merge_t *merge,
 
     if (merge->proxy->has_members
         && slotmem_bit_test(image->claims, wanted->from)) {
-        apr_array_header_t *strings = apr_array_make(merge->pool, 40,
-                                                     sizeof(const char *));
-        apr_size_t len;
-        const char *words;
-
-        slotmem_words_append(strings, key, slotmem_member_settings,
-                             slotmem_member_default());
-        slotmem_words_end(strings);
-        words = slotmem_words_flatten(strings, &len, merge->pool);
-        return slotmem_words_find(words, len, key, merge->pool);
+        return apr_table_make(merge->pool, 1);  /* it had all defaults */
     }
     return slotmem_words_find(image->words, image->words_len, key,
                               merge->pool);

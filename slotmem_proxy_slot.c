@@ -194,24 +194,13 @@ void slotmem_member_keep(proxy_worker_shared *slot, int index,
     apr_time_t now = apr_time_now();
 
     *slot = *stored;
-    slotmem_words_limit(slotmem_member_settings, slot,
-                        slotmem_member_default());
+    slotmem_words_limit(slotmem_member_settings, slot);
     limit_resources(slot);
     carry_over(slot, stored);
     clear_generation(slot, index);
     if (slot->updated <= 0 || slot->updated > now) {
         slot->updated = now;
     }
-}
-
-const proxy_worker_shared *slotmem_member_default(void)
-{
-    static const proxy_worker_shared defaults = {
-        .lbfactor = 100, .smax = -1, .method = NONE, .passes = 1, .fails = 1,
-        .interval = APR_USEC_PER_SEC * 30
-    };
-
-    return &defaults;
 }
 
 /* ---- balancers ---- */
@@ -249,9 +238,8 @@ static void forget_default_attempts(proxy_balancer_shared *stored,
                                     const apr_table_t *then)
 {
     const char *members = then ? apr_table_get(then, WORD_MEMBERS) : NULL;
-    const char *word = then ? apr_table_get(then, "maxattempts") : NULL;
 
-    if (members && word && strcmp(word, "unset") == 0
+    if (members && !apr_table_get(then, "maxattempts")
         && stored->max_attempts == atoi(members) - 1) {
         stored->max_attempts_set = 0;
     }

@@ -65,9 +65,6 @@ const char *slotmem_member_merge(proxy_worker_shared *slot, int index,
 void slotmem_member_keep(proxy_worker_shared *slot, int index,
                          const proxy_worker_shared *stored);
 
-/** What the configuration would say of a member without parameters. */
-const proxy_worker_shared *slotmem_member_default(void);
-
 /**
  * Restore a balancer.
  * @param sname what its members' segment is called

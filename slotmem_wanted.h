@@ -41,7 +41,7 @@ typedef struct slotmem_wanted_t {
     const void *config;             /* what the configuration says of it: a copy
                                        of its shared struct; NULL: not known */
     const char *sname;              /* of a balancer */
-    const proxy_balancer *balancer; /* of a balancer */
+    proxy_balancer *balancer;       /* of a balancer */
     apr_uint32_t from;              /* its slot in the image, or NO_SLOT */
 } slotmem_wanted_t;
 

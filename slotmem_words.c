@@ -54,6 +54,16 @@ struct slotmem_setting_t {
 /* A health check more often than this would be a storm of connections. */
 #define LEAST_INTERVAL ((int)apr_time_from_msec(100))
 
+/* What the configuration says of a member and of a balancer without
+ * parameters. */
+static const proxy_worker_shared member_defaults = {
+    .lbfactor = 100, .method = NONE, .passes = 1, .fails = 1,
+    .interval = APR_USEC_PER_SEC * 30
+};
+static const proxy_balancer_shared balancer_defaults = {
+    .lbpname = "byrequests"
+};
+
 static const slotmem_setting_t member_settings[] = {
     { "route", SETTING_TEXT, MEMBER(route), 0, 0, 0 },
     { "redirect", SETTING_TEXT, MEMBER(redirect), 0, 0, 0 },
@@ -82,6 +92,13 @@ static const slotmem_setting_t balancer_settings[] = {
     { "maxattempts", SETTING_ATTEMPTS, BALANCER(max_attempts), 0, 99, 0 },
     { NULL, SETTING_TEXT, 0, 0, 0, 0, 0 }
 };
+
+/* The defaults that a table is for. */
+static const void *defaults_of(const slotmem_setting_t *settings)
+{
+    return settings == member_settings ? (const void *)&member_defaults
+                                       : (const void *)&balancer_defaults;
+}
 
 const slotmem_setting_t *const slotmem_member_settings = member_settings;
 const slotmem_setting_t *const slotmem_balancer_settings = balancer_settings;
@@ -172,21 +189,38 @@ static void copy_value(const slotmem_setting_t *setting, void *to,
     }
 }
 
+/* Most are, and then nothing is formatted. */
+static int has_same_bytes(const slotmem_setting_t *setting, const void *a,
+                          const void *b)
+{
+    return setting->kind <= SETTING_METHOD
+           && memcmp((const char *)a + setting->offset,
+                     (const char *)b + setting->offset, setting->size) == 0;
+}
+
 const char *slotmem_words_merge(const slotmem_setting_t *settings, void *slot,
                                 const void *stored, const apr_table_t *then,
                                 apr_pool_t *pool)
 {
+    const void *defaults = defaults_of(settings);
     const char *changed = NULL;
 
     for (; settings->size; settings++) {
-        const char *now = format_value(settings, slot, pool);
-        const char *was = format_value(settings, stored, pool);
-        const char *word = then ? apr_table_get(then, settings->name) : now;
+        const char *now;
+        const char *word;
 
-        if (strcmp(now, was) == 0) {
+        if (has_same_bytes(settings, slot, stored)) {
             continue;
         }
-        if (word && strcmp(now, word) != 0) {
+        now = format_value(settings, slot, pool);
+        if (strcmp(now, format_value(settings, stored, pool)) == 0) {
+            continue;
+        }
+        word = then ? apr_table_get(then, settings->name) : now;
+        if (!word) {
+            word = format_value(settings, defaults, pool);
+        }
+        if (strcmp(now, word) != 0) {
             changed = changed ? apr_pstrcat(pool, changed, ", ",
                                             settings->name, NULL)
                               : settings->name;
@@ -198,9 +232,10 @@ const char *slotmem_words_merge(const slotmem_setting_t *settings, void *slot,
     return changed;
 }
 
-void slotmem_words_limit(const slotmem_setting_t *settings, void *slot,
-                         const void *defaults)
+void slotmem_words_limit(const slotmem_setting_t *settings, void *slot)
 {
+    const void *defaults = defaults_of(settings);
+
     for (; settings->size; settings++) {
         if (!is_valid(settings, slot)) {
             copy_value(settings, slot, defaults);
@@ -226,10 +261,20 @@ void slotmem_words_append(apr_array_header_t *strings, const char *key,
                           const slotmem_setting_t *settings,
                           const void *config)
 {
+    const void *defaults = defaults_of(settings);
+
     APR_ARRAY_PUSH(strings, const char *) = key;
     for (; settings->size; settings++) {
-        slotmem_words_pair(strings, settings->name,
-                           format_value(settings, config, strings->pool));
+        const char *word;
+
+        if (has_same_bytes(settings, config, defaults)) {
+            continue;
+        }
+        word = format_value(settings, config, strings->pool);
+        if (strcmp(word, format_value(settings, defaults, strings->pool))
+            != 0) {
+            slotmem_words_pair(strings, settings->name, word);
+        }
     }
 }
 

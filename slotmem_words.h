@@ -56,13 +56,15 @@
 /** Process-local: a table of settings. */
 typedef struct slotmem_setting_t slotmem_setting_t;
 
-/** Of a proxy_worker_shared. */
+/** Of a proxy_worker_shared. The defaults are those of a member, or balancer,
+ *  without parameters. */
 extern const slotmem_setting_t *const slotmem_member_settings;
 /** Of a proxy_balancer_shared. */
 extern const slotmem_setting_t *const slotmem_balancer_settings;
 
 /**
- * Append a record: a key, and the words of each setting.
+ * Append a record: a key, and the words of each setting that has not its
+ * default.
  * @param strings of const char *, see slotmem_words_flatten()
  * @param key not empty
  * @param config what the configuration says: a struct as the table is for
@@ -94,8 +96,9 @@ apr_table_t *slotmem_words_find(const char *words, apr_size_t len,
  * Carry settings over from a stored slot.
  * @param slot a copy of what the configuration says now; changed
  * @param stored the slot as it was stored: any bytes, strings terminated
- * @param then the words of the configuration when it was stored; NULL: not
- *        known, all stored settings are carried over
+ * @param then the words of the configuration when it was stored: what has none
+ *        there had its default; NULL: not known, all stored settings are
+ *        carried over
  * @return names of the settings in which the configuration has overruled the
  *         stored slot, for people; or NULL: none
  */
@@ -104,12 +107,10 @@ const char *slotmem_words_merge(const slotmem_setting_t *settings, void *slot,
                                 apr_pool_t *pool);
 
 /**
- * Replace values that the balancer-manager would not accept.
+ * Replace values that the balancer-manager would not accept by their defaults.
  * @param slot changed
- * @param defaults where values are taken from
  */
-void slotmem_words_limit(const slotmem_setting_t *settings, void *slot,
-                         const void *defaults);
+void slotmem_words_limit(const slotmem_setting_t *settings, void *slot);
 
 #if defined(__GNUC__)
 #pragma GCC visibility pop
