@@ -1,0 +1,699 @@
+#!/usr/bin/perl
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not
+# use this file except in compliance with the License.  You may obtain a copy
+# of the License at  http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.  See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+# State follows its member through changes of the configuration, and the newer
+# word wins: a table of changes, each with a balancer of its own, all on one
+# server, so that one restart serves them all.
+#
+# The server goes through four restarts, each of another kind. A row has one
+# step for the first configuration and one for each change. Its changes come at
+# restarts that follow each other, and which one is the first goes by rotation.
+# At all other restarts its configuration stays as it is, and so must its state.
+
+use strict;
+use warnings;
+
+use SlotmemChanges;
+use SlotmemBalancer;
+use Test::More;
+use Time::HiRes qw(sleep);
+
+# The tags of the lines in the log, where they are to be compared. With undef
+# a line is told by its level and by what it names.
+my %tag = (
+    removed  => undef,    # notice: a member or balancer was removed
+    edited   => undef,    # notice: settings that the configuration has changed
+    dropped  => undef,    # warning: no room for run-time workers
+    lbmethod => undef,    # warning: no loaded module provides the lbmethod
+);
+
+# A row: its title, then its steps.
+#   members  what is configured; params: of the balancer (ProxySet); growth
+#   set      what the operator then does in the manager
+#   is       what must be there after the restart, in any order, all else at
+#            its default; run-time workers among them
+#   at       settings of the balancer, as the manager shows them
+#   nonce    'new', or what it must be; otherwise it must be as before
+#   gone     members that a line at notice must say were removed
+#   dropped  run-time workers that a warning must name
+#   edited   members whose line at notice says that the configuration has won
+#   fresh    members that must not have kept their count of requests
+#   serves   0: who gets requests is not asked
+#   max      1: connections a child may have to each worker, as many as threads
+#   health   what the columns of the health check must have
+# What a step does not say of members, params and growth is as in the one before.
+my $drain = 'drain a, factor b 3';
+my @rows  = (
+    # ---- members ----
+    ['nothing', { members => 'a, b, c', set => $drain },
+        { is => 'a Drn, b f=3, c' }],
+    ['appended', { members => 'a, b', set => $drain },
+        { members => 'a, b, c', is => 'a Drn, b f=3, c' }],
+    ['inserted first', { members => 'a, b', set => $drain },
+        { members => 'c, a, b', is => 'c, a Drn, b f=3' }],
+    ['inserted in the middle', { members => 'a, b', set => $drain },
+        { members => 'a, c, b', is => 'a Drn, c, b f=3' }],
+    ['the first removed', { members => 'c, a, b', set => $drain },
+        { members => 'a, b', is => 'a Drn, b f=3', gone => 'c' }],
+    ['one in the middle removed', { members => 'a, c, b', set => $drain },
+        { members => 'a, b', is => 'a Drn, b f=3', gone => 'c' }],
+    ['the last removed', { members => 'a, b, c', set => $drain },
+        { members => 'a, b', is => 'a Drn, b f=3', gone => 'c' }],
+    ['two removed', { members => 'c, a, d, b', set => "$drain, factor d 2" },
+        { members => 'a, b', is => 'a Drn, b f=3', gone => 'c, d' }],
+    ['removed, and growth= has room for it',
+        { members => 'a, c, b', set => $drain, growth => 1 },
+        { members => 'a, b', growth => 2, is => 'a Drn, b f=3', gone => 'c' }],
+    ['replaced', { members => 'a, c, b', set => "$drain, factor c 5" },
+        { members => 'a, d, b', is => 'a Drn, d, b f=3', gone => 'c' }],
+    ['order reversed', { members => 'a, b, c', set => $drain },
+        { members => 'c, b, a', is => 'c, b f=3, a Drn' }],
+    ['sorted', { members => 'c, a, d, b', set => $drain },
+        { members => 'a, b, c, d', is => 'a Drn, b f=3, c, d' }],
+    ['only one left', { members => 'a, b', set => 'factor a 3' },
+        { members => 'a', is => 'a f=3', gone => 'b' }],
+    ['only one left, its loadfactor configured',
+        { members => 'a loadfactor=5, b' },
+        { members => 'a loadfactor=5', is => 'a f=5', gone => 'b' }],
+    ['one more than one', { members => 'a loadfactor=5' },
+        { members => 'a loadfactor=5, b', is => 'a f=5, b' }],
+    ['one disabled, one more', { members => 'a, b', set => 'disable a' },
+        { members => 'c, a, b', is => 'c, a Dis, b' }],
+    ['hot standby, and the others removed',
+        { members => 'a, b, c', set => 'standby c' },
+        { members => 'c', is => 'c Stby', gone => 'a, b' }],
+    ['hot spare, ignored errors, stopped, order reversed',
+        { members => 'a, b, c, d', set => 'spare b, ignore c, halt d' },
+        { members => 'd, c, b, a', is => 'a, b Spar, c Ign, d Stop' }],
+    ['route, redirect and set of the manager, one inserted first',
+        { members => 'a, b',
+            set => 'route a ra, redirect a rb, route b rb, lbset a 1' },
+        { members => 'c, a, b',
+            is => 'c, a route=ra redirect=rb lbset=1, b route=rb' }],
+    ['error, and one inserted first', { members => 'dead retry=600, b' },
+        { members => 'c, dead retry=600, b', is => 'c, dead Err, b' }],
+
+    # ---- one after the other ----
+    ['removed, then put back', { members => 'a, b, c', set => 'drain b' },
+        { members => 'a, c', is => 'a, c', gone => 'b' },
+        { members => 'a, b, c', is => 'a, b, c' }],
+    ['replaced, then put back', { members => 'a, b', set => 'factor b 4' },
+        { members => 'a, c', is => 'a, c', gone => 'b' },
+        { members => 'a, b', is => 'a, b', gone => 'c' }],
+    ['several changes', { members => 'a, b', set => $drain },
+        { members => 'c, a, b', is => 'c, a Drn, b f=3', set => 'disable c' },
+        { members => 'b, a, d, c', is => 'b f=3, a Drn, d, c Dis',
+            set => 'factor d 2, undrain a' },
+        { members => 'd, c, a', is => 'd f=2, c Dis, a', gone => 'b' }],
+    ['removed and added back with what the manager had set',
+        { members => 'a, b route=r1', set => 'route b r2' },
+        { members => 'a', is => 'a', gone => 'b' },
+        { members => 'b route=r1, a', is => 'b route=r1, a' }],
+
+    # ---- growth, and workers added at run time ----
+    ['growth= raised', { members => 'a, b', growth => 1, set => $drain },
+        { growth => 3, is => 'a Drn, b f=3' }],
+    ['growth= lowered', { members => 'a, b', growth => 4, set => $drain },
+        { growth => 1, is => 'a Drn, b f=3' }],
+    ['growth= removed', { members => 'a, b', growth => 4, set => $drain },
+        { growth => undef, is => 'a Drn, b f=3' }],
+    ['growth= lowered, one added at run time',
+        { members => 'a, b', growth => 3, set => "$drain, add x" },
+        { growth => 1, is => 'a Drn, b f=3, x' }],
+    ['x added at run time, one appended',
+        { members => 'a, b', growth => 2, set => "$drain, add x, factor x 2" },
+        { members => 'a, b, c', is => 'a Drn, b f=3, c, x f=2' }],
+    ['x added at run time, one inserted first',
+        { members => 'a, b', growth => 2, set => "$drain, add x, factor x 2" },
+        { members => 'c, a, b', is => 'a Drn, b f=3, c, x f=2' }],
+    ['x added at run time, one appended, no room left',
+        { members => 'a, b', growth => 2, set => "$drain, add x, factor x 2" },
+        { members => 'a, b, c', growth => 1,
+            is => 'a Drn, b f=3, c, x f=2' }],
+    ['x added at run time, one removed',
+        { members => 'a, c, b', growth => 2, set => "$drain, add x, drain x" },
+        { members => 'a, b', is => 'a Drn, b f=3, x Drn', gone => 'c' }],
+    ['x added at run time, one replaced',
+        { members => 'a, c, b', growth => 2, set => "$drain, add x" },
+        { members => 'a, d, b', is => 'a Drn, b f=3, d, x', gone => 'c' }],
+    ['x added at run time and not enabled, order reversed',
+        { members => 'a, b', growth => 1, set => "add-disabled x" },
+        { members => 'b, a', is => 'a, b, x Dis' }],
+    ['x added at run time is configured',
+        { members => 'a, b', growth => 2,
+            set => "$drain, add x, factor x 2, route x rx" },
+        { members => 'a, b, x', is => 'a Drn, b f=3, x f=2 route=rx' }],
+    ['x added at run time is configured, first in the list',
+        { members => 'a, b', growth => 2, set => "$drain, add x, drain x" },
+        { members => 'x, a, b', is => 'a Drn, b f=3, x Drn' }],
+    ['x added at run time is configured, with a loadfactor',
+        { members => 'a, b', growth => 2,
+            set => "$drain, add x, factor x 2, drain x" },
+        { members => 'a, b, x loadfactor=4', is => 'a Drn, b f=3, x Drn f=4',
+            edited => 'x' }],
+    ['x added at run time is configured, then removed',
+        { members => 'a, b', growth => 2, set => "$drain, add x" },
+        { members => 'a, b, x', is => 'a Drn, b f=3, x' },
+        { members => 'a, b', is => 'a Drn, b f=3', gone => 'x' }],
+    ['run-time workers, and less room',
+        { members => 'a, b', growth => 3,
+            set => "$drain, add x, add y, add w" },
+        { growth => 1, is => 'a Drn, b f=3, x', dropped => 'y, w' }],
+    ['run-time workers, and no room',
+        { members => 'a, b', growth => 2, set => "$drain, add x, add y" },
+        { growth => undef, is => 'a Drn, b f=3', dropped => 'x, y' }],
+    ['run-time workers, and members take the room',
+        { members => 'a', growth => 2, set => 'drain a, add x, add y' },
+        { members => 'b, a', growth => 1, is => 'b, a Drn, x',
+            dropped => 'y' }],
+    ['run-time workers in the middle of what goes',
+        { members => 'a, c, b', growth => 3, set => "$drain, add x, add y" },
+        { members => 'd, b, a', growth => 2, gone => 'c',
+            is => 'a Drn, b f=3, d, x, y' }],
+    ['added at run time one by one',
+        { members => 'a, b', growth => 3, set => 'drain a, add x' },
+        { members => 'c, a, b', is => 'c, a Drn, b, x', set => 'add y' },
+        { members => 'b, a', is => 'a Drn, b, x, y', gone => 'c' }],
+
+    # ---- the newer word: settings of a member ----
+    ['loadfactor edited',
+        { members => 'a loadfactor=2, b', set => 'drain a, factor a 7' },
+        { members => 'a loadfactor=3, b', is => 'a Drn f=3, b',
+            edited => 'a' }],
+    ['loadfactor edited, not set in the manager',
+        { members => 'a loadfactor=2, b' },
+        { members => 'a loadfactor=3, b', is => 'a f=3, b' }],
+    ['loadfactor as it was, another word edited',
+        { members => 'a loadfactor=2 route=r1, b', set => 'factor a 7' },
+        { members => 'a loadfactor=2 route=r2, b', is => 'a f=7 route=r2, b' }],
+    ['loadfactor taken out',
+        { members => 'a loadfactor=2, b', set => 'factor a 7' },
+        { members => 'a, b', is => 'a, b', edited => 'a' }],
+    ['loadfactor edited, then set again, then something else',
+        { members => 'a loadfactor=2, b', set => 'factor a 7' },
+        { members => 'a loadfactor=3, b', is => 'a f=3, b', edited => 'a',
+            set => 'factor a 8' },
+        { members => 'c, a loadfactor=3, b', is => 'a f=8, b, c' }],
+    ['a flag added, drained', { members => 'a, b', set => 'drain b' },
+        { members => 'a, b status=+H', is => 'a, b Drn Stby' }],
+    ['a flag taken out, which was cleared and set again',
+        { members => 'a, b status=+H', set => 'drain b' },
+        { members => 'a, b', is => 'a, b Drn' }],
+    ['a flag of the configuration cleared in the manager',
+        { members => 'a, b status=+H', set => 'unstandby b' },
+        { members => 'c, a, b status=+H', is => 'c, a, b' }],
+    ['disabled in the configuration, enabled in the manager',
+        { members => 'a, b status=+D', set => 'enable b' },
+        { members => 'b status=+D, a', is => 'a, b' }],
+    ['disabled in the manager, then in the configuration, then in neither',
+        { members => 'a, b', set => 'disable b' },
+        { members => 'a, b status=+D', is => 'a, b Dis' },
+        { members => 'a, b', is => 'a, b' }],
+    ['route edited', { members => 'a route=r1, b', set => 'drain a' },
+        { members => 'a route=r2, b', is => 'a Drn route=r2, b' }],
+    ['route edited that the manager had set',
+        { members => 'a route=r1, b', set => 'route a rm' },
+        { members => 'a route=r2, b', is => 'a route=r2, b', edited => 'a' }],
+    ['redirect edited',
+        { members => 'a redirect=r1, b', set => 'drain a' },
+        { members => 'a redirect=r2, b', is => 'a Drn redirect=r2, b' }],
+    ['set edited', { members => 'a lbset=1, b', set => 'drain b' },
+        { members => 'a lbset=2, b lbset=1',
+            is => 'a lbset=2, b Drn lbset=1' }],
+    ['set of the manager, timeout edited',
+        { members => 'a, b', set => 'lbset a 2, drain b' },
+        { members => 'a timeout=9, b timeout=8',
+            is => 'a lbset=2 timeout=9, b Drn timeout=8' }],
+    ['timeout edited', { members => 'a timeout=7, b', set => 'drain a' },
+        { members => 'a timeout=9, b', is => 'a Drn timeout=9, b' }],
+    ['timeout taken out', { members => 'a timeout=7, b', set => 'drain a' },
+        { members => 'a, b', is => 'a Drn, b' }],
+    ['max= edited', { members => 'a max=2, b max=2', set => 'drain a' },
+        { members => 'a max=3, b', is => 'a Drn, b', most => 'a 3, b' }],
+    ['max= not set, other threads', { members => 'a, b', set => 'drain a',
+            growth => 1 }, { is => 'a Drn, b', most => 'a, b' }],
+    ['max= not set, other threads, x added at run time',
+        { members => 'a, b', growth => 1, set => 'add x' },
+        { is => 'a, b, x', most => 'a, b, x' }],
+
+    # ---- settings of a balancer ----
+    ['lbmethod edited',
+        { members => 'a, b', params => 'lbmethod=bytraffic', set => 'drain a' },
+        { params => 'lbmethod=bybusyness', is => 'a Drn, b',
+            at => 'lbmethod=bybusyness' }],
+    ['lbmethod of the manager',
+        { members => 'a, b', set => 'lbmethod bybusyness' },
+        { members => 'c, a, b', is => 'a, b, c', at => 'lbmethod=bybusyness' }],
+    ['lbmethod of the manager, then edited',
+        { members => 'a, b', params => 'lbmethod=byrequests',
+            set => 'lbmethod bybusyness' },
+        { params => 'lbmethod=bytraffic', is => 'a, b', serves => 0,
+            at => 'lbmethod=bytraffic' }],
+    ['sticky edited',
+        { members => 'a, b', params => 'stickysession=ONE', set => 'drain a' },
+        { params => 'stickysession=TWO|two', is => 'a Drn, b',
+            at => 'sticky=TWO|two' }],
+    ['sticky of the manager',
+        { members => 'a, b', params => 'stickysession=ONE',
+            set => 'sticky MINE' },
+        { members => 'b, c, a', is => 'a, b, c', at => 'sticky=MINE' }],
+    ['sticky of the manager, then edited',
+        { members => 'a, b', params => 'stickysession=ONE',
+            set => 'sticky MINE' },
+        { params => 'stickysession=TWO', is => 'a, b', at => 'sticky=TWO' }],
+    ['sticky deleted in the manager',
+        { members => 'a, b', params => 'stickysession=ONE', set => 'sticky -' },
+        { members => 'b, a', is => 'a, b', at => 'sticky=(None)' }],
+    ['attempts and failover of the manager',
+        { members => 'a, b', set => 'attempts 5, nofailover 1' },
+        { members => 'c, a, b', is => 'a, b, c', at => 'attempts=5 failover=On' }],
+    ['attempts edited',
+        { members => 'a, b', params => 'maxattempts=4', set => 'drain a' },
+        { params => 'maxattempts=6', is => 'a Drn, b', at => 'attempts=6' }],
+    ['attempts not set, members more', { members => 'a, b' },
+        { members => 'a, b, c, d', is => 'a, b, c, d', at => 'attempts=3' }],
+    ['timeout of the balancer, in the manager',
+        { members => 'a, b', set => 'timeout 4' },
+        { members => 'b, a', is => 'a, b', at => 'timeout=4' }],
+    ['timeout of the balancer edited',
+        { members => 'a, b', params => 'timeout=4', set => 'timeout 6' },
+        { params => 'timeout=5', is => 'a, b', at => 'timeout=5' }],
+
+    # ---- the nonce ----
+    ['nonce given', { members => 'a, b', params => 'nonce=given-one' },
+        { members => 'b, a', is => 'a, b', nonce => 'given-one' }],
+    ['nonce edited', { members => 'a, b', params => 'nonce=given-one' },
+        { params => 'nonce=given-two', is => 'a, b', nonce => 'given-two' }],
+    ['nonce given later', { members => 'a, b' },
+        { params => 'nonce=given-one', is => 'a, b', nonce => 'given-one' }],
+    ['nonce given, then taken out',
+        { members => 'a, b', params => 'nonce=given-one' },
+        { params => '', is => 'a, b', nonce => 'new' }, { is => 'a, b' }],
+
+    # ---- health checks ----
+    ['health check of the manager', { members => 'a, b', set =>
+            'hcmethod a TCP, hcinterval a 20000, hcpasses a 2, hcfails a 3' },
+        { members => 'c, a, b', is => 'a, b, c',
+            health => 'a TCP 20000ms 2 3' }],
+    ['health check edited',
+        { members => 'a hcmethod=TCP hcinterval=10, b', set => 'drain a' },
+        { members => 'a hcmethod=HEAD hcinterval=12 hcuri=/x, b',
+            is => 'a Drn, b', health => 'a HEAD 12000ms 1 1 /x' }],
+    ['health check of the manager, another word edited',
+        { members => 'a hcmethod=TCP hcinterval=10, b',
+            set => 'hcmethod a NONE' },
+        { members => 'a hcmethod=TCP hcinterval=15, b', is => 'a, b',
+            health => 'a NONE 15000ms 1 1' }],
+
+    # ---- sockets ----
+    ['sockets', { members => 'u1, a', set => 'drain u1' },
+        { members => 'a, u2, u1', is => 'u1 Drn, u2, a', serves => 0 }],
+    ['sockets with one URL, which share a slot',
+        { members => 'a, u1, same', growth => 1,
+            set => 'drain a, add x, drain x' },
+        { members => 'u1, same, a, b', is => undef, serves => 0 }],
+);
+
+# ---- the server ----
+
+my @names    = qw(a b c d w x y z);
+my $backends = SlotmemBackends->new(@names);
+my %url      = map { $_ => $backends->url($_) } @names;
+$url{dead} = 'http://127.0.0.1:' . SlotmemServer->free_port;
+$url{u1}   = 'unix:/nowhere/u1.sock|http://127.0.0.1:8001/';
+$url{u2}   = 'unix:/nowhere/u2.sock|http://127.0.0.1:8002/';
+$url{same} = 'unix:/nowhere/same.sock|http://127.0.0.1:8001/';
+
+my $server = SlotmemServer->new(
+    timeout => 30,
+    modules => [
+        qw(proxy proxy_http proxy_balancer proxy_hcheck),
+        map { "lbmethod_$_" } qw(byrequests bybusyness bytraffic)
+    ]
+);
+my $changes = SlotmemChanges->new($server, \%url);
+my $port    = $server->port;
+
+# Kill: after a checkpoint; all else is stored by the end of a generation.
+my @ways = qw(graceful kill restart stop);
+@ways = qw(graceful restart stop)
+    if !SlotmemServer->has_directive('SlotmemCheckpointInterval');
+my %hurry = map { $_ - 1 => 1 } grep { $ways[$_ - 1] eq 'kill' } 1 .. @ways;
+
+sub list { return grep { $_ ne '' } split /,\s*/, $_[0] // '' }
+
+# Rows become what the driver wants: a name, and for each generation what is
+# configured and, if it is a change, what must be there.
+my @table;
+for my $row (@rows) {
+    my ($title, $first, @steps) = @$row;
+    my $of = { title => $title, name => sprintf 'r%02d', scalar @table };
+    my $from = 1 + @table % (@ways - @steps + 1);
+    my %now = %$first;
+    for my $generation (0 .. @ways) {
+        my $step = $generation == 0 ? $first
+            : $generation >= $from ? shift @steps : undef;
+        %now = (%now, map { exists $step->{$_} ? ($_ => $step->{$_}) : () }
+            qw(members params growth)) if $step;
+        $of->{config}[$generation] = $changes->balancer(
+            $of->{name},
+            growth  => $now{growth},
+            params  => $now{params},
+            members => [list($now{members})]
+        );
+        $of->{slots}[$generation] = list($now{members}) + ($now{growth} // 0);
+        $of->{step}[$generation]  = $step;
+    }
+    push @table, $of;
+}
+
+# Three hosts, whose balancers change, and one that comes later; all have the
+# same two members, and what the manager sets is in %host_set.
+my %host_set  = (set => 'drain a, factor b 3, lbmethod bybusyness, sticky S');
+my %balancers = (
+    added    => [['h1', 'h2'], ['h0', 'h1', 'h2']],
+    removed  => [['h1', 'h2', 'h3'], ['h1', 'h3']],
+    reversed => [['h1', 'h2', 'h3'], ['h3', 'h2', 'h1']],
+    late     => [[], ['h1']],
+);
+my %host = map { $_ => SlotmemServer->free_port } keys %balancers;
+my %moves = (added => 1, removed => 2, reversed => 3, late => 1);
+
+sub host_balancers {
+    my ($host, $generation) = @_;
+    return @{ $balancers{$host}[$generation >= $moves{$host} ? 1 : 0] };
+}
+
+sub host_config {
+    my ($host, $generation) = @_;
+    my @balancers = host_balancers($host, $generation) or return '';
+    return join '', "Listen 127.0.0.1:$host{$host}\n",
+        "<VirtualHost 127.0.0.1:$host{$host}>\nBalancerPersist On\n",
+        (map { $changes->balancer($_, members => ['a', 'b'], growth => 1) }
+            @balancers), "</VirtualHost>\n";
+}
+
+sub configure {
+    my $generation = shift;
+    my $hurry = $hurry{$generation} ? <<'EOT' : '';
+SlotmemCheckpointInterval 1
+SlotmemTest post_config hurry ms=20
+EOT
+    $server->config(join '', <<"EOT",
+BalancerPersist On
+BalancerInherit Off
+ProxyPassInherit Off
+$hurry<Location /balancer-manager>
+    SetHandler balancer-manager
+</Location>
+EOT
+        (map { $_->{config}[$generation] } @table),
+        $changes->balancer('last', members => ['a']),
+        map { host_config($_, $generation) } sort keys %host);
+    return;
+}
+
+# ---- what is done between two restarts ----
+
+my %seen;    # by port, then by balancer
+
+sub observe {
+    my $generation = shift;
+    $seen{$_} = $changes->observe($_)
+        for $port, map { $host{$_} }
+        grep { host_balancers($_, $generation) } keys %host;
+    return;
+}
+
+# Two rounds of requests, so that there is something to count.
+sub use_it {
+    my ($generation) = @_;
+    for my $of (@table) {
+        my $step = $of->{step}[$generation];
+        $changes->change($seen{$port}, $of->{name}, list($step->{set}))
+            if $step && $step->{set};
+        my $requests = $generation == 0 ? 4 : 1;
+        $changes->ask($port, "/$of->{name}") for 1 .. $requests;
+    }
+    for my $host (keys %host) {
+        my $new = $generation == 0 ? 1 : $moves{$host} == $generation;
+        next if !$new;
+        $changes->change($seen{ $host{$host} }, $_, list($host_set{set}))
+            for host_balancers($host, $generation);
+    }
+    observe($generation);
+    return;
+}
+
+# When a word that was set later than all else is in its file for the third
+# time, a checkpoint has begun and ended after the change before.
+sub wait_for_checkpoint {
+    my $of = $seen{$port}{last};
+    for my $word (qw(first second third)) {
+        $changes->change($seen{$port}, 'last', "route a $word");
+        $server->wait_until('a checkpoint', sub {
+            return index(SlotmemServer::slurp($changes->path($of)), $word) >= 0;
+        });
+    }
+    return;
+}
+
+sub go_on {
+    my $way = shift;
+    if ($way eq 'kill') {
+        $server->kill_parent;
+        $server->end_children;
+    }
+    elsif ($way eq 'stop') {
+        $server->stop;
+        $server->{threads} = 6 if $server->mpm ne 'prefork';
+    }
+    return;
+}
+
+# ---- what must be there ----
+
+my ($mark, @log);
+
+# Lines of a level that name a row's segment or balancer, and a member.
+sub lines {
+    my ($level, $of, $tag, $member) = @_;
+    return grep {
+        /slotmem_shm:$level\]/ && /$of->{name}\b/
+            && (!$member || /\Q$url{$member}\E/)
+            && (!$tag{$tag} || /\Q$tag{$tag}\E/)
+    } @log;
+}
+
+# Workers with their counts, by name.
+sub elected {
+    my $of = shift;
+    return { map { $_->{name} => $_->{elected} } @{ $of->{workers} } };
+}
+
+sub at {
+    my ($of, @which) = @_;
+    return { map { $_ => $of->{$_} } @which };
+}
+
+# Until each of those that should have answered, and none besides.
+sub answers {
+    my ($of, $path) = @_;
+    my @serving = SlotmemChanges::serving($of);
+    my %wanted = map { $_->{name} => 1 } @serving;
+    my $round = 0;
+    $round += $_->{factor} for @serving;
+    my %count;
+    for (1 .. 3 * $round + 1) {
+        my $who = $changes->ask($of->{port}, $path);
+        $count{$who}++;
+        last if !$wanted{$who};
+        last if $_ >= $round && keys %count == keys %wanted;
+    }
+    return (join(' ', sort keys %count), join(' ', sort keys %wanted) || '503');
+}
+
+sub unchanged {
+    my ($of, $was, $now, $title) = @_;
+    my @same = qw(slots used sticky failover timeout attempts lbmethod nonce);
+    my ($before, $after) = map {
+        { %{ at($_, @same) }, elected => elected($_),
+            workers => [sort { $a cmp $b } SlotmemChanges::plain($_)] }
+    } $was, $now;
+    is_deeply($after, $before, "[E6] $title: all as before");
+    return;
+}
+
+sub changed {
+    my ($of, $step, $generation, $was, $now, $title) = @_;
+    my %was = map { $_->{name} => $_->{elected} } @{ $was->{workers} };
+    delete @was{ list($step->{fresh}) };
+    if (defined $step->{is}) {
+        is_deeply([sort { $a cmp $b } SlotmemChanges::plain($now)],
+            [sort { $a cmp $b } list($step->{is})],
+            "[E6] $title: each worker once, with its state");
+        is("$now->{used} of $now->{slots}",
+            list($step->{is}) . " of $of->{slots}[$generation]",
+            "[E6] $title: slots");
+        is_deeply(
+            elected($now),
+            { map { /^(\S+)/; $1 => $was{$1} // 0 } list($step->{is}) },
+            "[E6] $title: counts go on"
+        );
+    }
+    my %at = ((map { split /=/, $_, 2 } split ' ', $step->{at} // ''));
+    $at{$_} //= $was->{$_} for qw(sticky failover timeout lbmethod);
+    $at{nonce} = $step->{nonce} // $was->{nonce};
+    if ($at{nonce} eq 'new') {
+        isnt($now->{nonce}, $was->{nonce}, "[E6] $title: another nonce");
+        $at{nonce} = $now->{nonce};
+    }
+    is_deeply(at($now, keys %at), \%at, "[E6] $title: the balancer's settings");
+    if ($step->{most}) {
+        my %max = map { $_->{name} => $_->{max} } @{ $now->{workers} };
+        my $threads = $server->mpm eq 'prefork' ? 1 : $server->{threads};
+        is_deeply(\%max, { map {
+            my ($name, $max) = split;
+            $name => $threads == 1 ? 1 : $max // $threads;
+        } list($step->{most}) }, "[E6][E7] $title: connections to each");
+    }
+    if ($step->{health}) {
+        my ($name, @health) = split ' ', $step->{health};
+        my ($worker) = grep { $_->{name} eq $name } @{ $now->{workers} };
+        my $found = $worker->{health} // '';
+        $found =~ s/ \(\d+\)//g;
+        $found =~ s/\s+$//;
+        is($found, "@health", "[E6] $title: health check");
+    }
+    said($of, $step, $title);
+    return;
+}
+
+# One line for each member that is gone, at notice.
+sub said {
+    my ($of, $step, $title) = @_;
+    for my $name (list($step->{gone})) {
+        is(scalar lines('notice', $of, 'removed', $name), 1,
+            "[E6] $title: a line at notice says that $name was removed");
+    }
+    for my $name (list($step->{edited})) {
+        is(scalar lines('notice', $of, 'edited', $name), 1,
+            "[E6] $title: a line at notice names $name");
+    }
+    my @dropped = list($step->{dropped});
+    my @warn    = lines('warn', $of, 'dropped');
+    is(scalar @warn, @dropped ? 1 : 0,
+        "[E6] $title: " . (@dropped ? 'one warning' : 'no warning'));
+    is(scalar(grep { "@warn" =~ /\Q$url{$_}\E/ } @dropped), scalar @dropped,
+        "[E6] $title: which names those that were dropped") if @dropped;
+    is(scalar lines('(?:error|crit|alert|emerg)', $of, ''), 0,
+        "[E6] $title: no error");
+    $of->{bak} ||= @dropped || $step->{gone} ? 1 : 0;
+    return;
+}
+
+sub check_table {
+    my ($generation, $way, $old) = @_;
+    for my $of (@table) {
+        my $step = $of->{step}[$generation];
+        my ($was, $now) = ($old->{ $of->{name} }, $seen{$port}{ $of->{name} });
+        my $title = "$of->{title}, $way";
+        if ($step) {
+            $of->{serves} = $step->{serves} // 1;
+            changed($of, $step, $generation, $was, $now, $title);
+        }
+        else {
+            unchanged($of, $was, $now, $title);
+        }
+        next if !($of->{serves} // 1);
+        my ($answered, $wanted) = answers($now, "/$of->{name}");
+        is($answered, $wanted, "[E6] $title: who serves");
+    }
+    return;
+}
+
+# What was there before stays, the rest is fresh.
+sub check_hosts {
+    my ($generation, $way, $old) = @_;
+    my @same = qw(sticky lbmethod nonce slots used);
+    for my $host (sort keys %host) {
+        for my $name (host_balancers($host, $generation)) {
+            my $was   = $old->{ $host{$host} }{$name};
+            my $now   = $seen{ $host{$host} }{$name};
+            my $title = "balancers $host, $way: $name";
+            if (!$was) {
+                is_deeply([SlotmemChanges::plain($now), $now->{lbmethod}],
+                    ['a', 'b', 'byrequests'], "[E6] $title is fresh");
+                next;
+            }
+            is_deeply([SlotmemChanges::plain($now)],
+                [SlotmemChanges::plain($was)], "[E6] $title: its members");
+            is_deeply(at($now, @same), at($was, @same),
+                "[E6] $title: its settings");
+        }
+    }
+    return;
+}
+
+# ---- the run ----
+
+configure(0);
+$server->start;
+observe(0);
+use_it(0);
+for my $generation (1 .. @ways) {
+    my $way = $ways[$generation - 1];
+    wait_for_checkpoint() if $way eq 'kill';
+    my %old = %seen;
+    $mark = $server->log_mark;
+    go_on($way);
+    configure($generation);
+    $way eq 'graceful' || $way eq 'restart' ? $server->$way : $server->start;
+    observe($generation);
+    @log = split /\n/, $server->log_since($mark);
+    check_table($generation, $way, $old{$port});
+    check_hosts($generation, $way, \%old);
+    use_it($generation) if $generation < @ways;
+}
+
+# A worker more, wherever there is room.
+my @room = grep {
+    my $of = $seen{$port}{ $_->{name} };
+    ($_->{serves} // 1) && $of->{used} < $of->{slots};
+} @table;
+$changes->change($seen{$port}, $_->{name}, 'add z') for @room;
+my %old = %{ $seen{$port} };
+observe(scalar @ways);
+for my $of (@room) {
+    my ($was, $now) = ($old{ $of->{name} }, $seen{$port}{ $of->{name} });
+    is_deeply(
+        [sort { $a cmp $b } SlotmemChanges::plain($now)],
+        [sort { $a cmp $b } SlotmemChanges::plain($was), 'z'],
+        "[E6] $of->{title}: then a worker more"
+    );
+    my ($answered, $wanted) = answers($now, "/$of->{name}");
+    is($answered, $wanted, "[E6] $of->{title}: then who serves");
+}
+$server->stop;
+
+# ---- the files ----
+
+for my $of (@table) {
+    my $path = $changes->path($old{ $of->{name} });
+    my @kept = glob "$path.*";
+    is("@kept", $of->{bak} ? "$path.bak" : '',
+        "[E6] $of->{title}: " . ($of->{bak} ? 'one .bak' : 'no other file'));
+    is(sprintf('%04o', (stat $path)[2] & 07777), '0600',
+        "[E6] $of->{title}: its mode") for grep { -e } @kept;
+}
+unlike($server->log, qr/exit signal (?!Killed)|:(?:emerg|alert|crit)\]/,
+    'no crash');
+
+done_testing;
