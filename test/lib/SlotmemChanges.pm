@@ -34,7 +34,6 @@ use warnings;
 
 use IO::Select;
 use IO::Socket::INET;
-use List::Util qw(min);
 
 # From the operator's word to the manager's form; $w is the worker's URL.
 our %change = (
@@ -238,18 +237,28 @@ sub plain {
     } @{ $of->{workers} };
 }
 
-# Of the lowest set that has any: those in order, else spares, else standbys.
+# Of the lowest set that has any: those in order, and a spare for each of the
+# set that is out of order; else standbys.
 sub serving {
     my $of = shift;
-    my %in;
-    for my $worker (@{ $of->{workers} }) {
-        next if $worker->{status} =~ /Drn|Dis|Stop|Err|HcFl/;
-        my $kind = $worker->{status} =~ /Spar/ ? 1
-            : $worker->{status} =~ /Stby/ ? 2 : 0;
-        push @{ $in{ 10 * $worker->{lbset} + $kind } }, $worker;
+    my %set;
+    push @{ $set{ $_->{lbset} } }, $_ for @{ $of->{workers} };
+    for my $set (sort { $a <=> $b } keys %set) {
+        my (@main, @spare, @standby);
+        my $missing = 0;
+        for my $worker (@{ $set{$set} }) {
+            my $status = $worker->{status};
+            my $out = $status =~ /Dis|Stop|Err|HcFl/;
+            my $kind = $status =~ /Spar/ ? \@spare
+                : $status =~ /Stby/ ? \@standby : \@main;
+            $missing++ if $out && $kind == \@main;
+            push @$kind, $worker if !$out && $status !~ /Drn/;
+        }
+        my @serving = (@main, splice @spare, 0, $missing);
+        @serving = @standby if !@serving;
+        return @serving if @serving;
     }
-    my $best = min keys %in;
-    return defined $best ? @{ $in{$best} } : ();
+    return ();
 }
 
 1;

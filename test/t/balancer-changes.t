@@ -203,7 +203,7 @@ my @rows  = (
         { members => 'c, a loadfactor=3, b', is => 'a f=8, b, c' }],
     ['a flag added, drained', { members => 'a, b', set => 'drain b' },
         { members => 'a, b status=+H', is => 'a, b Drn Stby' }],
-    ['a flag taken out, which was cleared and set again',
+    ['a flag taken out, drained',
         { members => 'a, b status=+H', set => 'drain b' },
         { members => 'a, b', is => 'a, b Drn' }],
     ['a flag of the configuration cleared in the manager',
@@ -323,7 +323,7 @@ my @rows  = (
 
 # ---- the server ----
 
-my @names    = qw(a b c d w x y z);
+my @names    = qw(a b c d e w x y z);
 my $backends = SlotmemBackends->new(@names);
 my %url      = map { $_ => $backends->url($_) } @names;
 $url{dead} = 'http://127.0.0.1:' . SlotmemServer->free_port;
@@ -331,37 +331,30 @@ $url{u1}   = 'unix:/nowhere/u1.sock|http://127.0.0.1:8001/';
 $url{u2}   = 'unix:/nowhere/u2.sock|http://127.0.0.1:8002/';
 $url{same} = 'unix:/nowhere/same.sock|http://127.0.0.1:8001/';
 
-my $server = SlotmemServer->new(
-    timeout => 30,
-    modules => [
-        qw(proxy proxy_http proxy_balancer proxy_hcheck),
-        map { "lbmethod_$_" } qw(byrequests bybusyness bytraffic)
-    ]
-);
-my $changes = SlotmemChanges->new($server, \%url);
-my $port    = $server->port;
-
 # Kill: after a checkpoint; all else is stored by the end of a generation.
 my @ways = qw(graceful kill restart stop);
 @ways = qw(graceful restart stop)
     if !SlotmemServer->has_directive('SlotmemCheckpointInterval');
 my %hurry = map { $_ - 1 => 1 } grep { $ways[$_ - 1] eq 'kill' } 1 .. @ways;
+my @modules = (qw(proxy proxy_http proxy_balancer),
+    map { "lbmethod_$_" } qw(byrequests bybusyness bytraffic));
 
-sub list { return grep { $_ ne '' } split /,\s*/, $_[0] // '' }
+my ($server, $changes, $port, @table);
 
-# Rows become what the driver wants: a name, and for each generation what is
-# configured and, if it is a change, what must be there.
-my @table;
-for my $row (@rows) {
+# The first configuration of a row, and the kinds of restart in which each of
+# its changes comes: shifted by one with each turn.
+sub place {
+    my ($row, $turn) = @_;
     my ($title, $first, @steps) = @$row;
-    my $of = { title => $title, name => sprintf 'r%02d', scalar @table };
-    my $from = 1 + @table % (@ways - @steps + 1);
+    my $of = { title => $title, name => sprintf('r%02d', scalar @table) };
+    my $from = 1 + (@table + $turn) % (@ways - @steps + 1);
     my %now = %$first;
     for my $generation (0 .. @ways) {
         my $step = $generation == 0 ? $first
             : $generation >= $from ? shift @steps : undef;
-        %now = (%now, map { exists $step->{$_} ? ($_ => $step->{$_}) : () }
-            qw(members params growth)) if $step;
+        for my $key (qw(members params growth)) {
+            $now{$key} = $step->{$key} if $step && exists $step->{$key};
+        }
         $of->{config}[$generation] = $changes->balancer(
             $of->{name},
             growth  => $now{growth},
@@ -372,10 +365,13 @@ for my $row (@rows) {
         $of->{step}[$generation]  = $step;
     }
     push @table, $of;
+    return;
 }
 
-# Three hosts, whose balancers change, and one that comes later; all have the
-# same two members, and what the manager sets is in %host_set.
+sub list { return grep { $_ ne '' } split /,\s*/, $_[0] // '' }
+
+# Hosts whose balancers change, and one that comes later. All balancers have
+# the same two members, and the manager sets %host_set when they are new.
 my %host_set  = (set => 'drain a, factor b 3, lbmethod bybusyness, sticky S');
 my %balancers = (
     added    => [['h1', 'h2'], ['h0', 'h1', 'h2']],
@@ -383,8 +379,7 @@ my %balancers = (
     reversed => [['h1', 'h2', 'h3'], ['h3', 'h2', 'h1']],
     late     => [[], ['h1']],
 );
-my %host = map { $_ => SlotmemServer->free_port } keys %balancers;
-my %moves = (added => 1, removed => 2, reversed => 3, late => 1);
+my (%host, %moves);    # their ports; the generation with the change
 
 sub host_balancers {
     my ($host, $generation) = @_;
@@ -400,20 +395,23 @@ sub host_config {
             @balancers), "</VirtualHost>\n";
 }
 
+my $manager_page = <<'EOT';
+BalancerPersist On
+<Location /balancer-manager>
+    SetHandler balancer-manager
+</Location>
+EOT
+
+# Only both directives together keep the hosts from inheriting the balancers
+# of the main server.
 sub configure {
     my $generation = shift;
     my $hurry = $hurry{$generation} ? <<'EOT' : '';
 SlotmemCheckpointInterval 1
 SlotmemTest post_config hurry ms=20
 EOT
-    $server->config(join '', <<"EOT",
-BalancerPersist On
-BalancerInherit Off
-ProxyPassInherit Off
-$hurry<Location /balancer-manager>
-    SetHandler balancer-manager
-</Location>
-EOT
+    $server->config(join '', $manager_page, $hurry,
+        "BalancerInherit Off\nProxyPassInherit Off\n",
         (map { $_->{config}[$generation] } @table),
         $changes->balancer('last', members => ['a']),
         map { host_config($_, $generation) } sort keys %host);
@@ -480,7 +478,7 @@ sub go_on {
 
 # ---- what must be there ----
 
-my ($mark, @log);
+my @log;    # of the restart
 
 # Lines of a level that name a row's segment or balancer, and a member.
 sub lines {
@@ -595,7 +593,9 @@ sub said {
         "[E6] $title: which names those that were dropped") if @dropped;
     is(scalar lines('(?:error|crit|alert|emerg)', $of, ''), 0,
         "[E6] $title: no error");
-    $of->{bak} ||= @dropped || $step->{gone} ? 1 : 0;
+    my @lost = (@dropped, list($step->{gone}));
+    $of->{bak} ||= @lost ? 1 : 0;
+    push @{ $of->{lost} }, @lost;
     return;
 }
 
@@ -619,11 +619,12 @@ sub check_table {
     return;
 }
 
-# What was there before stays, the rest is fresh.
+# What was there before stays, the rest is fresh. What is gone is named.
 sub check_hosts {
     my ($generation, $way, $old) = @_;
     my @same = qw(sticky lbmethod nonce slots used);
     for my $host (sort keys %host) {
+        host_said($generation) if $host eq 'removed';
         for my $name (host_balancers($host, $generation)) {
             my $was   = $old->{ $host{$host} }{$name};
             my $now   = $seen{ $host{$host} }{$name};
@@ -642,17 +643,38 @@ sub check_hosts {
     return;
 }
 
+sub host_said {
+    my $generation = shift;
+    my ($id) = $seen{ $host{removed} }{h1}{segment} =~ /^(\w+)_h1$/;
+    my $said = grep { /slotmem_shm:notice\]/ && /\b$id\b/ && /\bh2\b/ }
+        @log;
+    is($said, $generation == $moves{removed} ? 1 : 0,
+        '[E6] a line at notice says which balancer was removed, once');
+    return;
+}
+
+# What a module says when it is configured and nothing is wrong: only of rows
+# that must lose run-time workers.
+sub check_rest {
+    my $way = shift;
+    my %may = map { $_->{name} => 1 }
+        grep { grep { $_ && $_->{dropped} } @{ $_->{step} } } @table;
+    my @rest = grep { !/(r\d\d)\b/ || !$may{$1} }
+        grep { /slotmem_shm:(?:warn|error|crit|alert|emerg)\]/ } @log;
+    is(scalar @rest, 0, "[E6] $way: no other complaint")
+        or diag($rest[0]);
+    return;
+}
+
 # ---- the run ----
 
-configure(0);
-$server->start;
-observe(0);
-use_it(0);
-for my $generation (1 .. @ways) {
+# Between two generations, the last one in the way that is its turn.
+sub next_generation {
+    my $generation = shift;
     my $way = $ways[$generation - 1];
     wait_for_checkpoint() if $way eq 'kill';
     my %old = %seen;
-    $mark = $server->log_mark;
+    my $mark = $server->log_mark;
     go_on($way);
     configure($generation);
     $way eq 'graceful' || $way eq 'restart' ? $server->$way : $server->start;
@@ -660,40 +682,293 @@ for my $generation (1 .. @ways) {
     @log = split /\n/, $server->log_since($mark);
     check_table($generation, $way, $old{$port});
     check_hosts($generation, $way, \%old);
+    check_rest($way);
     use_it($generation) if $generation < @ways;
+    return;
 }
 
 # A worker more, wherever there is room.
-my @room = grep {
-    my $of = $seen{$port}{ $_->{name} };
-    ($_->{serves} // 1) && $of->{used} < $of->{slots};
-} @table;
-$changes->change($seen{$port}, $_->{name}, 'add z') for @room;
-my %old = %{ $seen{$port} };
-observe(scalar @ways);
-for my $of (@room) {
-    my ($was, $now) = ($old{ $of->{name} }, $seen{$port}{ $of->{name} });
-    is_deeply(
-        [sort { $a cmp $b } SlotmemChanges::plain($now)],
-        [sort { $a cmp $b } SlotmemChanges::plain($was), 'z'],
-        "[E6] $of->{title}: then a worker more"
+sub add_workers {
+    my @room = grep {
+        my $of = $seen{$port}{ $_->{name} };
+        ($_->{serves} // 1) && $of->{used} < $of->{slots};
+    } @table;
+    $changes->change($seen{$port}, $_->{name}, 'add z') for @room;
+    my %old = %{ $seen{$port} };
+    observe(scalar @ways);
+    for my $of (@room) {
+        my ($was, $now) = ($old{ $of->{name} }, $seen{$port}{ $of->{name} });
+        is_deeply(
+            [sort { $a cmp $b } SlotmemChanges::plain($now)],
+            [sort { $a cmp $b } SlotmemChanges::plain($was), 'z'],
+            "[E6] $of->{title}: then a worker more"
+        );
+        my ($answered, $wanted) = answers($now, "/$of->{name}");
+        is($answered, $wanted, "[E6] $of->{title}: then who serves");
+    }
+    return;
+}
+
+sub kept_is {
+    my ($path, $bak, $title) = @_;
+    my @kept = grep { !/\.lock$/ } glob "$path.*";
+    is("@kept", $bak ? "$path.bak" : '',
+        "[E6] $title: " . ($bak ? 'one .bak' : 'no other file'));
+    is(sprintf('%04o', (stat $_)[2] & 07777), '0600', "[E6] $title: its mode")
+        for grep { -e } "$path.bak";
+    return;
+}
+
+sub check_files {
+    for my $of (@table) {
+        my $path = $changes->path($seen{$port}{ $of->{name} });
+        kept_is($path, $of->{bak}, $of->{title});
+        my $bytes = $of->{bak} ? SlotmemServer::slurp("$path.bak") : '';
+        ok((grep { index($bytes, $url{$_}) >= 0 } @{ $of->{lost} }),
+            "[E6] $of->{title}: which has what was lost") if $of->{bak};
+    }
+    for my $host (sort keys %host) {
+        my $path = $changes->path($seen{ $host{$host} }{h1});
+        $path =~ s/_h1\b// or die "$path: no segment of h1\n";
+        kept_is($path, $host eq 'removed', "balancers $host");
+    }
+    return;
+}
+
+# A turn is a server of its own.
+sub turn {
+    my $turn = shift;
+    $server  = SlotmemServer->new(
+        timeout => 30,
+        modules => [@modules, 'proxy_hcheck']
     );
-    my ($answered, $wanted) = answers($now, "/$of->{name}");
-    is($answered, $wanted, "[E6] $of->{title}: then who serves");
+    $changes = SlotmemChanges->new($server, \%url);
+    $port    = $server->port;
+    @table   = ();
+    %seen    = ();
+    place($_, $turn) for @rows;
+    my $hosts = 0;
+    for my $name (sort keys %balancers) {
+        $host{$name}  = SlotmemServer->free_port;
+        $moves{$name} = 1 + ($hosts++ + $turn) % @ways;
+    }
+    configure(0);
+    $server->start;
+    observe(0);
+    use_it(0);
+    next_generation($_) for 1 .. @ways;
+    add_workers();
+    $server->stop;
+    check_files();
+    unlike($server->log, qr/exit signal (?!Killed)|:(?:emerg|alert|crit)\]/,
+        'no crash');
+    return;
 }
-$server->stop;
 
-# ---- the files ----
+# ---- balancers that several hosts inherit ----
 
-for my $of (@table) {
-    my $path = $changes->path($old{ $of->{name} });
-    my @kept = glob "$path.*";
-    is("@kept", $of->{bak} ? "$path.bak" : '',
-        "[E6] $of->{title}: " . ($of->{bak} ? 'one .bak' : 'no other file'));
-    is(sprintf('%04o', (stat $path)[2] & 07777), '0600',
-        "[E6] $of->{title}: its mode") for grep { -e } @kept;
+# Three servers share the members, each with a segment of its own.
+sub inherited {
+    my (@steps) = @_;
+    $server  = SlotmemServer->new(testmod => 0, modules => \@modules);
+    $changes = SlotmemChanges->new($server, \%url);
+    my @ports = ($server->port, map { SlotmemServer->free_port } 1 .. 3);
+    my ($hosts, $members, $growth) = (2, 'a, b', 2);
+    for my $step (undef, @steps) {
+        ($hosts, $members, $growth) =
+            ($step->{hosts} // $hosts, $step->{members} // $members,
+            $step->{growth} // $growth) if $step;
+        my $way = $step ? $step->{way} : 'start';
+        my $title = "inherited, $way" . ($step ? ": $step->{what}" : '');
+        $server->stop if $way eq 'stop';
+        $server->config(join '', $manager_page,
+            $changes->balancer('inherited', members => [list($members)],
+                growth => $growth),
+            map { <<"EOT" } @ports[1 .. $hosts]);
+Listen 127.0.0.1:$_
+<VirtualHost 127.0.0.1:$_>
+    BalancerPersist On
+@{[ $changes->balancer('own', members => ['a']) ]}</VirtualHost>
+EOT
+        $way eq 'graceful' || $way eq 'restart'
+            ? $server->$way : $server->start;
+        my $set = $step ? $step->{set} : "$drain, add x, factor x 2";
+        if ($step) {
+            inherited_is($title, $step->{is}, @ports[0 .. $hosts]);
+        }
+        $changes->change($changes->observe($ports[0]), 'inherited', list($set));
+    }
+    $server->stop;
+    my @bad = glob $server->rundir . '/*.bad-*';
+    is("@bad", '', '[E6] inherited: no file was refused');
+    is(scalar(grep { /slotmem_shm:(?:warn|error)\]/ }
+                split /\n/, $server->log), 0,
+        '[E6] inherited: no complaint');
+    unlike($server->log, qr/exit signal|:(?:emerg|alert|crit)\]/, 'no crash');
+    return;
 }
-unlike($server->log, qr/exit signal (?!Killed)|:(?:emerg|alert|crit)\]/,
-    'no crash');
+
+sub inherited_is {
+    my ($title, $is, @ports) = @_;
+    for my $i (0 .. $#ports) {
+        my $now = $changes->observe($ports[$i])->{inherited};
+        is_deeply([sort { $a cmp $b } SlotmemChanges::plain($now)],
+            [sort { $a cmp $b } list($is)], "[E6] $title: as server $i shows");
+        my ($answered, $wanted) = answers($now, '/inherited');
+        is($answered, $wanted, "[E6] $title: who serves server $i");
+    }
+    return;
+}
+
+# ---- two balancers that share a segment ----
+
+# Each may show all of them; none is lost, none comes twice.
+sub one_segment {
+    my @steps = @_;
+    $server  = SlotmemServer->new(testmod => 0, modules => \@modules);
+    $changes = SlotmemChanges->new($server, \%url);
+    my @both = qw(app-v1 app.v1);
+    for my $step (@steps) {
+        my $title = "balancers of one segment, $step->{way}";
+        $server->config(join '', $manager_page, map {
+            $changes->balancer($both[$_], growth => 4,
+                members => [list($step->{members}[$_])])
+        } 0, 1);
+        $server->stop if $step->{way} eq 'stop';
+        $step->{way} =~ /^(?:graceful|restart)$/
+            ? $server->${ \$step->{way} } : $server->start;
+        my $seen = $changes->observe($server->port);
+        for my $name ($step->{is} ? @both : ()) {
+            my @plain = SlotmemChanges::plain($seen->{$name});
+            my %wrong = map { $_ => 1 } @plain;
+            delete @wrong{ list($step->{is}) };
+            is(join(', ', sort keys %wrong), '',
+                "[E6] $title: $name shows none with another state");
+            my %times;
+            $times{ (split)[0] }++ for @plain;
+            is(join(', ', grep { $times{$_} > 1 } sort keys %times), '',
+                "[E6] $title: $name shows none twice");
+            my ($own) = grep { $both[$_] eq $name } 0, 1;
+            is(join(', ', grep { !$times{$_} } list($step->{members}[$own])),
+                '', "[E6] $title: $name shows all its members");
+        }
+        $changes->change($seen, 'app-v1', list($step->{set}[0]));
+        $changes->change($seen, 'app.v1', list($step->{set}[1]));
+    }
+    $server->stop;
+    unlike($server->log, qr/exit signal|:(?:emerg|alert|crit)\]/, 'no crash');
+    return;
+}
+
+# ---- requests in flight, and a method whose module is gone ----
+
+# Three old generations, each with a request in flight.
+sub in_flight {
+    my @gates = map { SlotmemGate->new } 1 .. 3;
+    my %gate  = map { ("g$_" => $gates[$_]->url) } 0 .. 2;
+    $server  = SlotmemServer->new(testmod => 0, modules => \@modules);
+    $changes = SlotmemChanges->new($server, \%gate);
+    $server->config(join '', $manager_page, map {
+        $changes->balancer("busy$_", members => ["g$_"],
+            params => 'lbmethod=bybusyness')
+    } 0 .. 2);
+    $server->start;
+    for my $i (0 .. 2) {
+        $gates[$i]->hold($server, "/busy$i");
+        my $now = $changes->observe($server->port)->{"busy$i"}{workers}[0];
+        is($now->{busy}, 1, "busy: request $i is in flight");
+        $server->graceful(wait_old => 0);
+        busy_is("graceful $i, requests in flight in old children");
+    }
+    is($gates[$_]->release->content, "gate\n", "[B3] request $_ ends well")
+        for 0 .. 2;
+    $server->graceful;
+    busy_is('all have ended');
+    $server->stop;
+    $server->start;
+    busy_is('stop and start');
+    $server->stop;
+    return;
+}
+
+sub busy_is {
+    my $title = shift;
+    my $seen  = $changes->observe($server->port);
+    is(join(' ', map { $seen->{"busy$_"}{workers}[0]{busy} } 0 .. 2), '0 0 0',
+        "[E7] $title: idle means not busy");
+    return;
+}
+
+# The first server would not come up if the method were restored.
+sub method_is_gone {
+    for my $way (qw(graceful stop)) {
+        $server  = SlotmemServer->new(testmod => 0, modules => \@modules);
+        $changes = SlotmemChanges->new($server, \%url);
+        $server->config($manager_page
+                . $changes->balancer('gone', members => ['a', 'b'])
+                . $changes->balancer('stays', members => ['a', 'b']));
+        $server->start;
+        my $seen = $changes->observe($server->port);
+        $changes->change($seen, 'gone', 'lbmethod bytraffic', 'drain a');
+        $changes->change($seen, 'stays', 'lbmethod bybusyness', 'drain a');
+        my $mark = $server->log_mark;
+        $server->stop if $way eq 'stop';
+        $server->modules(grep { $_ ne 'lbmethod_bytraffic' } @modules);
+        my $up = eval {
+            $way eq 'stop' ? $server->start : $server->graceful;
+            1;
+        };
+        ok($up, "[E7] $way: the server comes up without the method's module");
+        next if !$up;
+        $seen = $changes->observe($server->port);
+        is("$seen->{gone}{lbmethod} $seen->{stays}{lbmethod}",
+            'byrequests bybusyness', "[E7] $way: the configured method");
+        is(join(', ', SlotmemChanges::plain($seen->{gone})), 'a Drn, b',
+            "[E7] $way: the members' state stays");
+        my @warn = grep { /slotmem_shm:(?:warn|error|crit|alert|emerg)\]/ }
+            split /\n/, $server->log_since($mark);
+        is(scalar @warn, 1, "[E7] $way: one line");
+        my $word = $tag{lbmethod} // '';
+        like($warn[0] // '', qr/:warn\].*\Q$word\E/,
+            "[E7] $way: a warning");
+        like($warn[0] // '', qr/gone.*bytraffic|bytraffic.*gone/,
+            "[E7] $way: that names balancer and method");
+        $server->stop;
+    }
+    return;
+}
+
+# ---- all of it ----
+
+# With as many turns as ways, each row is tried in each way.
+turn($_) for 0 .. ($ENV{SLOTMEM_TURNS} || 1) - 1;
+
+inherited(
+    { what => 'as it was', way => 'graceful', is => 'a Drn, b f=3, x f=2' },
+    { what => 'one inserted first', way => 'restart', members => 'c, a, b',
+        is => 'c, a Drn, b f=3, x f=2' },
+    { what => 'a host more', way => 'graceful', hosts => 3,
+        is => 'c, a Drn, b f=3, x f=2' },
+    { what => 'one removed', way => 'stop', members => 'c, a',
+        is => 'c, a Drn, x f=2', set => 'undrain a, disable c' },
+    { what => 'x is configured', way => 'graceful', members => 'x, c, a',
+        is => 'x f=2, c Dis, a' },
+    { what => 'hosts less', way => 'restart', hosts => 1,
+        is => 'x f=2, c Dis, a' },
+);
+
+my $union = 'a Drn, b f=2, c f=3';
+one_segment(
+    { way => 'start', members => ['a, b', 'c'], set => [$drain =~ s/3/2/r,
+        'factor c 3'] },
+    { way => 'graceful', members => ['a, b', 'c'], is => $union },
+    { way => 'restart', members => ['d, a, b', 'c'], is => "$union, d" },
+    { way => 'stop', members => ['b, a', 'c'], is => $union },
+    { way => 'graceful', members => ['b, a', 'e, c'], is => "$union, e" },
+);
+
+in_flight();
+method_is_gone();
+$backends->stop;
 
 done_testing;
