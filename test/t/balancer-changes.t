@@ -46,7 +46,8 @@ my %tag = (
 #   edited   members whose line at notice says that the configuration has won
 #   fresh    members that must not have kept their count of requests
 #   serves   0: who gets requests is not asked
-#   max      1: connections a child may have to each worker, as many as threads
+#   most     connections that a child may have to each; as many as threads if
+#            there is no number (prefork shows 0)
 #   health   what the columns of the health check must have
 # What a step does not say of members, params and growth is as in the one before.
 my $drain = 'drain a, factor b 3';
@@ -518,9 +519,12 @@ sub answers {
     return (join(' ', sort keys %count), join(' ', sort keys %wanted) || '503');
 }
 
+# How often a request is tried is by default the number of members, so that one
+# is only asked of those rows that are about it.
 sub unchanged {
     my ($of, $was, $now, $title) = @_;
-    my @same = qw(slots used sticky failover timeout attempts lbmethod nonce);
+    my @same = qw(slots used sticky failover timeout lbmethod nonce);
+    push @same, 'attempts' if $of->{title} =~ /^attempts/;
     my ($before, $after) = map {
         { %{ at($_, @same) }, elected => elected($_),
             workers => [sort { $a cmp $b } SlotmemChanges::plain($_)] }
@@ -556,10 +560,10 @@ sub changed {
     is_deeply(at($now, keys %at), \%at, "[E6] $title: the balancer's settings");
     if ($step->{most}) {
         my %max = map { $_->{name} => $_->{max} } @{ $now->{workers} };
-        my $threads = $server->mpm eq 'prefork' ? 1 : $server->{threads};
+        my $prefork = $server->mpm eq 'prefork';
         is_deeply(\%max, { map {
             my ($name, $max) = split;
-            $name => $threads == 1 ? 1 : $max // $threads;
+            $name => $prefork ? 0 : $max // $server->{threads};
         } list($step->{most}) }, "[E6][E7] $title: connections to each");
     }
     if ($step->{health}) {
