@@ -8,8 +8,9 @@
 # under the License.
 
 # Many balancers on one server, their configuration, what an operator does to
-# them, and what is seen of them.  One restart serves all of them, so tests that
-# try many changes stay fast; requests go over plain sockets for the same reason.
+# them, and what is seen of them.  One restart serves all of them, so tests
+# that try many changes stay fast; requests go over plain sockets for the same
+# reason.
 #
 #   my $c = SlotmemChanges->new($server, { a => $url, b => $url });
 #   $c->balancer('app', members => ['a loadfactor=2', 'b'], growth => 2,
@@ -46,6 +47,7 @@ our %change = (
     unstandby  => sub { (w => $_[0], w_status_H => 0) },
     spare      => sub { (w => $_[0], w_status_R => 1) },
     ignore     => sub { (w => $_[0], w_status_I => 1) },
+    hcfail     => sub { (w => $_[0], w_status_C => 1) },
     halt       => sub { (w => $_[0], w_status_S => 1) },
     factor     => sub { (w => $_[0], w_lf => $_[1]) },
     route      => sub { (w => $_[0], w_wr => $_[1]) },

@@ -49,7 +49,8 @@ my %tag = (
 #   most     connections that a child may have to each; as many as threads if
 #            there is no number (prefork shows 0)
 #   health   what the columns of the health check must have
-# What a step does not say of members, params and growth is as in the one before.
+# What a step does not say of members, params and growth is as in the one
+# before.
 my $drain = 'drain a, factor b 3';
 my @rows  = (
     # ---- members ----
@@ -274,7 +275,8 @@ my @rows  = (
         { members => 'b, a', is => 'a, b', at => 'sticky=(None)' }],
     ['attempts and failover of the manager',
         { members => 'a, b', set => 'attempts 5, nofailover 1' },
-        { members => 'c, a, b', is => 'a, b, c', at => 'attempts=5 failover=On' }],
+        { members => 'c, a, b', is => 'a, b, c',
+            at => 'attempts=5 failover=On' }],
     ['attempts edited',
         { members => 'a, b', params => 'maxattempts=4', set => 'drain a' },
         { params => 'maxattempts=6', is => 'a Drn, b', at => 'attempts=6' }],
@@ -312,6 +314,12 @@ my @rows  = (
             set => 'hcmethod a NONE' },
         { members => 'a hcmethod=TCP hcinterval=15, b', is => 'a, b',
             health => 'a NONE 15000ms 1 1' }],
+
+    ['health check failed, and one inserted first',
+        { members => 'dead hcmethod=TCP hcinterval=600 hcfails=100, b',
+            set => 'hcfail dead' },
+        { members => 'c, dead hcmethod=TCP hcinterval=600 hcfails=100, b',
+            is => 'c, dead HcFl, b' }],
 
     # ---- sockets ----
     ['sockets', { members => 'u1, a', set => 'drain u1' },
@@ -942,10 +950,52 @@ sub method_is_gone {
     return;
 }
 
+# ---- what the distributed module has stored ----
+
+# It has no words of a configuration: stored settings stay, and a member that
+# is not configured now may have been added at run time, so it serves on.
+sub from_distributed {
+    my $theirs = SlotmemServer->apxs_query('exp_libexecdir')
+        . '/mod_slotmem_shm.so';
+    my $ours = SlotmemServer->default_dso;
+    my $bytes = -f $theirs ? SlotmemServer::slurp($theirs) : '';
+    SKIP: {
+        skip 'there is no distributed module to begin with', 1
+            if $bytes eq '' || $ours eq 'static'
+            || index($bytes, 'SlotmemPersistDir') >= 0
+            || $bytes eq SlotmemServer::slurp($ours);
+        $server = SlotmemServer->new(testmod => 0, modules => \@modules,
+            dso => $theirs);
+        $changes = SlotmemChanges->new($server, \%url);
+        $server->config($manager_page . $changes->balancer('app',
+            members => ['a', 'b', 'c'], growth => 1));
+        $server->start;
+        $changes->change($changes->observe($server->port), 'app',
+            list($drain), 'disable c', 'add x');
+        $server->stop;
+        $server->{dso} = $ours;
+        $server->config($manager_page . $changes->balancer('app',
+            members => ['d', 'a loadfactor=2', 'b'], growth => 2));
+        my $mark = $server->log_mark;
+        $server->start;
+        my $now = $changes->observe($server->port)->{app};
+        is_deeply([sort { $a cmp $b } SlotmemChanges::plain($now)],
+            ['a Drn', 'b f=3', 'c Dis', 'd', 'x'],
+            '[E6] of the distributed module: settings and workers stay');
+        is($server->log_count(qr/slotmem_shm:(?:error|crit|alert|emerg)\]/),
+            0, '[E6] of the distributed module: no error');
+        $server->stop;
+    }
+    return;
+}
+
 # ---- all of it ----
 
-# With as many turns as ways, each row is tried in each way.
-turn($_) for 0 .. ($ENV{SLOTMEM_TURNS} || 1) - 1;
+# Each MPM begins at another place of the rotation. With as many turns as ways,
+# each row is tried in each way.
+my %begin = (prefork => 0, worker => 1, event => 2);
+my $begin = $begin{ $ENV{SLOTMEM_MPM} || 'event' } // 0;
+turn($begin + $_) for 0 .. ($ENV{SLOTMEM_TURNS} || 1) - 1;
 
 inherited(
     { what => 'as it was', way => 'graceful', is => 'a Drn, b f=3, x f=2' },
@@ -973,6 +1023,7 @@ one_segment(
 
 in_flight();
 method_is_gone();
+from_distributed();
 $backends->stop;
 
 done_testing;
