@@ -538,6 +538,23 @@ sub unchanged {
             workers => [sort { $a cmp $b } SlotmemChanges::plain($_)] }
     } $was, $now;
     is_deeply($after, $before, "[E6] $title: all as before");
+    most_is($of, $now, $title);
+    return;
+}
+
+# Connections to each worker; also later, when the number of threads changes.
+sub most_is {
+    my ($of, $now, $title) = @_;
+    return if !$of->{most};
+    my $prefork = $server->mpm eq 'prefork';
+    is_deeply(
+        { map { $_->{name} => $_->{max} } @{ $now->{workers} } },
+        { map {
+            my ($name, $max) = split;
+            $name => $prefork ? 0 : $max // $server->{threads};
+        } list($of->{most}) },
+        "[E6][E7] $title: connections to each"
+    );
     return;
 }
 
@@ -566,14 +583,8 @@ sub changed {
         $at{nonce} = $now->{nonce};
     }
     is_deeply(at($now, keys %at), \%at, "[E6] $title: the balancer's settings");
-    if ($step->{most}) {
-        my %max = map { $_->{name} => $_->{max} } @{ $now->{workers} };
-        my $prefork = $server->mpm eq 'prefork';
-        is_deeply(\%max, { map {
-            my ($name, $max) = split;
-            $name => $prefork ? 0 : $max // $server->{threads};
-        } list($step->{most}) }, "[E6][E7] $title: connections to each");
-    }
+    $of->{most} = $step->{most};
+    most_is($of, $now, $title);
     if ($step->{health}) {
         my ($name, @health) = split ' ', $step->{health};
         my ($worker) = grep { $_->{name} eq $name } @{ $now->{workers} };
