@@ -297,8 +297,11 @@ my @rows  = (
     ['nonce given later', { members => 'a, b' },
         { params => 'nonce=given-one', is => 'a, b', nonce => 'given-one' }],
     ['nonce given, then taken out',
-        { members => 'a, b', params => 'nonce=given-one' },
+        { members => 'a, b',
+            params => 'nonce=11111111-2222-3333-4444-555555555555' },
         { params => '', is => 'a, b', nonce => 'new' }, { is => 'a, b' }],
+    ['nonce not wanted', { members => 'a, b', params => 'nonce=None' },
+        { members => 'b, a', is => 'a, b', nonce => '' }],
 
     # ---- health checks ----
     ['health check of the manager', { members => 'a, b', set =>
@@ -320,6 +323,8 @@ my @rows  = (
             set => 'hcfail dead' },
         { members => 'c, dead hcmethod=TCP hcinterval=600 hcfails=100, b',
             is => 'c, dead HcFl, b' }],
+    ['health check failed, and there is none', { members => 'a, b' },
+        { is => 'a, b', set => 'hcfail a' }, { is => 'a, b' }],
 
     # ---- sockets ----
     ['sockets', { members => 'u1, a', set => 'drain u1' },
