@@ -30,7 +30,7 @@ slotmem_store.lo dnl
 slotmem_lock.lo dnl
 slotmem_persist.lo dnl
 slotmem_proxy.lo dnl
-slotmem_proxy_merge.lo dnl
+slotmem_wanted.lo dnl
 slotmem_proxy_slot.lo dnl
 slotmem_words.lo dnl
 slotmem_status.lo dnl

@@ -393,7 +393,8 @@ void slotmem_persist_enable(void)
 
         if (entry->proxy) {
             slotmem_proxy_words(entry->proxy, &entry->words, &entry->words_len,
-                                &entry->labels, &entry->labels_len);
+                                &entry->labels, &entry->labels_len,
+                                persist.pool);
         }
         entry->report = reports ? &reports[i] : NULL;
         may_store(entry);

@@ -12,19 +12,14 @@
  */
 
 /*
- * slotmem_proxy.c: what mod_proxy's configuration wants of each segment; see
- * slotmem_proxy.h. slotmem_proxy_merge.c decides on the stored slots.
- *
- * What a create can know. mod_proxy gives a server its id just before it
- * creates the server's segment, so names are compared then and not earlier.
- * Balancers that a virtual host inherits share their members with those of the
- * main server: once that has its segment, what was configured is a live slot,
- * and members that were added at run time stand in the array. Therefore all
- * settings are copied at the first create.
+ * slotmem_proxy.c: which stored slot of mod_proxy_balancer's goes where; see
+ * slotmem_proxy.h. slotmem_wanted.c knows what is wanted, slotmem_proxy_slot.c
+ * makes each slot.
  */
 
 #include <string.h>
 
+#include "apr_hash.h"
 #include "apr_strings.h"
 
 #include "httpd.h"
@@ -32,266 +27,319 @@
 #include "ap_slotmem.h"
 
 #include "slotmem_log.h"
+#include "slotmem_proxy.h"
+#include "slotmem_proxy_slot.h"
 #include "slotmem_wanted.h"
 
 #if SLOTMEM_HAVE_PROXY
 
-/* Process-local; reset by slotmem_proxy_reset(). */
-static struct {
-    apr_pool_t *pool;
-    apr_hash_t *configured;         /* by proxy_worker * or proxy_balancer *: a
-                                       copy of what it shares; NULL: not yet */
-    const module *proxy;            /* mod_proxy, or NULL */
-    slotmem_proxy_t *current;       /* of the server whose segments are being
-                                       created */
-    int layout_logged;
-} proxies;
-
 void slotmem_proxy_reset(apr_pool_t *pool)
 {
-    memset(&proxies, 0, sizeof(proxies));
-    proxies.pool = pool;
-}
-
-/* ---- the configuration ---- */
-
-/* mod_proxy's configuration of a server, or NULL. No symbol of mod_proxy's is
- * used: it need not be loaded. */
-static proxy_server_conf *conf_of(server_rec *s)
-{
-    if (!proxies.proxy) {
-        proxies.proxy = ap_find_linked_module("mod_proxy.c");
-    }
-    return proxies.proxy && proxies.proxy->version == MODULE_MAGIC_NUMBER_MAJOR
-           ? ap_get_module_config(s->module_config, proxies.proxy) : NULL;
-}
-
-/* The struct has grown within 2.4, at its end. */
-static proxy_balancer *balancer_at(const proxy_server_conf *conf, int i)
-{
-    return (proxy_balancer *)(void *)(conf->balancers->elts
-                                      + i * conf->balancers->elt_size);
-}
-
-static void copy_config(const void *key, const void *shared, apr_size_t len)
-{
-    const void **owner = apr_palloc(proxies.pool, sizeof(*owner));
-
-    *owner = key;
-    apr_hash_set(proxies.configured, owner, sizeof(*owner),
-                 apr_pmemdup(proxies.pool, shared, len));
-}
-
-static const void *config_of(const void *key)
-{
-    return apr_hash_get(proxies.configured, &key, sizeof(key));
-}
-
-static void copy_balancer(const proxy_balancer *balancer)
-{
-    int i;
-
-    copy_config(balancer, balancer->s, sizeof(*balancer->s));
-    for (i = 0; i < balancer->workers->nelts; i++) {
-        const proxy_worker *worker = APR_ARRAY_IDX(balancer->workers, i,
-                                                   proxy_worker *);
-
-        if (!config_of(worker)) {
-            copy_config(worker, worker->s, sizeof(*worker->s));
-        }
-    }
-}
-
-/* Note what the configuration says, of all servers. */
-static void copy_configuration(void)
-{
-    server_rec *s;
-    int i;
-
-    proxies.configured = apr_hash_make(proxies.pool);
-    for (s = ap_server_conf; s; s = s->next) {
-        const proxy_server_conf *conf = conf_of(s);
-
-        for (i = 0; conf && i < conf->balancers->nelts; i++) {
-            copy_balancer(balancer_at(conf, i));
-        }
-    }
-}
-
-/* ---- what is wanted ---- */
-
-/* What mod_proxy_balancer calls the segment of a balancer's members. */
-static const char *sname_of(const proxy_server_conf *conf, const char *name)
-{
-    static const char scheme[] = BALANCER_PREFIX;
-    char sname[PROXY_BALANCER_MAX_NAME_SIZE];
-    const char *alnum;
-
-    if (strncmp(name, scheme, sizeof(scheme) - 1) == 0) {
-        name += sizeof(scheme) - 1;
-    }
-    ap_pstr2_alnum(proxies.pool, name, &alnum);
-    apr_snprintf(sname, sizeof(sname), "%s_%s", conf->id, alnum);
-    return apr_pstrdup(proxies.pool, sname);
-}
-
-static void want(slotmem_proxy_t *proxy, slotmem_wanted_t wanted)
-{
-    slotmem_wanted_t *entry;
-
-    if (apr_hash_get(proxy->by_hash, &wanted.hash, sizeof(wanted.hash))) {
-        return;                     /* one URL twice shares its slot */
-    }
-    wanted.from = SLOTMEM_NO_SLOT;
-    entry = apr_pmemdup(proxies.pool, &wanted, sizeof(wanted));
-    APR_ARRAY_PUSH(proxy->wanted, slotmem_wanted_t *) = entry;
-    apr_hash_set(proxy->by_hash, &entry->hash, sizeof(entry->hash), entry);
-}
-
-static void want_members(slotmem_proxy_t *proxy, proxy_balancer *balancer)
-{
-    int i;
-
-    APR_ARRAY_PUSH(proxy->balancers, proxy_balancer *) = balancer;
-    for (i = 0; i < balancer->workers->nelts; i++) {
-        const proxy_worker *worker = APR_ARRAY_IDX(balancer->workers, i,
-                                                   proxy_worker *);
-        slotmem_wanted_t wanted = { .hash = worker->hash,
-                            .config = config_of(worker) };
-
-        want(proxy, wanted);
-    }
-}
-
-static slotmem_proxy_t *make_proxy(const char *name, server_rec *server,
-                                   int has_members)
-{
-    slotmem_proxy_t *proxy = apr_pcalloc(proxies.pool, sizeof(*proxy));
-
-    proxy->name = apr_pstrdup(proxies.pool, name);
-    proxy->server = server;
-    proxy->has_members = has_members;
-    proxy->balancers = apr_array_make(proxies.pool, 1,
-                                      sizeof(proxy_balancer *));
-    proxy->wanted = apr_array_make(proxies.pool, 4, sizeof(slotmem_wanted_t *));
-    proxy->by_hash = apr_hash_make(proxies.pool);
-    return proxy;
-}
-
-/* The segment of a server's balancers, if the name is a server's id. */
-static slotmem_proxy_t *find_balancers(const char *name)
-{
-    slotmem_proxy_t *proxy;
-    proxy_server_conf *conf = NULL;
-    server_rec *s;
-    int i;
-
-    for (s = ap_server_conf; s; s = s->next) {
-        conf = conf_of(s);
-        if (conf && conf->id && strcmp(conf->id, name) == 0) {
-            break;
-        }
-    }
-    if (!s) {
-        return NULL;
-    }
-    if (!proxies.configured) {
-        copy_configuration();
-    }
-    proxy = make_proxy(name, s, 0);
-    proxies.current = proxy;
-    for (i = 0; i < conf->balancers->nelts; i++) {
-        proxy_balancer *balancer = balancer_at(conf, i);
-        const proxy_balancer_shared *config = config_of(balancer);
-        slotmem_wanted_t wanted = { .hash = balancer->hash, .config = config,
-                            .balancer = balancer };
-
-        if (config) {
-            wanted.sname = sname_of(conf, config->name);
-        }
-        want(proxy, wanted);
-    }
-    return proxy;
-}
-
-/* The segment of a balancer's members: its server's was created before. Two
- * balancers can have one name here: then the members of both are wanted. */
-static slotmem_proxy_t *find_members(const char *name)
-{
-    const slotmem_proxy_t *server = proxies.current;
-    slotmem_proxy_t *proxy = NULL;
-    int i;
-
-    for (i = 0; server && i < server->wanted->nelts; i++) {
-        const slotmem_wanted_t *balancer =
-            APR_ARRAY_IDX(server->wanted, i, slotmem_wanted_t *);
-
-        if (!balancer->sname || strcmp(balancer->sname, name) != 0) {
-            continue;
-        }
-        if (!proxy) {
-            proxy = make_proxy(name, server->server, 1);
-        }
-        want_members(proxy, balancer->balancer);
-    }
-    return proxy;
-}
-
-static void log_layout(const char *name, const slotmem_geometry_t *geometry,
-                       apr_size_t expected)
-{
-    if (!proxies.layout_logged) {
-        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
-                     SLOTMEM_TAG(22)
-                     "segment %s: its slots have %" APR_SIZE_T_FMT " bytes, "
-                     "but this module was built for an httpd in which they "
-                     "have %" APR_SIZE_T_FMT "; state follows the place of a "
-                     "balancer or member, not its name, until the module is "
-                     "built for this httpd", name, geometry->item_size,
-                     expected);
-    }
-    proxies.layout_logged = 1;
+    slotmem_wanted_reset(pool);
 }
 
 slotmem_proxy_t *slotmem_proxy_lookup(const char *name,
                                       const slotmem_geometry_t *geometry)
 {
-    const unsigned int both = AP_SLOTMEM_TYPE_PERSIST
-                              | AP_SLOTMEM_TYPE_CLEARINUSE;
-    slotmem_proxy_t *proxy;
-    apr_size_t expected;
-
-    if (!proxies.pool || *name == '/' || !ap_server_conf) {
-        return NULL;
-    }
-    proxy = find_members(name);     /* of these there are more */
-    if (!proxy) {
-        proxy = find_balancers(name);
-    }
-    if (!proxy || (geometry->type & both) != both) {
-        return NULL;
-    }
-    expected = proxy->has_members ? sizeof(proxy_worker_shared)
-                                  : sizeof(proxy_balancer_shared);
-    if (geometry->item_size != expected) {
-        log_layout(name, geometry, expected);
-        return NULL;
-    }
-    return proxy;
+    return slotmem_wanted_lookup(name, geometry);
 }
 
-const char *slotmem_wanted_sname(const slotmem_proxy_t *proxy, const char *name)
+/* ---- which stored slot goes where ---- */
+
+/* Process-local: a merge at work. */
+typedef struct merge_t {
+    slotmem_proxy_t *proxy;
+    slotmem_segment_t *segment;
+    slotmem_word_t *config_claims;
+    slotmem_image_t *image;
+    apr_hash_t *seen;               /* hashes of run-time slots */
+    apr_array_header_t *runtime;    /* of apr_uint32_t: their slots in the
+                                       image, in order */
+    const char *removed;            /* names, for the log; or NULL */
+    const char *no_room;
+    int changed;                    /* 1: members or a factor changed */
+    slotmem_proxy_merged_t *merged;
+    apr_pool_t *pool;
+} merge_t;
+
+static void *image_slot(const merge_t *merge, apr_uint32_t id)
 {
-    return sname_of(conf_of(proxy->server), name);
+    return merge->image->segment.slots
+           + (apr_size_t)id * merge->image->segment.geometry.item_size;
+}
+
+static proxy_hashes hash_of(const merge_t *merge, apr_uint32_t id)
+{
+    return merge->proxy->has_members
+           ? ((proxy_worker_shared *)image_slot(merge, id))->hash
+           : ((proxy_balancer_shared *)image_slot(merge, id))->hash;
+}
+
+static const char *name_of(const merge_t *merge, apr_uint32_t id)
+{
+    const void *slot = image_slot(merge, id);
+
+    return merge->proxy->has_members
+           ? slotmem_member_name(slot, merge->pool)
+           : slotmem_display_url(((const proxy_balancer_shared *)slot)->name,
+                                 merge->pool);
+}
+
+static void add_name(const merge_t *merge, const char **names, apr_uint32_t id)
+{
+    *names = *names ? apr_pstrcat(merge->pool, *names, ", ",
+                                  name_of(merge, id), NULL)
+                    : name_of(merge, id);
+}
+
+/* Could mod_proxy have made this slot at run time? */
+static int is_usable(const merge_t *merge, apr_uint32_t id)
+{
+    const void *slot = image_slot(merge, id);
+    const proxy_worker_shared *worker = slot;
+
+    return merge->proxy->has_members
+           ? *worker->name && *worker->scheme
+             && (*worker->hostname || *worker->hostname_ex)
+           : strncmp(((const proxy_balancer_shared *)slot)->name,
+                     BALANCER_PREFIX, sizeof(BALANCER_PREFIX) - 1) == 0;
+}
+
+static void take_slot(merge_t *merge, apr_uint32_t id)
+{
+    static const proxy_hashes nobody;
+    proxy_hashes hash = hash_of(merge, id);
+    slotmem_wanted_t *wanted = apr_hash_get(merge->proxy->by_hash, &hash,
+                                    sizeof(hash));
+
+    if (memcmp(&hash, &nobody, sizeof(hash)) == 0) {
+        return;
+    }
+    if (wanted) {
+        if (wanted->from == SLOTMEM_NO_SLOT) {
+            wanted->from = id;
+        }
+        return;
+    }
+    if (merge->image->has_section
+        && !slotmem_bit_test(merge->image->claims, id)) {
+        add_name(merge, &merge->removed, id);
+        return;
+    }
+    if (is_usable(merge, id)
+        && !apr_hash_get(merge->seen, &hash, sizeof(hash))) {
+        apr_hash_set(merge->seen, apr_pmemdup(merge->pool, &hash, sizeof(hash)),
+                     sizeof(hash), merge);
+        APR_ARRAY_PUSH(merge->runtime, apr_uint32_t) = id;
+    }
+}
+
+static void read_image(merge_t *merge)
+{
+    apr_uint32_t num = merge->image->segment.geometry.item_num;
+    apr_uint32_t id;
+
+    for (id = 0; id < num; id++) {
+        if (merge->proxy->has_members) {
+            slotmem_member_terminate(image_slot(merge, id));
+        }
+        else {
+            slotmem_balancer_terminate(image_slot(merge, id));
+        }
+        take_slot(merge, id);
+    }
+}
+
+/* Leave room for all that the configuration wants: the highest of the others
+ * go. */
+static void make_room(merge_t *merge)
+{
+    apr_uint32_t num = merge->segment->geometry.item_num;
+    apr_uint32_t wanted = (apr_uint32_t)merge->proxy->wanted->nelts;
+    apr_uint32_t room = num > wanted ? num - wanted : 0;
+    apr_uint32_t i;
+
+    for (i = room; i < (apr_uint32_t)merge->runtime->nelts; i++) {
+        add_name(merge, &merge->no_room,
+                 APR_ARRAY_IDX(merge->runtime, i, apr_uint32_t));
+    }
+    if ((apr_uint32_t)merge->runtime->nelts > room) {
+        merge->runtime->nelts = (int)room;
+    }
+}
+
+static const apr_table_t *words_then(const merge_t *merge,
+                                     const slotmem_wanted_t *wanted)
+{
+    const char *key = apr_psprintf(merge->pool, "%08x%08x", wanted->hash.def,
+                                   wanted->hash.fnv);
+    const slotmem_image_t *image = merge->image;
+
+    if (merge->proxy->has_members
+        && slotmem_bit_test(image->claims, wanted->from)) {
+        return apr_table_make(merge->pool, 1);  /* it had all defaults */
+    }
+    return slotmem_words_find(image->words, image->words_len, key,
+                              merge->pool);
+}
+
+static void log_overruled(const merge_t *merge, apr_uint32_t from,
+                          const char *settings)
+{
+    ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, ap_server_conf,
+                 SLOTMEM_TAG(25)
+                 "segment %s: %s: the configuration has changed since its "
+                 "state was stored, and holds: %s", merge->proxy->name,
+                 name_of(merge, from), settings);
+}
+
+static void restore_member(merge_t *merge, apr_uint32_t to, apr_uint32_t from,
+                           const slotmem_wanted_t *wanted)
+{
+    proxy_worker_shared *slot = (proxy_worker_shared *)(void *)
+        merge->segment->slots + to;
+    proxy_worker_shared *stored = image_slot(merge, from);
+    const char *overruled;
+
+    if (!wanted || !wanted->config) {
+        slotmem_member_keep(slot, (int)to, stored);
+        return;
+    }
+    overruled = slotmem_member_merge(slot, (int)to, wanted->config, stored,
+                                     words_then(merge, wanted), merge->pool);
+    merge->changed |= slot->lbfactor != stored->lbfactor;
+    if (overruled) {
+        log_overruled(merge, from, overruled);
+    }
+}
+
+static void restore_balancer(merge_t *merge, apr_uint32_t to,
+                             apr_uint32_t from, const slotmem_wanted_t *wanted)
+{
+    proxy_balancer_shared *slot = (proxy_balancer_shared *)(void *)
+        merge->segment->slots + to;
+    const proxy_balancer_shared *stored = image_slot(merge, from);
+    const char *sname = wanted && wanted->sname
+                        ? wanted->sname
+                        : slotmem_wanted_sname(merge->proxy, stored->name);
+    const char *overruled =
+        slotmem_balancer_merge(slot, (int)to, sname,
+                               wanted ? wanted->config : NULL, stored,
+                               wanted ? words_then(merge, wanted) : NULL,
+                               merge->pool);
+
+    if (overruled) {
+        log_overruled(merge, from, overruled);
+    }
+}
+
+static void restore_slot(merge_t *merge, apr_uint32_t to, apr_uint32_t from,
+                         const slotmem_wanted_t *wanted)
+{
+    if (merge->proxy->has_members) {
+        restore_member(merge, to, from, wanted);
+    }
+    else {
+        restore_balancer(merge, to, from, wanted);
+    }
+    if (wanted) {
+        slotmem_bit_set(merge->config_claims, to);
+    }
+    else {
+        merge->merged->runtime++;
+    }
+    merge->merged->restored++;
+}
+
+/* First all that can stay where they are, then the others. */
+static void place_slots(merge_t *merge, int moved)
+{
+    apr_uint32_t num = merge->segment->geometry.item_num;
+    int wanted_num = merge->proxy->wanted->nelts;
+    int i;
+
+    for (i = 0; i < wanted_num + merge->runtime->nelts; i++) {
+        const slotmem_wanted_t *wanted = i < wanted_num
+            ? APR_ARRAY_IDX(merge->proxy->wanted, i, slotmem_wanted_t *) : NULL;
+        apr_uint32_t from = wanted ? wanted->from
+            : APR_ARRAY_IDX(merge->runtime, i - wanted_num, apr_uint32_t);
+        apr_uint32_t to = from;
+
+        if (from == SLOTMEM_NO_SLOT || (from >= num) != moved) {
+            continue;
+        }
+        if (moved ? slotmem_map_grab(&merge->segment->map, &to)
+                  : slotmem_map_set(&merge->segment->map, to)) {
+            restore_slot(merge, to, from, wanted);
+        }
+    }
+}
+
+/* Let the lbmethod begin anew if the members are not those that it knew. */
+static void reset_balancers(const merge_t *merge)
+{
+    const slotmem_proxy_t *proxy = merge->proxy;
+    int i;
+
+    if (merge->changed || merge->removed || merge->no_room
+        || merge->merged->restored
+           < (apr_uint32_t)(proxy->wanted->nelts + merge->runtime->nelts)) {
+        for (i = 0; i < proxy->balancers->nelts; i++) {
+            APR_ARRAY_IDX(proxy->balancers, i, proxy_balancer *)
+                ->s->need_reset = 1;
+        }
+    }
+}
+
+static void log_left_out(const merge_t *merge, const char *kept)
+{
+    if (merge->removed) {
+        ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, ap_server_conf,
+                     SLOTMEM_TAG(23)
+                     "segment %s: no longer in the configuration, and "
+                     "forgotten: %s; %s", merge->proxy->name, merge->removed,
+                     kept);
+    }
+    if (merge->no_room) {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
+                     SLOTMEM_TAG(24)
+                     "segment %s: all %u slots are needed for the "
+                     "configuration and for older workers; forgotten, though "
+                     "added at run time: %s; for room, raise %s; %s",
+                     merge->proxy->name, merge->segment->geometry.item_num,
+                     merge->no_room, merge->proxy->has_members
+                     ? "growth=" : "BalancerGrowth", kept);
+    }
+}
+
+void slotmem_proxy_merge(slotmem_proxy_merged_t *merged,
+                         slotmem_proxy_t *proxy, slotmem_segment_t *segment,
+                         slotmem_word_t *config_claims, slotmem_image_t *image,
+                         const char *kept, apr_pool_t *pool)
+{
+    merge_t merge = { .proxy = proxy, .segment = segment,
+                      .config_claims = config_claims, .image = image,
+                      .seen = apr_hash_make(pool),
+                      .runtime = apr_array_make(pool, 4, sizeof(apr_uint32_t)),
+                      .merged = merged, .pool = pool };
+
+    memset(merged, 0, sizeof(*merged));
+    read_image(&merge);
+    make_room(&merge);
+    place_slots(&merge, 0);
+    place_slots(&merge, 1);
+    reset_balancers(&merge);
+    log_left_out(&merge, kept);
+    merged->dropped = merge.removed || merge.no_room;
 }
 
 /* ---- what a store adds to the file ---- */
 
 void slotmem_proxy_words(slotmem_proxy_t *proxy, const char **words,
                          apr_size_t *words_len, const char **labels,
-                         apr_size_t *labels_len)
+                         apr_size_t *labels_len, apr_pool_t *pool)
 {
-    apr_array_header_t *strings = apr_array_make(proxies.pool, 40,
+    apr_array_header_t *strings = apr_array_make(pool, 40,
                                                  sizeof(const char *));
     server_rec *server = proxy->server;
     int i;
@@ -303,7 +351,7 @@ void slotmem_proxy_words(slotmem_proxy_t *proxy, const char **words,
         if (!wanted->config) {
             continue;
         }
-        slotmem_words_append(strings, apr_psprintf(proxies.pool, "%08x%08x",
+        slotmem_words_append(strings, apr_psprintf(pool, "%08x%08x",
                                                    wanted->hash.def,
                                                    wanted->hash.fnv),
                              proxy->has_members ? slotmem_member_settings
@@ -315,16 +363,16 @@ void slotmem_proxy_words(slotmem_proxy_t *proxy, const char **words,
         }
         slotmem_words_end(strings);
     }
-    *words = slotmem_words_flatten(strings, words_len, proxies.pool);
+    *words = slotmem_words_flatten(strings, words_len, pool);
     strings->nelts = 0;
     slotmem_words_pair(strings, "server", server->server_hostname
                                           ? server->server_hostname : "");
     slotmem_words_pair(strings, "port",
-                       apr_itoa(proxies.pool, server->addrs
+                       apr_itoa(pool, server->addrs
                                               ? server->addrs->host_port
                                               : server->port));
     for (i = 0; i < proxy->balancers->nelts; i++) {
-        const proxy_balancer_shared *config = config_of(
+        const proxy_balancer_shared *config = slotmem_wanted_config(
             APR_ARRAY_IDX(proxy->balancers, i, proxy_balancer *));
 
         if (config) {
@@ -332,7 +380,7 @@ void slotmem_proxy_words(slotmem_proxy_t *proxy, const char **words,
         }
     }
     slotmem_words_end(strings);
-    *labels = slotmem_words_flatten(strings, labels_len, proxies.pool);
+    *labels = slotmem_words_flatten(strings, labels_len, pool);
 }
 
 #else /* SLOTMEM_HAVE_PROXY */
@@ -375,9 +423,10 @@ void slotmem_proxy_merge(slotmem_proxy_merged_t *merged,
 
 void slotmem_proxy_words(slotmem_proxy_t *proxy, const char **words,
                          apr_size_t *words_len, const char **labels,
-                         apr_size_t *labels_len)
+                         apr_size_t *labels_len, apr_pool_t *pool)
 {
     (void)proxy;
+    (void)pool;
     *words = *labels = NULL;
     *words_len = *labels_len = 0;
 }

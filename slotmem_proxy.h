@@ -84,10 +84,11 @@ void slotmem_proxy_merge(slotmem_proxy_merged_t *merged,
  * What a store adds to the file: see SLOTMEM_FILE_WORDS, SLOTMEM_FILE_LABELS.
  * Not before the configuration is complete.
  * @param words set, with its length in bytes; so are the labels
+ * @param pool for them
  */
 void slotmem_proxy_words(slotmem_proxy_t *proxy, const char **words,
                          apr_size_t *words_len, const char **labels,
-                         apr_size_t *labels_len);
+                         apr_size_t *labels_len, apr_pool_t *pool);
 
 #if defined(__GNUC__)
 #pragma GCC visibility pop

@@ -17,7 +17,8 @@
  *
  * A restored slot is data. A child could have written any byte of it. What
  * names or places a balancer or a configured member is the configuration's;
- * strings end inside their fields, pointers are NULL, and what belongs to a dead
+ * strings end inside their fields, pointers are NULL, and what belongs to a
+ * dead
  * generation goes.
  *
  * Concurrency: private memory only, called by the parent's one thread.
@@ -26,7 +27,6 @@
 #ifndef SLOTMEM_PROXY_SLOT_H
 #define SLOTMEM_PROXY_SLOT_H
 
-#include "slotmem_proxy.h"
 #include "slotmem_words.h"
 
 #if SLOTMEM_HAVE_PROXY

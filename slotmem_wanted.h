@@ -12,9 +12,12 @@
  */
 
 /*
- * slotmem_wanted.h: what mod_proxy's configuration wants of one segment: shared
- * by slotmem_proxy.c, which finds it out, and slotmem_proxy_merge.c, which
- * decides on the stored slots.
+ * slotmem_wanted.h: what mod_proxy's configuration wants of each of
+ * mod_proxy_balancer's segments. Read from mod_proxy's own configuration and
+ * public header, without a symbol of mod_proxy's: it need not be loaded.
+ *
+ * Lifecycle: slotmem_wanted_reset() in pre_config; slotmem_wanted_lookup() in
+ * each create before the MPM runs.
  *
  * Concurrency: the parent's one thread.
  */
@@ -24,7 +27,8 @@
 
 #include "apr_hash.h"
 
-#include "slotmem_proxy_slot.h"
+#include "slotmem_segment.h"
+#include "slotmem_words.h"
 
 #if SLOTMEM_HAVE_PROXY
 
@@ -34,6 +38,8 @@
 
 /** No slot: there are at most UINT32_MAX. */
 #define SLOTMEM_NO_SLOT UINT32_MAX
+
+typedef struct slotmem_proxy_t slotmem_proxy_t;
 
 /** Process-local: a member or a balancer that the configuration wants. */
 typedef struct slotmem_wanted_t {
@@ -45,6 +51,7 @@ typedef struct slotmem_wanted_t {
     apr_uint32_t from;              /* its slot in the image, or NO_SLOT */
 } slotmem_wanted_t;
 
+/** Process-local: what is wanted of one segment. */
 struct slotmem_proxy_t {
     const char *name;
     server_rec *server;
@@ -53,6 +60,17 @@ struct slotmem_proxy_t {
     apr_array_header_t *wanted;     /* of slotmem_wanted_t *, in order */
     apr_hash_t *by_hash;            /* of slotmem_wanted_t *, by proxy_hashes */
 };
+
+/** See slotmem_proxy_reset(). */
+void slotmem_wanted_reset(apr_pool_t *pool);
+
+/** See slotmem_proxy_lookup(). */
+slotmem_proxy_t *slotmem_wanted_lookup(const char *name,
+                                       const slotmem_geometry_t *geometry);
+
+/** What the configuration says: a copy of the shared struct of a proxy_worker
+ *  or a proxy_balancer, made before slots took its place; or NULL. */
+const void *slotmem_wanted_config(const void *owner);
 
 /** What mod_proxy_balancer calls the segment of a balancer's members.
  *  @param proxy of the balancer's server

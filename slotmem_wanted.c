@@ -1,0 +1,288 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * slotmem_wanted.c: what mod_proxy's configuration wants of each segment; see
+ * slotmem_wanted.h.
+ *
+ * What a create can know. mod_proxy gives a server its id just before it
+ * creates the server's segment, so names are compared then and not earlier.
+ * Balancers that a virtual host inherits share their members with those of the
+ * main server: once that has its segment, what was configured is a live slot,
+ * and members that were added at run time stand in the array. Therefore all
+ * settings are copied at the first create.
+ */
+
+#include <string.h>
+
+#include "apr_strings.h"
+
+#include "httpd.h"
+#include "http_config.h"
+#include "ap_slotmem.h"
+
+#include "slotmem_log.h"
+#include "slotmem_wanted.h"
+
+#if SLOTMEM_HAVE_PROXY
+
+/* Process-local; reset by slotmem_wanted_reset(). */
+static struct {
+    apr_pool_t *pool;
+    apr_hash_t *configured;         /* by proxy_worker * or proxy_balancer *: a
+                                       copy of what it shares; NULL: not yet */
+    const module *proxy;            /* mod_proxy, or NULL */
+    slotmem_proxy_t *current;       /* of the server whose segments are being
+                                       created */
+    int layout_logged;
+} proxies;
+
+void slotmem_wanted_reset(apr_pool_t *pool)
+{
+    memset(&proxies, 0, sizeof(proxies));
+    proxies.pool = pool;
+}
+
+/* ---- the configuration ---- */
+
+/* mod_proxy's configuration of a server, or NULL. No symbol of mod_proxy's is
+ * used: it need not be loaded. */
+static proxy_server_conf *conf_of(server_rec *s)
+{
+    if (!proxies.proxy) {
+        proxies.proxy = ap_find_linked_module("mod_proxy.c");
+    }
+    return proxies.proxy && proxies.proxy->version == MODULE_MAGIC_NUMBER_MAJOR
+           ? ap_get_module_config(s->module_config, proxies.proxy) : NULL;
+}
+
+/* The struct has grown within 2.4, at its end. */
+static proxy_balancer *balancer_at(const proxy_server_conf *conf, int i)
+{
+    return (proxy_balancer *)(void *)(conf->balancers->elts
+                                      + i * conf->balancers->elt_size);
+}
+
+static void copy_config(const void *key, const void *shared, apr_size_t len)
+{
+    const void **owner = apr_palloc(proxies.pool, sizeof(*owner));
+
+    *owner = key;
+    apr_hash_set(proxies.configured, owner, sizeof(*owner),
+                 apr_pmemdup(proxies.pool, shared, len));
+}
+
+const void *slotmem_wanted_config(const void *key)
+{
+    return apr_hash_get(proxies.configured, &key, sizeof(key));
+}
+
+static void copy_balancer(const proxy_balancer *balancer)
+{
+    int i;
+
+    copy_config(balancer, balancer->s, sizeof(*balancer->s));
+    for (i = 0; i < balancer->workers->nelts; i++) {
+        const proxy_worker *worker = APR_ARRAY_IDX(balancer->workers, i,
+                                                   proxy_worker *);
+
+        if (!slotmem_wanted_config(worker)) {
+            copy_config(worker, worker->s, sizeof(*worker->s));
+        }
+    }
+}
+
+/* Note what the configuration says, of all servers. */
+static void copy_configuration(void)
+{
+    server_rec *s;
+    int i;
+
+    proxies.configured = apr_hash_make(proxies.pool);
+    for (s = ap_server_conf; s; s = s->next) {
+        const proxy_server_conf *conf = conf_of(s);
+
+        for (i = 0; conf && i < conf->balancers->nelts; i++) {
+            copy_balancer(balancer_at(conf, i));
+        }
+    }
+}
+
+/* ---- what is wanted ---- */
+
+/* What mod_proxy_balancer calls the segment of a balancer's members. */
+static const char *sname_of(const proxy_server_conf *conf, const char *name)
+{
+    static const char scheme[] = BALANCER_PREFIX;
+    char sname[PROXY_BALANCER_MAX_NAME_SIZE];
+    const char *alnum;
+
+    if (strncmp(name, scheme, sizeof(scheme) - 1) == 0) {
+        name += sizeof(scheme) - 1;
+    }
+    ap_pstr2_alnum(proxies.pool, name, &alnum);
+    apr_snprintf(sname, sizeof(sname), "%s_%s", conf->id, alnum);
+    return apr_pstrdup(proxies.pool, sname);
+}
+
+static void want(slotmem_proxy_t *proxy, slotmem_wanted_t wanted)
+{
+    slotmem_wanted_t *entry;
+
+    if (apr_hash_get(proxy->by_hash, &wanted.hash, sizeof(wanted.hash))) {
+        return;                     /* one URL twice shares its slot */
+    }
+    wanted.from = SLOTMEM_NO_SLOT;
+    entry = apr_pmemdup(proxies.pool, &wanted, sizeof(wanted));
+    APR_ARRAY_PUSH(proxy->wanted, slotmem_wanted_t *) = entry;
+    apr_hash_set(proxy->by_hash, &entry->hash, sizeof(entry->hash), entry);
+}
+
+static void want_members(slotmem_proxy_t *proxy, proxy_balancer *balancer)
+{
+    int i;
+
+    APR_ARRAY_PUSH(proxy->balancers, proxy_balancer *) = balancer;
+    for (i = 0; i < balancer->workers->nelts; i++) {
+        const proxy_worker *worker = APR_ARRAY_IDX(balancer->workers, i,
+                                                   proxy_worker *);
+        slotmem_wanted_t wanted = { .hash = worker->hash,
+                            .config = slotmem_wanted_config(worker) };
+
+        want(proxy, wanted);
+    }
+}
+
+static slotmem_proxy_t *make_proxy(const char *name, server_rec *server,
+                                   int has_members)
+{
+    slotmem_proxy_t *proxy = apr_pcalloc(proxies.pool, sizeof(*proxy));
+
+    proxy->name = apr_pstrdup(proxies.pool, name);
+    proxy->server = server;
+    proxy->has_members = has_members;
+    proxy->balancers = apr_array_make(proxies.pool, 1,
+                                      sizeof(proxy_balancer *));
+    proxy->wanted = apr_array_make(proxies.pool, 4, sizeof(slotmem_wanted_t *));
+    proxy->by_hash = apr_hash_make(proxies.pool);
+    return proxy;
+}
+
+/* The segment of a server's balancers, if the name is a server's id. */
+static slotmem_proxy_t *find_balancers(const char *name)
+{
+    slotmem_proxy_t *proxy;
+    proxy_server_conf *conf = NULL;
+    server_rec *s;
+    int i;
+
+    for (s = ap_server_conf; s; s = s->next) {
+        conf = conf_of(s);
+        if (conf && conf->id && strcmp(conf->id, name) == 0) {
+            break;
+        }
+    }
+    if (!s) {
+        return NULL;
+    }
+    if (!proxies.configured) {
+        copy_configuration();
+    }
+    proxy = make_proxy(name, s, 0);
+    proxies.current = proxy;
+    for (i = 0; i < conf->balancers->nelts; i++) {
+        proxy_balancer *balancer = balancer_at(conf, i);
+        const proxy_balancer_shared *config = slotmem_wanted_config(balancer);
+        slotmem_wanted_t wanted = { .hash = balancer->hash, .config = config,
+                            .balancer = balancer };
+
+        if (config) {
+            wanted.sname = sname_of(conf, config->name);
+        }
+        want(proxy, wanted);
+    }
+    return proxy;
+}
+
+/* The segment of a balancer's members: its server's was created before. Two
+ * balancers can have one name here: then the members of both are wanted. */
+static slotmem_proxy_t *find_members(const char *name)
+{
+    const slotmem_proxy_t *server = proxies.current;
+    slotmem_proxy_t *proxy = NULL;
+    int i;
+
+    for (i = 0; server && i < server->wanted->nelts; i++) {
+        const slotmem_wanted_t *balancer =
+            APR_ARRAY_IDX(server->wanted, i, slotmem_wanted_t *);
+
+        if (!balancer->sname || strcmp(balancer->sname, name) != 0) {
+            continue;
+        }
+        if (!proxy) {
+            proxy = make_proxy(name, server->server, 1);
+        }
+        want_members(proxy, balancer->balancer);
+    }
+    return proxy;
+}
+
+static void log_layout(const char *name, const slotmem_geometry_t *geometry,
+                       apr_size_t expected)
+{
+    if (!proxies.layout_logged) {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
+                     SLOTMEM_TAG(22)
+                     "segment %s: its slots have %" APR_SIZE_T_FMT " bytes, "
+                     "but this module was built for an httpd in which they "
+                     "have %" APR_SIZE_T_FMT "; state follows the place of a "
+                     "balancer or member, not its name, until the module is "
+                     "built for this httpd", name, geometry->item_size,
+                     expected);
+    }
+    proxies.layout_logged = 1;
+}
+
+slotmem_proxy_t *slotmem_wanted_lookup(const char *name,
+                                      const slotmem_geometry_t *geometry)
+{
+    const unsigned int both = AP_SLOTMEM_TYPE_PERSIST
+                              | AP_SLOTMEM_TYPE_CLEARINUSE;
+    slotmem_proxy_t *proxy;
+    apr_size_t expected;
+
+    if (!proxies.pool || *name == '/' || !ap_server_conf) {
+        return NULL;
+    }
+    proxy = find_members(name);     /* of these there are more */
+    if (!proxy) {
+        proxy = find_balancers(name);
+    }
+    if (!proxy || (geometry->type & both) != both) {
+        return NULL;
+    }
+    expected = proxy->has_members ? sizeof(proxy_worker_shared)
+                                  : sizeof(proxy_balancer_shared);
+    if (geometry->item_size != expected) {
+        log_layout(name, geometry, expected);
+        return NULL;
+    }
+    return proxy;
+}
+
+const char *slotmem_wanted_sname(const slotmem_proxy_t *proxy, const char *name)
+{
+    return sname_of(conf_of(proxy->server), name);
+}
+
+#endif /* SLOTMEM_HAVE_PROXY */
