@@ -64,7 +64,9 @@
 #include "mod_slotmem_shm.h"
 #include "slotmem_instance.h"
 #include "slotmem_log.h"
+#include "slotmem_persist.h"
 #include "slotmem_provider.h"
+#include "slotmem_proxy.h"
 #include "slotmem_runtime.h"
 #include "slotmem_status.h"
 

@@ -31,6 +31,7 @@
 #include "slotmem_instance.h"
 #include "slotmem_log.h"
 #include "slotmem_provider.h"
+#include "slotmem_proxy.h"
 #include "slotmem_runtime.h"
 #include "slotmem_status.h"
 

@@ -18,8 +18,7 @@
  * A restored slot is data. A child could have written any byte of it. What
  * names or places a balancer or a configured member is the configuration's;
  * strings end inside their fields, pointers are NULL, and what belongs to a
- * dead
- * generation goes.
+ * dead generation goes.
  *
  * Concurrency: private memory only, called by the parent's one thread.
  */
