@@ -33,13 +33,9 @@
 #include "slotmem_lock.h"
 #include "slotmem_log.h"
 
-/* How long the parent stores in one go: it starts no child meanwhile. */
-#define CHECKPOINT_SLICE apr_time_from_msec(250)
-
 /* Process-local: files that are being stored. */
 typedef struct checkpoint_t {
     apr_pool_t *pool;               /* NULL: none is under way */
-    slotmem_store_run_t *run;
     slotmem_store_t *stores;
     slotmem_persist_entry_t **entries;  /* entries[i] is stored by stores[i] */
     int num;
@@ -51,7 +47,6 @@ static struct {
     apr_array_header_t *entries;    /* of slotmem_persist_entry_t * */
     int enabled;
     apr_time_t last_checkpoint;     /* when the last one began */
-    checkpoint_t checkpoint;
 } persist;
 
 void slotmem_persist_reset(apr_pool_t *pool)
@@ -215,8 +210,6 @@ static void begin_checkpoint(checkpoint_t *checkpoint)
         store->set_aside = entry->rejected;
         store->file_state = entry->file_state;
     }
-    checkpoint->run = slotmem_store_begin(checkpoint->stores, checkpoint->num,
-                                          checkpoint->pool);
 }
 
 static int same_failure(const slotmem_store_t *a, const slotmem_store_t *b)
@@ -320,6 +313,15 @@ static void finish_checkpoint(checkpoint_t *checkpoint)
     apply_results(checkpoint);
 }
 
+static void store_all(void)
+{
+    checkpoint_t checkpoint;
+
+    begin_checkpoint(&checkpoint);
+    slotmem_store(checkpoint.stores, checkpoint.num, NULL, checkpoint.pool);
+    finish_checkpoint(&checkpoint);
+}
+
 /* One report a segment, which the children inherit. Without the memory for it
  * the status page says less. */
 static slotmem_report_t *create_reports(void)
@@ -355,35 +357,19 @@ void slotmem_persist_checkpoint(apr_interval_time_t interval)
     if (!persist.enabled || !interval) {
         return;
     }
-    if (!persist.checkpoint.pool) {
-        if (now < persist.last_checkpoint) {    /* the clock was set back */
-            persist.last_checkpoint = now;
-        }
-        if (now - persist.last_checkpoint < interval) {
-            return;
-        }
+    if (now < persist.last_checkpoint) {    /* the clock was set back */
         persist.last_checkpoint = now;
-        begin_checkpoint(&persist.checkpoint);
     }
-    if (slotmem_store_continue(persist.checkpoint.run,
-                               now + CHECKPOINT_SLICE)) {
-        finish_checkpoint(&persist.checkpoint);
+    if (now - persist.last_checkpoint >= interval) {
+        persist.last_checkpoint = now;
+        store_all();
     }
 }
 
 void slotmem_persist_end(void)
 {
-    checkpoint_t last;
-
-    if (!persist.enabled) {
-        return;
+    if (persist.enabled) {
+        store_all();
+        persist.enabled = 0;
     }
-    if (persist.checkpoint.pool) {
-        slotmem_store_abandon(persist.checkpoint.run);
-        apply_results(&persist.checkpoint);
-    }
-    begin_checkpoint(&last);
-    slotmem_store_continue(last.run, 0);
-    finish_checkpoint(&last);
-    persist.enabled = 0;
 }

@@ -85,8 +85,7 @@ void slotmem_persist_add(slotmem_persist_entry_t *entry);
 void slotmem_persist_enable(void);
 
 /**
- * Store what has changed, if it is time, for a quarter of a second at most;
- * what is left is stored by the next calls.
+ * Store what has changed, if it is time.
  * @param interval from the begin of one checkpoint to the next; 0: none
  */
 void slotmem_persist_checkpoint(apr_interval_time_t interval);
