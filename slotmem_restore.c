@@ -552,6 +552,19 @@ static int restore_image(slotmem_restore_result_t *result,
     return 1;
 }
 
+static void restore_from(slotmem_restore_result_t *result,
+                         slotmem_reader_t *reader, slotmem_segment_t *segment,
+                         int with_claims, apr_pool_t *pool)
+{
+    if (restore_image(result, reader, segment, with_claims)) {
+        result->outcome = SLOTMEM_RESTORE_DONE;
+    }
+    else {
+        reject_content(result, reader,
+                       rejection_reason(reader, segment, pool));
+    }
+}
+
 void slotmem_restore(slotmem_restore_result_t *result,
                      slotmem_segment_t *segment, int with_claims,
                      const char *path, apr_pool_t *pool)
@@ -564,14 +577,27 @@ void slotmem_restore(slotmem_restore_result_t *result,
     apr_pool_create(&scratch, pool);
     reader.window = apr_palloc(scratch, CHUNK);
     if (open_regular(result, &reader, path, scratch)) {
-        if (restore_image(result, &reader, segment, with_claims)) {
-            result->outcome = SLOTMEM_RESTORE_DONE;
-        }
-        else {
-            reject_content(result, &reader,
-                           rejection_reason(&reader, segment, pool));
-        }
+        restore_from(result, &reader, segment, with_claims, pool);
     }
+    apr_pool_destroy(scratch);
+}
+
+void slotmem_restore_memory(slotmem_restore_result_t *result,
+                            slotmem_segment_t *segment, int with_claims,
+                            const unsigned char *bytes, apr_size_t len,
+                            apr_pool_t *pool)
+{
+    apr_pool_t *scratch;
+    slotmem_reader_t reader;
+
+    memset(result, 0, sizeof(*result));
+    memset(&reader, 0, sizeof(reader));
+    apr_pool_create(&scratch, pool);
+    reader.window = apr_palloc(scratch, CHUNK);
+    reader.memory = bytes;
+    reader.len = (apr_off_t)len;
+    restore_from(result, &reader, segment, with_claims, pool);
+    result->file_state.verified = 0;
     apr_pool_destroy(scratch);
 }
 

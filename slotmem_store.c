@@ -24,6 +24,7 @@
  */
 
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "apr_hash.h"
@@ -121,17 +122,13 @@ static void put_tail(slotmem_stream_t *stream, const slotmem_store_t *store)
 /* One pass over a segment, or up to the first difference. */
 static void put_segment(slotmem_stream_t *stream, slotmem_store_t *store)
 {
-    const slotmem_segment_t *segment = store->segment;
-    apr_size_t done = 0;
-
-    put_head(stream, store);
-    while (done < segment->layout.slots_len && !stream->differs) {
-        apr_size_t left = segment->layout.slots_len - done;
-        apr_size_t n = left < CHUNK ? left : CHUNK;
-
-        slotmem_stream_put(stream, segment->slots + done, n);
-        done += n;
+    if (!store->segment) {
+        slotmem_stream_put(stream, store->image, store->image_len);
+        return;
     }
+    put_head(stream, store);
+    slotmem_stream_put(stream, store->segment->slots,
+                       store->segment->layout.slots_len);
     put_tail(stream, store);
 }
 
@@ -225,6 +222,9 @@ static int is_unchanged(run_t *run, slotmem_store_t *store)
 static int begin_store(run_t *run, slotmem_store_t *store)
 {
     store->tmp = apr_pstrcat(run->scratch, store->path, ".tmp", NULL);
+    if (!store->segment) {
+        return 1;
+    }
     store->in_use = slotmem_calloc(run->scratch, sizeof(*store->in_use)
                                  * slotmem_map_words(
                                      store->segment->geometry.item_num));
@@ -492,4 +492,28 @@ void slotmem_store(slotmem_store_t *stores, int num,
     }
     sync_directories(&run);
     apr_pool_destroy(run.scratch);
+}
+
+apr_status_t slotmem_store_to_memory(slotmem_store_t *store,
+                                     unsigned char **bytes, apr_size_t *len)
+{
+    slotmem_stream_t stream;
+
+    store->in_use = calloc(slotmem_map_words(
+                               store->segment->geometry.item_num) + 1,
+                           sizeof(*store->in_use));
+    if (!store->in_use) {
+        return APR_ENOMEM;
+    }
+    slotmem_stream_init(&stream, NULL, 0);
+    put_segment(&stream, store);
+    free(store->in_use);
+    store->in_use = NULL;
+    if (stream.status != APR_SUCCESS) {
+        free(stream.buffer);
+        return stream.status;
+    }
+    *bytes = stream.buffer;
+    *len = stream.fill;
+    return APR_SUCCESS;
 }

@@ -41,6 +41,9 @@
 /** Process-local: one file to store, and how that went. */
 typedef struct slotmem_store_t {
     const slotmem_segment_t *segment;
+    const unsigned char *image;     /**< if segment is NULL: the bytes of the */
+    apr_size_t image_len;           /**< file, as slotmem_store_to_memory() made
+                                         them */
     const char *path;               /**< the persisted file */
     const slotmem_word_t *config_claims; /**< NULL: store the in-use flags as
                                          they are. Else CLEARINUSE: store none,
@@ -86,6 +89,15 @@ typedef struct slotmem_store_watch_t {
  */
 void slotmem_store(slotmem_store_t *stores, int num,
                    const slotmem_store_watch_t *watch, apr_pool_t *pool);
+
+/**
+ * What slotmem_store() would write, in memory.
+ * @param store filled in by the caller: segment and config_claims
+ * @param bytes set to malloc()ed memory on success
+ * @return APR_SUCCESS or APR_ENOMEM
+ */
+apr_status_t slotmem_store_to_memory(slotmem_store_t *store,
+                                     unsigned char **bytes, apr_size_t *len);
 
 #if defined(__GNUC__)
 #pragma GCC visibility pop
