@@ -102,7 +102,7 @@ is(said(2, 'both', 1), 1, '[B2] ... and does not repeat the line');
 is($second->log_count(qr/slotmem_shm:(?:error|crit)/), 0, '[B2] ... no error');
 $second->graceful;
 is(stored('both'), 'one', '[B2] nor does it store at a restart');
-is(has(2, 'both'), 'one', '[B2] ... and restores what the first has stored');
+is(has(2, 'both'), 'two', '[B12] ... but keeps its own state over it');
 is(has(2, 'only2'), "round$round", '[B2] ... and its own');
 
 # The first goes on, over restarts, and never gives it up.
