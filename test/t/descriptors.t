@@ -121,9 +121,9 @@ for my $how (qw(graceful restart)) {
     is(join(' ', grep {/socket/} SlotmemDisk::files_of($storing)), '',
         '[B11] the process that stores has no socket');
 
-    # A child that is forked now.
-    my ($victim) = map { $_->{pid} } $api->run('who');
-    kill 'KILL', $victim;
+    # Children that are forked now; the first one is mod_cgid's daemon.
+    my (undef, @victims) = sort { $a <=> $b } $disk->others;
+    kill 'KILL', @victims;
     $s->wait_until('another child', sub {
         grep { !$old{$_} && $_ != $s->parent } $disk->others
     });
