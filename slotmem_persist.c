@@ -57,7 +57,7 @@ static struct {
     pid_t parent;                   /* that stores */
     int enabled;
     apr_time_t last_checkpoint;     /* when the last one began */
-    apr_time_t last_stopping;       /* ... while the server stops */
+    apr_time_t last_stopping;       /* ... while the server stops; or 0 */
     apr_status_t not_started;       /* why no process could be, if logged */
 } persist;
 
@@ -601,9 +601,10 @@ static void collect_as(failure_e kind)
     }
 }
 
+/* While the server stops, the store at the end says what is lost. */
 static void collect(void)
 {
-    collect_as(TRIES_AGAIN);
+    collect_as(persist.last_stopping ? SAY_NOTHING : TRIES_AGAIN);
 }
 
 static int start_process(void)
@@ -846,6 +847,7 @@ static void end_for_restart(void)
     }
     else {
         collect();
+        persist.last_stopping = 0;
         if (start_process() && !slotmem_process_wait(process, deadline)) {
             set_pending();
             read_notes(process, TRIES_AGAIN);
