@@ -45,8 +45,8 @@ typedef struct slotmem_carried_t {
     int set_aside;                  /**< what stands at path was refused */
     int note;                       /**< of the process, or -1 */
     int taken;                      /**< 1: a segment was restored from it */
-    int refused;                    /**< 1: it did not fit the segment that was
-                                         created; it is stored, then set aside */
+    int refused;                    /**< 1: it did not fit the segment: it is
+                                         stored, and then set aside */
     int failed;                     /**< 1: the log says that it could not be
                                          stored */
 } slotmem_carried_t;

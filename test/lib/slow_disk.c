@@ -17,7 +17,8 @@
  *
  *     delay   each takes as many milliseconds as this file says
  *     hold    each waits as long as this file is there
- *     fail    the next one fails with EIO, and removes this file
+ *     fail    the next one of the process whose pid this file says fails with
+ *             EIO, and removes this file
  */
 
 #include <dlfcn.h>
@@ -34,27 +35,33 @@ static const char *path_of(const char *name)
     return path;
 }
 
+/* The number in a file, or 0. */
+static int number_in(const char *name)
+{
+    FILE *file = fopen(path_of(name), "r");
+    int number = 0;
+
+    if (file) {
+        if (fscanf(file, "%d", &number) != 1) {
+            number = 0;
+        }
+        fclose(file);
+    }
+    return number;
+}
+
 int fsync(int fd)
 {
     int (*next)(int) = (int (*)(int))dlsym(RTLD_NEXT, "fsync");
-    FILE *delay;
-    int ms = 0;
 
     if (!getenv("SLOTMEM_DISK")) {
         return next(fd);
     }
-    delay = fopen(path_of("delay"), "r");
-    if (delay) {
-        if (fscanf(delay, "%d", &ms) != 1) {
-            ms = 0;
-        }
-        fclose(delay);
-    }
-    usleep((useconds_t)ms * 1000);
+    usleep((useconds_t)number_in("delay") * 1000);
     while (access(path_of("hold"), F_OK) == 0) {
         usleep(10000);
     }
-    if (unlink(path_of("fail")) == 0) {
+    if (number_in("fail") == getpid() && unlink(path_of("fail")) == 0) {
         errno = EIO;
         return -1;
     }

@@ -49,8 +49,9 @@ $s->config(join '', "SlotmemCheckpointInterval 1\n",
     "ScriptSock cgid\nScriptAlias /list $root/list\n",
     "<Directory $root>\nRequire all granted\n</Directory>\n",
     "TransferLog \"|$logger\"\n",
-    map { "SlotmemTest post_config create name=$_ size=16 num=4 type=persist\n" }
-        @names);
+    map {
+        "SlotmemTest post_config create name=$_ size=16 num=4 type=persist\n"
+    } @names);
 
 sub descendants {
     my %parent;
