@@ -12,7 +12,8 @@
 #
 #   my $disk = SlotmemDisk->new($server);   # before the server is started
 #   $disk->start(@args);                    # the server, with this disk
-#   $disk->set(delay => 4000);  $disk->set(hold => '');  $disk->set(fail => $pid);
+#   $disk->set(delay => 4000);  $disk->set(hold => '');
+#   $disk->set(fail => $pid);              # once, in this process
 #   $disk->well;                            # no more of that
 #   $disk->storing;                         # pids of the processes that store
 #   $disk->others;                          # of all others but the parent

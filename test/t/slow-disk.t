@@ -175,15 +175,20 @@ ok(all_stored('stopped'), '[B2] ... and the parent stores after that');
 
 # ---- a store that fails once, at stop ----
 
+# A little slow, so that the process which begins when the first child ends does
+# not forestall the parent.
+
 $s->config($never . $shape);
 $disk->start;
 put('twice');
 $s->log_mark;
+$disk->set(delay => 400);
 $disk->set(fail => $s->parent);
 $s->stop;
 ok(!$disk->is_set('fail'), 'a flush has failed at stop');
 ok(all_stored('twice'), '[B12] ... and the second try has stored all');
 is(errors(), 0, '[B12] ... with no line') or diag($s->log_since);
+$disk->well;
 
 # ---- a restart that fails ----
 
