@@ -54,6 +54,7 @@
 #include "mpm_common.h"
 #include "scoreboard.h"
 #include "ap_provider.h"
+#include "ap_mpm.h"
 #include "ap_slotmem.h"
 #include "mod_status.h"
 
@@ -187,10 +188,11 @@ static apr_status_t end_generation(void *data)
     apr_pool_t *pool = state.pool;
 
     (void)data;
-    if (state.parent != getpid()) {
+    if (state.parent && state.parent != getpid()) {
         return APR_SUCCESS;
     }
-    slotmem_persist_end(state.starting);
+    slotmem_persist_end(ap_state_query(AP_SQ_MAIN_STATE)
+                        == AP_SQ_MS_DESTROY_CONFIG, state.starting);
     memset(&state, 0, sizeof(state));
     reset_rooms(NULL, NULL);
     apr_pool_destroy(pool);
@@ -268,6 +270,36 @@ static int slotmem_monitor(apr_pool_t *pconf, server_rec *s)
     return OK;
 }
 
+/* In the parent. While it stops gracefully no other hook runs before the last
+ * request has ended. */
+static void slotmem_child_status(server_rec *s, pid_t pid, ap_generation_t gen,
+                                 int slot, mpm_child_status status)
+{
+    int mpm_state;
+
+    (void)s;
+    (void)pid;
+    (void)gen;
+    (void)slot;
+    if (status == MPM_CHILD_EXITED && state.parent == getpid()
+        && ap_mpm_query(AP_MPMQ_MPM_STATE, &mpm_state) == APR_SUCCESS
+        && mpm_state == AP_MPMQ_STOPPING) {
+        slotmem_persist_stopping();
+    }
+}
+
+/* In each process that the parent forks and that gives its privileges up: the
+ * children, and the daemon of mod_cgid. Under -X it is the parent. */
+static int slotmem_drop_privileges(apr_pool_t *pchild, server_rec *s)
+{
+    (void)pchild;
+    (void)s;
+    if (state.parent != getpid()) {
+        slotmem_persist_forget();
+    }
+    return OK;
+}
+
 static int slotmem_status(request_rec *r, int flags)
 {
     slotmem_status_section(r, flags);
@@ -304,6 +336,9 @@ static void slotmem_register_hooks(apr_pool_t *pool)
                                  APR_HOOK_REALLY_LAST);
     ap_hook_pre_mpm(slotmem_pre_mpm, NULL, NULL, APR_HOOK_REALLY_LAST);
     ap_hook_monitor(slotmem_monitor, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_child_status(slotmem_child_status, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_drop_privileges(slotmem_drop_privileges, NULL, NULL,
+                            APR_HOOK_REALLY_FIRST);
     ap_hook_child_init(slotmem_runtime_child_init, NULL, NULL,
                        APR_HOOK_REALLY_FIRST);
     ap_hook_handler(slotmem_handler, NULL, NULL, APR_HOOK_MIDDLE);

@@ -14,51 +14,92 @@
 /*
  * slotmem_lock.c: which server stores a persisted file; see slotmem_lock.h.
  * APR locks whole files only and follows symbolic links, hence fcntl() and
- * open().
+ * open(). Nothing here takes memory from a pool but the first call: a lack of
+ * it would end the parent.
  */
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "apr_errno.h"
-#include "apr_file_io.h"
 #include "apr_md5.h"
-#include "apr_portable.h"
-#include "apr_strings.h"
 
 #include "slotmem_lock.h"
 
-/* Open the lock file of a folder; nothing but a regular file of that name.
- * The duplicate is APR's, which closes it with the pool: this module may have
- * been unloaded by then. */
-static apr_status_t open_lock_file(apr_file_t **file, const char *name,
-                                   apr_pool_t *process_pool,
-                                   apr_pool_t *scratch)
-{
-    int fd = open(name, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC,
-                  S_IRUSR | S_IWUSR);
-    apr_file_t *opened = NULL;
-    struct stat info;
-    apr_status_t rv;
+/* Where a process finds its lock files again, also when this module has been
+ * loaded anew by a restart. To be changed with the struct. */
+#define LOCK_FILES "slotmem_shm:lock-files:1"
 
+/* Process-local: an open lock file. Close-on-exec; the parent has it, and what
+ * it forks until that has called slotmem_lock_close_all(). */
+typedef struct lock_file_t {
+    struct lock_file_t *next;
+    int fd;                     /* -1: closed */
+    char name[];
+} lock_file_t;
+
+/* The list of a process; NULL: there is no memory for it. */
+static lock_file_t **lock_files(apr_pool_t *process_pool)
+{
+    void *found = NULL;
+
+    apr_pool_userdata_get(&found, LOCK_FILES, process_pool);
+    if (!found) {
+        found = calloc(1, sizeof(lock_file_t *));
+        if (found) {
+            apr_pool_userdata_set(found, LOCK_FILES, NULL, process_pool);
+        }
+    }
+    return found;
+}
+
+/* The entry of a lock file, which may be closed; NULL: there is no memory. */
+static lock_file_t *entry_of(const char *name, apr_pool_t *process_pool)
+{
+    lock_file_t **files = lock_files(process_pool);
+    lock_file_t *file = files ? *files : NULL;
+    size_t size = strlen(name) + 1;
+
+    while (file && strcmp(file->name, name) != 0) {
+        file = file->next;
+    }
+    if (!file && files && (file = malloc(sizeof(*file) + size))) {
+        file->fd = -1;
+        memcpy(file->name, name, size);
+        file->next = *files;
+        *files = file;
+    }
+    return file;
+}
+
+/* Open the lock file of a directory; nothing but a regular file of that name.
+ * One that is there is not asked to be created: that waits while the file
+ * system is frozen. */
+static apr_status_t open_lock_file(int *opened, const char *name)
+{
+    const int flags = O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
+    int fd = open(name, flags);
+    struct stat info;
+
+    if (fd < 0 && errno == ENOENT) {
+        fd = open(name, flags | O_CREAT, S_IRUSR | S_IWUSR);
+    }
     if (fd < 0) {
         return errno;
     }
-    rv = fstat(fd, &info) == 0 && S_ISREG(info.st_mode) ? APR_SUCCESS
-                                                        : APR_EINVAL;
-    if (rv == APR_SUCCESS) {
-        rv = apr_os_file_put(&opened, &fd, APR_FOPEN_READ | APR_FOPEN_WRITE,
-                             scratch);
+    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
+        close(fd);
+        return APR_EINVAL;
     }
-    if (rv == APR_SUCCESS) {
-        rv = apr_file_dup(file, opened, process_pool);
-    }
-    close(fd);
-    return rv;
+    *opened = fd;
+    return APR_SUCCESS;
 }
 
 /* Is this still the file that others find by its name? */
@@ -71,35 +112,32 @@ static int is_current(int fd, const char *name)
            && opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
 }
 
-/* The one open file of a folder; closing another one would drop its locks. It
- * is found again after a restart, when this module has been loaded anew. One
- * that somebody has removed is left for a new one. */
-static apr_status_t lock_file(int *fd, const char *path, apr_size_t dir_len,
-                              apr_pool_t *process_pool, apr_pool_t *scratch)
+/* The one open file of a directory; closing another one would drop its locks.
+ * One that somebody has removed is left for a new one. */
+static apr_status_t lock_file(int *fd, const char *path, size_t dir_len,
+                              apr_pool_t *process_pool)
 {
-    const char *name = apr_psprintf(scratch, "%.*s%s", (int)dir_len, path,
-                                    SLOTMEM_LOCK_FILE);
-    const char *key = apr_pstrcat(scratch, "slotmem_shm:", name, NULL);
-    apr_file_t *file = NULL;
-    void *found = NULL;
-    apr_status_t rv;
+    char name[PATH_MAX];
+    lock_file_t *file;
+    apr_status_t rv = APR_SUCCESS;
 
-    apr_pool_userdata_get(&found, key, process_pool);
-    file = found;
-    if (file && apr_os_file_get(fd, file) == APR_SUCCESS
-        && is_current(*fd, name)) {
-        return APR_SUCCESS;
+    if (snprintf(name, sizeof(name), "%.*s%s", (int)dir_len, path,
+                 SLOTMEM_LOCK_FILE) >= (int)sizeof(name)) {
+        return ENAMETOOLONG;
     }
-    if (file) {
-        apr_file_close(file);
-        apr_pool_userdata_set(NULL, key, NULL, process_pool);
+    file = entry_of(name, process_pool);
+    if (!file) {
+        return APR_ENOMEM;
     }
-    rv = open_lock_file(&file, name, process_pool, scratch);
-    if (rv != APR_SUCCESS) {
-        return rv;
+    if (file->fd >= 0 && !is_current(file->fd, name)) {
+        close(file->fd);
+        file->fd = -1;
     }
-    apr_pool_userdata_set(file, key, NULL, process_pool);
-    return apr_os_file_get(fd, file);
+    if (file->fd < 0) {
+        rv = open_lock_file(&file->fd, name);
+    }
+    *fd = file->fd;
+    return rv;
 }
 
 /* The byte of a name. Two names of one byte would only share a lock. */
@@ -117,20 +155,17 @@ apr_status_t slotmem_lock(const char *path, pid_t *other,
                           apr_pool_t *process_pool)
 {
     const char *slash = strrchr(path, '/');
-    apr_size_t dir_len = slash ? (apr_size_t)(slash - path) + 1 : 0;
+    size_t dir_len = slash ? (size_t)(slash - path) + 1 : 0;
     struct flock lock = {
         .l_type = F_WRLCK,
         .l_whence = SEEK_SET,
         .l_start = offset_of(path + dir_len),
         .l_len = 1
     };
-    apr_pool_t *scratch;
     apr_status_t rv;
     int fd;
 
-    apr_pool_create(&scratch, process_pool);
-    rv = lock_file(&fd, path, dir_len, process_pool, scratch);
-    apr_pool_destroy(scratch);
+    rv = lock_file(&fd, path, dir_len, process_pool);
     if (rv != APR_SUCCESS) {
         return rv;
     }
@@ -151,4 +186,17 @@ apr_status_t slotmem_lock(const char *path, pid_t *other,
         lock.l_type = F_WRLCK;      /* it was given up in between */
     }
     return APR_SUCCESS;
+}
+
+void slotmem_lock_close_all(apr_pool_t *process_pool)
+{
+    lock_file_t **files = lock_files(process_pool);
+    lock_file_t *file;
+
+    for (file = files ? *files : NULL; file; file = file->next) {
+        if (file->fd >= 0) {
+            close(file->fd);
+            file->fd = -1;
+        }
+    }
 }

@@ -20,7 +20,9 @@
  * servers with other names in the same folder do not meet.
  *
  * Lifecycle: taken by the parent once it has detached; kept, with its open
- * file, in a pool that outlives restarts; given up when the process ends.
+ * file, over restarts; given up when the process ends. The file is
+ * close-on-exec, and each process that the parent forks closes its copy with
+ * slotmem_lock_close_all(), which leaves the parent's locks alone.
  *
  * A crash gives the lock up: the kernel does. Children do not inherit it, so
  * those that outlive a killed parent hold nothing. LOCK stays behind, empty.
@@ -46,13 +48,18 @@
  * Take the lock of a persisted file, or find that it is held already.
  * @param path the persisted file
  * @param other set to the pid that holds the lock if APR_EBUSY
- * @param process_pool the lock file stays open as long as this pool
+ * @param process_pool where the open lock file is found again; the first call
+ *        takes memory from it
  * @return APR_SUCCESS: this process holds it; APR_EBUSY: another one does;
  *         else the system's code: the folder takes no lock file, or its file
  *         system no locks
  */
 apr_status_t slotmem_lock(const char *path, pid_t *other,
                           apr_pool_t *process_pool);
+
+/** In a process that the parent has forked: close its copies of the lock
+ *  files. @param process_pool as for slotmem_lock() */
+void slotmem_lock_close_all(apr_pool_t *process_pool);
 
 #if defined(__GNUC__)
 #pragma GCC visibility pop

@@ -14,23 +14,29 @@
 /*
  * slotmem_persist.h: keeps segments in their persisted files: when they are
  * restored and stored, and what the log says of it. slotmem_restore.h has
- * the file, slotmem_lock.h which of two servers may store it.
+ * the file, slotmem_lock.h which of two servers may store it, slotmem_process.h
+ * the process that stores, slotmem_carried.h what could not be stored.
  *
  * Lifecycle: empty at pre_config; each persisted segment is added, and with
  * that restored, when it is created; locks are taken when the generation has
  * reached the MPM, and only from then on is anything stored: by checkpoints
- * from the monitor hook, and when the generation ends.
+ * from the monitor hook, when the first child of a graceful stop ends, and when
+ * the generation ends. While it serves, the parent never waits for a file. At
+ * a restart it waits for a second and a half, and carries what is not stored by
+ * then to the next generation in memory. At stop it stores, however long that
+ * takes.
  *
  * A crash loses what changed since the last checkpoint.
  *
- * Concurrency: called by the parent's one thread alone.
+ * Concurrency: called by the parent's one thread alone, but for
+ * slotmem_persist_forget(). At most one process stores at a time.
  */
 
 #ifndef SLOTMEM_PERSIST_H
 #define SLOTMEM_PERSIST_H
 
+#include "slotmem_carried.h"
 #include "slotmem_proxy.h"
-#include "slotmem_store.h"
 
 #if defined(__GNUC__)
 #pragma GCC visibility push(hidden)
@@ -78,7 +84,13 @@ typedef struct slotmem_persist_entry_t {
     int conflict_logged;        /* 1: another server was said to have it */
     pid_t lock_holder;          /* ... this one; 0: one in another container */
     apr_status_t failed_status; /* the last failed store that was logged: */
-    const char *failed_step;    /* ... or NULL */
+    const char *failed_step;    /* ... or NULL; "": one before the restart */
+    int to_log;                 /* 1: it is yet to be logged */
+    int stored;                 /* 1: by the last store */
+    int pending;                /* 1: a restart did not wait for it */
+    int note;                   /* of the process that stores, or -1 */
+    slotmem_carried_t *refused_image; /* state that did not fit, and is to be
+                                   stored and set aside first; or NULL */
 } slotmem_persist_entry_t;
 
 /** Start anew, with no segment. @param pool lasts until slotmem_persist_end();
@@ -93,17 +105,27 @@ void slotmem_persist_add(slotmem_persist_entry_t *entry);
 void slotmem_persist_enable(void);
 
 /**
- * Store what has changed, if it is time, for a quarter of a second at most;
- * what is left is stored by the next calls.
+ * Store what has changed, if it is time: a process begins to. Takes no memory
+ * from a pool.
  * @param interval from the begin of one checkpoint to the next; 0: none
  */
 void slotmem_persist_checkpoint(apr_interval_time_t interval);
 
+/** A child has ended and the server is stopping: the same, whatever the
+ *  interval, once a second at most. */
+void slotmem_persist_stopping(void);
+
+/** In a process that the parent has forked: give up what only the parent
+ *  needs: descriptors, and the memory that the process writes to. */
+void slotmem_persist_forget(void);
+
 /**
- * The generation ends: store all that has changed, if it was enabled.
+ * The generation ends. If it was enabled, all that has changed is stored; if
+ * not, what an earlier one has carried over is stored when there is no next.
+ * @param restarts 1: there is one
  * @param starting 1: if it was not enabled, a start or a restart has failed
  */
-void slotmem_persist_end(int starting);
+void slotmem_persist_end(int restarts, int starting);
 
 #if defined(__GNUC__)
 #pragma GCC visibility pop

@@ -24,6 +24,15 @@
 int slotmem_reader_fill(slotmem_reader_t *reader, apr_off_t offset,
                         void *buffer, apr_size_t len)
 {
+    if (reader->memory) {
+        if (offset < 0 || offset > reader->len
+            || (apr_off_t)len > reader->len - offset) {
+            reader->status = APR_EOF;
+            return 0;
+        }
+        memcpy(buffer, reader->memory + offset, len);
+        return 1;
+    }
     if (reader->status == APR_SUCCESS) {
         reader->status = apr_file_seek(reader->file, APR_SET, &offset);
     }

@@ -15,7 +15,7 @@
  * slotmem_reader.h: the bytes of a persisted file, and their digests. Read
  * through a window in private memory: what was digested is what is used.
  *
- * Lifecycle: one reader for one open file. The first failure stays in its
+ * Lifecycle: one reader for one open file, or for the same bytes in memory. The first failure stays in its
  * status, and each later call fails.
  *
  * Concurrency: one thread. The file may change while it is read.
@@ -36,6 +36,7 @@
 /** Process-local: a file that is being verified, read through a window. */
 typedef struct slotmem_reader_t {
     apr_file_t *file;
+    const unsigned char *memory;    /* if not NULL, in place of the file */
     apr_off_t len;                  /* of the file, when it was opened */
     apr_status_t status;            /* the first failure, which stays */
     apr_off_t window_at;            /* the window holds window_len bytes */

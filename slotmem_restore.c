@@ -163,49 +163,83 @@ static int open_regular(slotmem_restore_result_t *result,
     return check_opened_file(result, reader, &before);
 }
 
+/* Read what the reader has opened. */
+static void restore_from(slotmem_restore_result_t *result,
+                         slotmem_image_target_t *target,
+                         slotmem_reader_t *reader,
+                         const slotmem_geometry_t *requested,
+                         apr_pool_t *scratch)
+{
+    slotmem_geometry_t found;
+
+    reader->window = apr_palloc(scratch, CHUNK);
+    if (!slotmem_image_load(target, reader, requested, &found, scratch)) {
+        reject_content(result, reader,
+                       rejection_reason(reader, requested, target->pool));
+        return;
+    }
+    result->outcome = SLOTMEM_RESTORE_DONE;
+    result->item_num = found.item_num;
+    result->runtime_claims = target->runtime_claims;
+    result->file_state.verified = !reader->memory
+                                  && (target->is_ours || !target->with_claims);
+}
+
+/* bytes NULL: a file; else memory. */
 static void restore(slotmem_restore_result_t *result,
                     slotmem_image_target_t *target,
                     const slotmem_geometry_t *requested, const char *path,
+                    const unsigned char *bytes, apr_size_t len,
                     apr_pool_t *scratch)
 {
     slotmem_reader_t reader;
-    slotmem_geometry_t found;
 
     memset(result, 0, sizeof(*result));
     memset(&reader, 0, sizeof(reader));
-    reader.window = apr_palloc(scratch, CHUNK);
-    if (!open_regular(result, &reader, path, scratch)) {
-        return;
+    if (bytes) {
+        reader.memory = bytes;
+        reader.len = (apr_off_t)len;
     }
-    if (slotmem_image_load(target, &reader, requested, &found, scratch)) {
-        result->outcome = SLOTMEM_RESTORE_DONE;
-        result->item_num = found.item_num;
-        result->runtime_claims = target->runtime_claims;
-        result->file_state.verified = target->is_ours || !target->with_claims;
+    if (bytes || open_regular(result, &reader, path, scratch)) {
+        restore_from(result, target, &reader, requested, scratch);
     }
-    else {
-        reject_content(result, &reader,
-                       rejection_reason(&reader, requested, target->pool));
-    }
+}
+
+static void restore_segment(slotmem_restore_result_t *result,
+                            slotmem_segment_t *segment, int with_claims,
+                            const char *path, const unsigned char *bytes,
+                            apr_size_t len, apr_pool_t *pool)
+{
+    slotmem_image_target_t target = { .segment = segment,
+                                      .with_claims = with_claims,
+                                      .pool = pool };
+    apr_pool_t *scratch;
+
+    apr_pool_create(&scratch, pool);
+    restore(result, &target, &segment->geometry, path, bytes, len, scratch);
+    apr_pool_destroy(scratch);
 }
 
 void slotmem_restore(slotmem_restore_result_t *result,
                      slotmem_segment_t *segment, int with_claims,
                      const char *path, apr_pool_t *pool)
 {
-    slotmem_image_target_t target
-        = { .segment = segment, .with_claims = with_claims, .pool = pool };
-    apr_pool_t *scratch;
-
-    apr_pool_create(&scratch, pool);
-    restore(result, &target, &segment->geometry, path, scratch);
-    apr_pool_destroy(scratch);
+    restore_segment(result, segment, with_claims, path, NULL, 0, pool);
 }
 
-void slotmem_restore_image(slotmem_restore_result_t *result,
-                           slotmem_image_t *image,
-                           const slotmem_geometry_t *requested,
-                           const char *path, apr_pool_t *pool)
+void slotmem_restore_memory(slotmem_restore_result_t *result,
+                            slotmem_segment_t *segment, int with_claims,
+                            const unsigned char *bytes, apr_size_t len,
+                            apr_pool_t *pool)
+{
+    restore_segment(result, segment, with_claims, NULL, bytes, len, pool);
+}
+
+static void restore_image(slotmem_restore_result_t *result,
+                          slotmem_image_t *image,
+                          const slotmem_geometry_t *requested,
+                          const char *path, const unsigned char *bytes,
+                          apr_size_t len, apr_pool_t *pool)
 {
     slotmem_image_target_t target = { .segment = &image->segment,
                                       .image = image,
@@ -213,10 +247,27 @@ void slotmem_restore_image(slotmem_restore_result_t *result,
                                       .pool = pool };
 
     memset(image, 0, sizeof(*image));
-    restore(result, &target, requested, path, pool);
+    restore(result, &target, requested, path, bytes, len, pool);
     image->has_section = target.section.claims != NULL;
     image->words = target.section.words;
     image->words_len = target.section.words_len;
+}
+
+void slotmem_restore_image(slotmem_restore_result_t *result,
+                           slotmem_image_t *image,
+                           const slotmem_geometry_t *requested,
+                           const char *path, apr_pool_t *pool)
+{
+    restore_image(result, image, requested, path, NULL, 0, pool);
+}
+
+void slotmem_restore_image_memory(slotmem_restore_result_t *result,
+                                  slotmem_image_t *image,
+                                  const slotmem_geometry_t *requested,
+                                  const unsigned char *bytes, apr_size_t len,
+                                  apr_pool_t *pool)
+{
+    restore_image(result, image, requested, NULL, bytes, len, pool);
 }
 
 void slotmem_identify(slotmem_restore_result_t *result,

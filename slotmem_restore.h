@@ -102,6 +102,20 @@ void slotmem_restore_image(slotmem_restore_result_t *result,
                            const char *path, apr_pool_t *pool);
 
 /**
+ * The two from memory that has the bytes of a file. Nothing is known of any file
+ * then: verified is 0.
+ */
+void slotmem_restore_memory(slotmem_restore_result_t *result,
+                            slotmem_segment_t *segment, int with_claims,
+                            const unsigned char *bytes, apr_size_t len,
+                            apr_pool_t *pool);
+void slotmem_restore_image_memory(slotmem_restore_result_t *result,
+                                  slotmem_image_t *image,
+                                  const slotmem_geometry_t *requested,
+                                  const unsigned char *bytes, apr_size_t len,
+                                  apr_pool_t *pool);
+
+/**
  * What segment a persisted file describes, for those who were not told: the
  * largest image that the file begins with; if no MD5 fits, the last description
  * that stands where the shape it names puts it. To be verified by

@@ -18,16 +18,18 @@
  *
  * A store passes over the segment and writes what it copies to path.tmp. If the
  * file that stands at the path is known, a pass before that compares the two,
- * up to the first difference; without one there is nothing to write. A pass may
- * stop after any chunk and go on later: the slots of the file are then as old
- * as their chunk, which is no new thing, since others write them all the time.
+ * up to the first difference; without one there is nothing to write.
  *
  * Digests are computed over private copies, never over live memory.
  */
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "apr_hash.h"
 #include "apr_md5.h"
@@ -41,22 +43,21 @@
 /* Files that are open at the same time. */
 #define BATCH 64
 
-struct slotmem_store_run_t {
+/* Files that are being stored together. */
+typedef struct run_t {
     slotmem_store_t *stores;
     int num;
-    int first;                      /* of the batch at work */
-    int end;                        /* the first store after it */
-    int next;                       /* the store at work in it */
-    int step;                       /* what is done to it: index in steps[] */
-    apr_time_t deadline;
+    const slotmem_store_watch_t *watch;     /* or NULL */
     slotmem_stream_t stream;                /* of the store at work */
     apr_pool_t *pool;               /* for results */
     apr_pool_t *scratch;            /* cleared after each batch */
-};
+} run_t;
 
-static int deadline_passed(const slotmem_store_run_t *run)
+static void tell(const run_t *run, const slotmem_store_t *store)
 {
-    return run->deadline && apr_time_now() >= run->deadline;
+    if (run->watch) {
+        run->watch->tell(run->watch->data, (int)(store - run->stores));
+    }
 }
 
 /* One byte a slot: 1 where used has a bit and except (if not NULL) has none;
@@ -153,33 +154,21 @@ static void put_tail(slotmem_stream_t *stream, const slotmem_store_t *store)
     }
 }
 
-/* One pass over a segment, or the next part of one. Returns 1 at its end, or at
- * the first difference. */
-static int put_segment(slotmem_store_run_t *run, slotmem_store_t *store)
+/* One pass over a segment, or up to the first difference. */
+static void put_segment(slotmem_stream_t *stream, slotmem_store_t *store)
 {
-    const slotmem_segment_t *segment = store->segment;
-    slotmem_stream_t *stream = &run->stream;
-
-    if (!store->slots_done) {
-        put_head(stream, store);
+    if (!store->segment) {
+        slotmem_stream_put(stream, store->image, store->image_len);
+        return;
     }
-    while (store->slots_done < segment->layout.slots_len && !stream->differs) {
-        apr_size_t left = segment->layout.slots_len - store->slots_done;
-        apr_size_t n = left < CHUNK ? left : CHUNK;
-
-        slotmem_stream_put(stream, segment->slots + store->slots_done, n);
-        store->slots_done += n;
-        if (deadline_passed(run)) {
-            return 0;
-        }
-    }
+    put_head(stream, store);
+    slotmem_stream_put(stream, store->segment->slots,
+                       store->segment->layout.slots_len);
     put_tail(stream, store);
-    store->slots_done = 0;
-    return 1;
 }
 
 /* A step of a store failed: what stood at the path before stays there. */
-static void fail(slotmem_store_run_t *run, slotmem_store_t *store,
+static void fail(run_t *run, slotmem_store_t *store,
                  const char *step, apr_status_t status)
 {
     store->step = step;
@@ -189,6 +178,7 @@ static void fail(slotmem_store_run_t *run, slotmem_store_t *store,
         store->file = NULL;
     }
     apr_file_remove(store->tmp, run->scratch);
+    tell(run, store);
 }
 
 /* Does what is known of the file at the path still hold? */
@@ -208,7 +198,7 @@ static int is_same_file(const slotmem_store_t *store, apr_pool_t *scratch)
 }
 
 /* Is there a known file to compare with? One that cannot be opened is not. */
-static int open_verified_file(slotmem_store_run_t *run, slotmem_store_t *store)
+static int open_verified_file(run_t *run, slotmem_store_t *store)
 {
     if (!is_same_file(store, run->scratch)
         || apr_file_open(&store->file, store->path,
@@ -218,12 +208,11 @@ static int open_verified_file(slotmem_store_run_t *run, slotmem_store_t *store)
         store->file = NULL;
         return 0;
     }
-    store->pass = SLOTMEM_STORE_COMPARES;
     slotmem_stream_init(&run->stream, store->file, 1);
     return 1;
 }
 
-static apr_status_t open_new(slotmem_store_run_t *run, slotmem_store_t *store)
+static apr_status_t open_new(run_t *run, slotmem_store_t *store)
 {
     return apr_file_open(&store->file, store->tmp,
                          APR_FOPEN_WRITE | APR_FOPEN_CREATE | APR_FOPEN_EXCL
@@ -231,7 +220,7 @@ static apr_status_t open_new(slotmem_store_run_t *run, slotmem_store_t *store)
                          APR_FPROT_UREAD | APR_FPROT_UWRITE, run->scratch);
 }
 
-static int create_new_file(slotmem_store_run_t *run, slotmem_store_t *store)
+static int create_new_file(run_t *run, slotmem_store_t *store)
 {
     apr_status_t rv = open_new(run, store);
 
@@ -244,7 +233,6 @@ static int create_new_file(slotmem_store_run_t *run, slotmem_store_t *store)
         fail(run, store, "create a new file", rv);
         return 0;
     }
-    store->pass = SLOTMEM_STORE_WRITES;
     store->file_state.verified = 0;        /* until the new file is in place */
     slotmem_stream_init(&run->stream, store->file, 0);
     return 1;
@@ -252,7 +240,7 @@ static int create_new_file(slotmem_store_run_t *run, slotmem_store_t *store)
 
 /* The comparing pass is over: does the file have all bytes, and no more, and is
  * it still the one at the path? */
-static int is_unchanged(slotmem_store_run_t *run, slotmem_store_t *store)
+static int is_unchanged(run_t *run, slotmem_store_t *store)
 {
     const slotmem_stream_t *stream = &run->stream;
 
@@ -266,9 +254,12 @@ static int is_unchanged(slotmem_store_run_t *run, slotmem_store_t *store)
     return store->unchanged;
 }
 
-static int begin_store(slotmem_store_run_t *run, slotmem_store_t *store)
+static int begin_store(run_t *run, slotmem_store_t *store)
 {
     store->tmp = apr_pstrcat(run->scratch, store->path, ".tmp", NULL);
+    if (!store->segment) {
+        return 1;
+    }
     store->in_use = slotmem_calloc(run->scratch, sizeof(*store->in_use)
                                  * slotmem_map_words(
                                      store->segment->geometry.item_num));
@@ -276,7 +267,7 @@ static int begin_store(slotmem_store_run_t *run, slotmem_store_t *store)
         fail(run, store, "find memory", APR_ENOMEM);
         return 0;
     }
-    return open_verified_file(run, store) || create_new_file(run, store);
+    return 1;
 }
 
 /* The file is on its way to the disk from now on, while the next ones of the
@@ -293,43 +284,40 @@ static void start_writeback(apr_file_t *file)
 #endif
 }
 
-/* Writes the new file, unless it would be as the old one. Returns 0 when it
- * is late. */
-static int write_new_file(slotmem_store_run_t *run, slotmem_store_t *store)
+/* Writes the new file, unless it would be as the old one. */
+static void write_new_file(run_t *run, slotmem_store_t *store)
 {
-    if (store->pass == SLOTMEM_STORE_NEW && !begin_store(run, store)) {
-        return 1;
+    if (!begin_store(run, store)) {
+        return;
     }
-    if (store->pass == SLOTMEM_STORE_COMPARES) {
-        if (!put_segment(run, store)) {
-            return 0;
+    if (open_verified_file(run, store)) {
+        put_segment(&run->stream, store);
+        if (is_unchanged(run, store)) {
+            tell(run, store);
+            return;
         }
-        if (is_unchanged(run, store) || !create_new_file(run, store)) {
-            return 1;
-        }
     }
-    if (!put_segment(run, store)) {
-        return 0;
+    if (!create_new_file(run, store)) {
+        return;
     }
+    put_segment(&run->stream, store);
     slotmem_stream_flush(&run->stream);
     if (run->stream.status != APR_SUCCESS) {
         fail(run, store, "write", run->stream.status);
+        return;
     }
-    else {
-        start_writeback(store->file);
-    }
-    return 1;
+    start_writeback(store->file);
 }
 
 /* Notes which file it is, as it was written: see record_file_state(). */
-static int sync_and_close(slotmem_store_run_t *run, slotmem_store_t *store)
+static void sync_and_close(run_t *run, slotmem_store_t *store)
 {
     apr_finfo_t info;
     apr_status_t rv = apr_file_sync(store->file);
 
     if (rv != APR_SUCCESS) {
         fail(run, store, "flush", rv);
-        return 1;
+        return;
     }
     store->file_state.inode = 0;        /* no file's */
     if (apr_file_info_get(&info, APR_FINFO_IDENT | APR_FINFO_SIZE
@@ -345,7 +333,6 @@ static int sync_and_close(slotmem_store_run_t *run, slotmem_store_t *store)
     if (rv != APR_SUCCESS) {
         fail(run, store, "close", rv);
     }
-    return 1;
 }
 
 /* Keep the refused file under the first free name, else in place of the one
@@ -397,6 +384,27 @@ static void record_file_state(slotmem_file_state_t *state, const char *path,
     state->synced = 0;
 }
 
+/* Give a file mode 0600, if it is a regular one: not through a symbolic link, as
+ * APR would. */
+static apr_status_t make_private(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    struct stat info;
+    apr_status_t rv = APR_SUCCESS;
+
+    if (fd < 0) {
+        return errno;
+    }
+    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
+        rv = APR_EINVAL;
+    }
+    else if (fchmod(fd, S_IRUSR | S_IWUSR) != 0) {
+        rv = errno;
+    }
+    close(fd);
+    return rv;
+}
+
 /* Keep the file that stands at the path, under a second name: it is never
  * missing at its own. */
 static apr_status_t make_backup(slotmem_store_t *store, apr_pool_t *scratch)
@@ -407,21 +415,22 @@ static apr_status_t make_backup(slotmem_store_t *store, apr_pool_t *scratch)
 
     apr_file_remove(backup, scratch);
     rv = apr_file_link(store->path, backup);
-    if (rv == APR_SUCCESS) {
-        rv = apr_file_perms_set(backup, APR_FPROT_UREAD | APR_FPROT_UWRITE);
+    if (APR_STATUS_IS_ENOENT(rv)) {
+        return APR_SUCCESS;         /* gone meanwhile: nothing to keep */
     }
-    return APR_STATUS_IS_ENOENT(rv) ? APR_SUCCESS : rv;
+    return rv == APR_SUCCESS ? make_private(backup) : rv;
 }
 
-static int install_file(slotmem_store_run_t *run, slotmem_store_t *store)
+static void install_file(run_t *run, slotmem_store_t *store)
 {
     apr_status_t rv;
 
+    tell(run, store);
     if (store->backup) {
         rv = make_backup(store, run->scratch);
         if (rv != APR_SUCCESS) {
             fail(run, store, "keep the old file", rv);
-            return 1;
+            return;
         }
     }
     if (store->set_aside) {
@@ -429,8 +438,9 @@ static int install_file(slotmem_store_run_t *run, slotmem_store_t *store)
         if (rv != APR_SUCCESS) {
             store->aside = NULL;
             fail(run, store, "set the refused file aside", rv);
-            return 1;
+            return;
         }
+        tell(run, store);
     }
     rv = apr_file_rename(store->tmp, store->path, run->scratch);
     if (rv != APR_SUCCESS) {
@@ -439,12 +449,13 @@ static int install_file(slotmem_store_run_t *run, slotmem_store_t *store)
             store->aside = NULL;
         }
         fail(run, store, "rename the new file", rv);
-        return 1;
+        return;
     }
     store->set_aside = 0;
     store->backup = 0;
     record_file_state(&store->file_state, store->path, run->scratch);
-    return 1;
+    store->installed = 1;
+    tell(run, store);
 }
 
 static apr_status_t sync_directory(const char *directory, apr_pool_t *scratch)
@@ -462,146 +473,127 @@ static apr_status_t sync_directory(const char *directory, apr_pool_t *scratch)
 }
 
 /* Make the renames last: each directory is flushed once. */
-static void sync_directories(slotmem_store_t *stores, int num,
-                              apr_pool_t *scratch)
+static void sync_directories(run_t *run)
 {
-    apr_hash_t *synced = apr_hash_make(scratch);
-    int i;
+    apr_hash_t *synced = apr_hash_make(run->scratch);
+    slotmem_store_t *store;
 
-    for (i = 0; i < num; i++) {
-        const char *slash = strrchr(stores[i].path, '/');
-        apr_size_t len = slash ? (apr_size_t)(slash - stores[i].path) + 1 : 0;
-        const char *directory = len ? apr_pstrmemdup(scratch, stores[i].path,
+    for (store = run->stores; store < run->stores + run->num; store++) {
+        const char *slash = strrchr(store->path, '/');
+        apr_size_t len = slash ? (apr_size_t)(slash - store->path) + 1 : 0;
+        const char *directory = len ? apr_pstrmemdup(run->scratch, store->path,
                                                      len) : ".";
         apr_status_t *rv = apr_hash_get(synced, directory,
                                         APR_HASH_KEY_STRING);
 
-        if (stores[i].step || stores[i].file_state.synced) {
+        if (store->step || store->file_state.synced) {
             continue;
         }
         if (!rv) {
-            rv = apr_palloc(scratch, sizeof(*rv));
-            *rv = sync_directory(directory, scratch);
+            rv = apr_palloc(run->scratch, sizeof(*rv));
+            *rv = sync_directory(directory, run->scratch);
             apr_hash_set(synced, directory, APR_HASH_KEY_STRING, rv);
         }
         if (*rv != APR_SUCCESS) {
-            stores[i].step = "flush the directory";
-            stores[i].status = *rv;
+            store->step = "flush the directory";
+            store->status = *rv;
         }
         else {
-            stores[i].file_state.synced = 1;
+            store->file_state.synced = 1;
         }
+        tell(run, store);
     }
 }
 
 /* What is done to each store of a batch before the next is done to any. */
-static int (*const steps[])(slotmem_store_run_t *, slotmem_store_t *) = {
+static void (*const steps[])(run_t *, slotmem_store_t *) = {
     write_new_file, sync_and_close, install_file
 };
-#define STEPS ((int)(sizeof(steps) / sizeof(*steps)))
+#define STEPS (sizeof(steps) / sizeof(*steps))
 
 static void reset(slotmem_store_t *store)
 {
     store->status = APR_SUCCESS;
     store->step = NULL;
     store->unchanged = 0;
+    store->installed = 0;
     store->aside = NULL;
     store->aside_replaced = 0;
     store->tmp = NULL;
     store->file = NULL;
     store->in_use = NULL;
-    store->slots_done = 0;
-    store->pass = SLOTMEM_STORE_NEW;
 }
 
-/* Was there no file descriptor for the store at work, while others of its
- * batch have theirs open? Then the batch ends before it, and it begins the
- * next one. */
-static int ends_batch(slotmem_store_run_t *run, slotmem_store_t *store)
+static int lacks_descriptors(const slotmem_store_t *store)
 {
-    if (!store->step || run->next == run->first
-        || !(APR_STATUS_IS_EMFILE(store->status)
-             || APR_STATUS_IS_ENFILE(store->status))) {
-        return 0;
-    }
-    run->end = run->next;
-    reset(store);
-    return 1;
+    return store->step && (APR_STATUS_IS_EMFILE(store->status)
+                           || APR_STATUS_IS_ENFILE(store->status));
 }
 
-/* Returns 0 when it is late: the store at work goes on, or the next begins. */
-static int continue_batch(slotmem_store_run_t *run)
+/* Stores from first on, BATCH of them at most. When there is no descriptor for
+ * one of them while others of the batch have theirs open, the batch ends before
+ * it, and it begins the next one. Returns the first of the next batch. */
+static int run_batch(run_t *run, int first)
 {
-    for (; run->step < STEPS; run->step++, run->next = run->first) {
-        while (run->next < run->end) {
-            slotmem_store_t *store = &run->stores[run->next];
+    int end = run->num - first < BATCH ? run->num : first + BATCH;
+    size_t step;
+    int i;
+
+    for (step = 0; step < STEPS; step++) {
+        for (i = first; i < end; i++) {
+            slotmem_store_t *store = &run->stores[i];
 
             if (!store->step && !store->unchanged) {
-                if (!steps[run->step](run, store)) {
-                    return 0;
-                }
-                if (run->step == 0 && ends_batch(run, store)) {
-                    break;
-                }
+                steps[step](run, store);
             }
-            run->next++;
-            if (deadline_passed(run)) {
-                return 0;
+            if (step == 0 && i > first && lacks_descriptors(store)) {
+                reset(store);
+                end = i;
             }
         }
     }
-    return 1;
-}
-
-static void begin_batch(slotmem_store_run_t *run, int first)
-{
-    run->first = first;
-    run->next = first;
-    run->end = run->num - first < BATCH ? run->num : first + BATCH;
-    run->step = 0;
     apr_pool_clear(run->scratch);
+    return end;
 }
 
-slotmem_store_run_t *slotmem_store_begin(slotmem_store_t *stores, int num,
-                                         apr_pool_t *pool)
+void slotmem_store(slotmem_store_t *stores, int num,
+                   const slotmem_store_watch_t *watch, apr_pool_t *pool)
 {
-    slotmem_store_run_t *run = apr_pcalloc(pool, sizeof(*run));
+    run_t run = { .stores = stores, .num = num, .watch = watch, .pool = pool };
     int i;
 
     for (i = 0; i < num; i++) {
         reset(&stores[i]);
     }
-    run->stores = stores;
-    run->num = num;
-    run->pool = pool;
-    run->stream.buffer = apr_palloc(pool, CHUNK);
-    apr_pool_create(&run->scratch, pool);
-    begin_batch(run, 0);
-    return run;
+    run.stream.buffer = apr_palloc(pool, CHUNK);
+    apr_pool_create(&run.scratch, pool);
+    for (i = 0; i < num; ) {
+        i = run_batch(&run, i);
+    }
+    sync_directories(&run);
+    apr_pool_destroy(run.scratch);
 }
 
-int slotmem_store_continue(slotmem_store_run_t *run, apr_time_t deadline)
+apr_status_t slotmem_store_to_memory(slotmem_store_t *store,
+                                     unsigned char **bytes, apr_size_t *len)
 {
-    run->deadline = deadline;
-    while (run->first < run->num) {
-        if (!continue_batch(run)) {
-            return 0;
-        }
-        begin_batch(run, run->end);
+    slotmem_stream_t stream;
+
+    store->in_use = calloc(slotmem_map_words(
+                               store->segment->geometry.item_num) + 1,
+                           sizeof(*store->in_use));
+    if (!store->in_use) {
+        return APR_ENOMEM;
     }
-    sync_directories(run->stores, run->num, run->scratch);
-    return 1;
-}
-
-void slotmem_store_abandon(slotmem_store_run_t *run)
-{
-    int i;
-
-    for (i = run->first; i < run->end; i++) {
-        slotmem_store_t *store = &run->stores[i];
-
-        if (store->tmp && !store->step && !store->unchanged) {
-            fail(run, store, "go on", APR_EINTR);
-        }
+    slotmem_stream_init(&stream, NULL, 0);
+    put_segment(&stream, store);
+    free(store->in_use);
+    store->in_use = NULL;
+    if (stream.status != APR_SUCCESS) {
+        free(stream.buffer);
+        return stream.status;
     }
+    *bytes = stream.buffer;
+    *len = stream.fill;
+    return APR_SUCCESS;
 }

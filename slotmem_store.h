@@ -41,6 +41,9 @@
 /** Process-local: one file to store, and how that went. */
 typedef struct slotmem_store_t {
     const slotmem_segment_t *segment;
+    const unsigned char *image;     /**< if segment is NULL: the bytes of the */
+    apr_size_t image_len;           /**< file, as slotmem_store_to_memory() made
+                                         them */
     const char *path;               /**< the persisted file */
     const slotmem_word_t *config_claims; /**< NULL: store the in-use flags as
                                          they are. Else CLEARINUSE: store none,
@@ -57,48 +60,50 @@ typedef struct slotmem_store_t {
     slotmem_file_state_t file_state; /**< what stands at path; kept up to date.
                                          A file that is known and would get
                                          the bytes it has is only read */
-    /* how it went; set by slotmem_store_continue() */
+    /* how it went; set by slotmem_store() */
     apr_status_t status;
     const char *step;               /**< what failed, or NULL: then what stood
                                          at path stays there, unless it is the
                                          flush of the directory that failed */
     int unchanged;                  /**< 1: nothing had to be written */
+    int installed;                  /**< 1: the new file stands at path */
     const char *aside;              /**< where the refused file went, or NULL */
     int aside_replaced;             /**< ... and replaced an older one there */
     /* scratch */
     const char *tmp;
     apr_file_t *file;               /* compared with, or written; or NULL */
     slotmem_word_t *in_use;          /* the map, as it was first seen */
-    apr_size_t slots_done;          /* bytes of the slots passed so far */
-    enum { SLOTMEM_STORE_NEW, SLOTMEM_STORE_COMPARES, SLOTMEM_STORE_WRITES }
-        pass;
 } slotmem_store_t;
 
-/** Process-local: files that are being stored together. */
-typedef struct slotmem_store_run_t slotmem_store_run_t;
+/** Process-local: who wants to know how it goes. */
+typedef struct slotmem_store_watch_t {
+    void (*tell)(void *data, int index); /**< called just before a store puts
+                                         its new file in place, and each time
+                                         that the result of one has changed */
+    void *data;
+} slotmem_store_watch_t;
 
 /**
- * Begin to store segments to their persisted files. Nothing is touched yet.
- * @param stores filled in by the caller down to stored; they must last as
- *        long as the run
- * @param pool for the run, the texts of the results and scratch memory
+ * Store segments to their persisted files. In batches, all files are written
+ * before the first is flushed, and flushed before the first is renamed; a
+ * directory is flushed once: many files share their flushes. A store that fails
+ * has its status and step set, and the others go on.
+ * @param stores filled in by the caller down to file_state
+ * @param watch or NULL
+ * @param pool for the texts of the results and scratch memory; not enough of
+ *        it is fatal
  */
-slotmem_store_run_t *slotmem_store_begin(slotmem_store_t *stores, int num,
-                                         apr_pool_t *pool);
+void slotmem_store(slotmem_store_t *stores, int num,
+                   const slotmem_store_watch_t *watch, apr_pool_t *pool);
 
 /**
- * Go on with a run. In batches, all files are written before the first is
- * flushed, and flushed before the first is renamed; a directory is flushed
- * once a run: many files share their flushes. A store that fails has its
- * status and step set, and the others go on.
- * @param deadline when to return with work left, checked after every chunk
- *        and every file; 0: never
- * @return 1 when the run is over, 0 when there is work left
+ * What slotmem_store() would write, in memory.
+ * @param store filled in by the caller: segment and config_claims
+ * @param bytes set to malloc()ed memory on success
+ * @return APR_SUCCESS or APR_ENOMEM
  */
-int slotmem_store_continue(slotmem_store_run_t *run, apr_time_t deadline);
-
-/** Give a run up that is not over: its new files are removed. */
-void slotmem_store_abandon(slotmem_store_run_t *run);
+apr_status_t slotmem_store_to_memory(slotmem_store_t *store,
+                                     unsigned char **bytes, apr_size_t *len);
 
 #if defined(__GNUC__)
 #pragma GCC visibility pop

@@ -15,6 +15,7 @@
  * slotmem_stream.c: the bytes that a segment's file gets; see slotmem_stream.h.
  */
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "slotmem_stream.h"
@@ -31,6 +32,10 @@ void slotmem_stream_init(slotmem_stream_t *stream, apr_file_t *file,
     stream->fill = 0;
     stream->compared = 0;
     stream->status = APR_SUCCESS;
+    stream->room = file ? CHUNK : 0;
+    if (!file) {
+        stream->buffer = NULL;
+    }
     apr_md5_init(&stream->md5);
 }
 
@@ -43,6 +48,23 @@ void slotmem_stream_flush(slotmem_stream_t *stream)
     stream->fill = 0;
 }
 
+/* Twice as much memory, for what has no file. Returns 0 if there is none: then
+ * nothing more is taken. */
+static int grow(slotmem_stream_t *stream)
+{
+    apr_size_t room = stream->room ? 2 * stream->room : 1024;
+    unsigned char *buffer = stream->status == APR_SUCCESS && room > stream->room
+                            ? realloc(stream->buffer, room) : NULL;
+
+    if (!buffer) {
+        stream->status = APR_ENOMEM;
+        return 0;
+    }
+    stream->buffer = buffer;
+    stream->room = room;
+    return 1;
+}
+
 /* Copy bytes, which others may be writing, to private memory; the digest is
  * over the copy. */
 static void stream_write(slotmem_stream_t *stream, const void *data,
@@ -52,11 +74,17 @@ static void stream_write(slotmem_stream_t *stream, const void *data,
 
     stream->len += (apr_off_t)len;
     while (len) {
-        apr_size_t room = CHUNK - stream->fill;
+        apr_size_t room = stream->room - stream->fill;
         apr_size_t n = len < room ? len : room;
 
-        if (!room) {
+        if (!room && stream->file) {
             slotmem_stream_flush(stream);
+            continue;
+        }
+        if (!room && !grow(stream)) {
+            return;
+        }
+        if (!room) {
             continue;
         }
         memcpy(stream->buffer + stream->fill, from, n);

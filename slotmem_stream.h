@@ -13,8 +13,8 @@
 
 /*
  * slotmem_stream.h: the bytes that a segment's file gets, in order, with their
- * MD5: written to a new file, or compared with those that a file has. Both ways
- * see the same bytes from the same caller.
+ * MD5: written to a new file or to memory, or compared with those that a file
+ * has. Each way sees the same bytes from the same caller.
  *
  * Concurrency: one thread. The bytes may be live memory that others write: they
  * are copied first, and the digest is over the copy.
@@ -35,19 +35,23 @@
 /** Process-local: the bytes of a file, on their way out, or those that it has
  * beside those that it would get. */
 typedef struct slotmem_stream_t {
-    apr_file_t *file;
+    apr_file_t *file;               /* NULL: the bytes stay in buffer, which
+                                       is malloc()ed and grows */
     int compares;                   /* 1: nothing is written */
     int differs;                    /* ... and a difference was found */
     apr_off_t len;                  /* of all bytes so far */
     apr_md5_ctx_t md5;              /* of all bytes so far, if written */
-    unsigned char *buffer;          /* SLOTMEM_CHUNK bytes */
+    unsigned char *buffer;          /* room bytes */
+    apr_size_t room;                /* SLOTMEM_CHUNK, or more in memory */
     apr_size_t fill;                /* of them in use */
     apr_size_t compared;            /* of these compared */
     apr_status_t status;            /* the first failure, which stays */
 } slotmem_stream_t;
 
-/** Begin. @param compares 1: compare with the file; 0: write it. The buffer is
- *  the caller's, and stays. */
+/** Begin. @param file NULL: to memory. The buffer is then to be freed by the
+ *  caller, also after a failure; else it is the caller's, SLOTMEM_CHUNK bytes
+ *  long, and stays.
+ *  @param compares 1: compare with the file; 0: write it */
 void slotmem_stream_init(slotmem_stream_t *stream, apr_file_t *file,
                          int compares);
 

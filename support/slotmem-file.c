@@ -750,7 +750,7 @@ static void store_without(image_t *image, apr_uint32_t slot)
     }
     slotmem_map_clear(&segment->map, slot);
     memset(segment->slots + size * slot, 0, size);
-    slotmem_store_continue(slotmem_store_begin(&store, 1, image->pool), 0);
+    slotmem_store(&store, 1, NULL, image->pool);
     if (store.step) {
         ends(image, TROUBLE, store.status,
              apr_psprintf(image->pool, "cannot %s", store.step));

@@ -333,19 +333,18 @@ static void cut_power_everywhere(const int *at_start)
     }
 }
 
-/* A server that stores with a fault, or gives up after some slices, or is
- * killed then and started anew; stores again; and stores something new.
- * Returns 0 when there was nothing to do. */
-static int power_case(int at, fault_t fault, int slices, int dies)
+/* A server that stores with a fault, or is killed at a call (which is as if that
+ * call and all later ones had failed) and started anew; stores again; and stores
+ * something new. Returns 0 when there was nothing to do. */
+static int power_case(int at, fault_t fault, int dies)
 {
     int at_start[NAMES_MAX];
     server_t *server;
-    int over = 0;
+    int over;
 
-    snprintf(context, sizeof(context), "power, '%s' (%d), call %d, effect %d, "
-             "slices %d%s%s", scenario->before, (int)(scenario - scenarios), at,
-             fault.effect, slices, dies ? ", then killed" : "",
-             halves ? ", halves" : "");
+    snprintf(context, sizeof(context), "power, '%s' (%d), call %d, effect %d%s"
+             "%s", scenario->before, (int)(scenario - scenarios), at,
+             fault.effect, dies ? ", killed" : "", halves ? ", halves" : "");
     figures->cases++;
     set_up_disk();
     server = start_server();
@@ -354,22 +353,11 @@ static int power_case(int at, fault_t fault, int slices, int dies)
     memcpy(at_start, inode_of, sizeof(*inode_of) * (size_t)inodes);
     fill(server, 1);
     calls_arm(at, fault.effect, fault.error, fault.sticky);
-    if (slices) {
-        slotmem_store_run_t *run = slotmem_store_begin(server->store, num,
-                                                       server->pool);
-
-        while (slices-- && !over) {
-            over = slotmem_store_continue(run, 1);
-        }
-        if (!over && !dies) {
-            slotmem_store_abandon(run);
-        }
-    }
-    else {
-        store(server);
+    store(server);
+    if (!dies) {
         log_stored(server, 1);
-        over = at && !calls->hits;
     }
+    over = at && !calls->hits;
     figures->faults += (unsigned long)calls->hits;
     if (dies) {
         figures->kills++;
@@ -392,15 +380,14 @@ static int power_case(int at, fault_t fault, int slices, int dies)
 
 static void run_power(void)
 {
-    int at, i;
+    int at;
 
     memset(seen, 0, sizeof(seen));
-    power_case(0, (fault_t) { PASSES, 0, 0 }, 0, 0);
-    for (i = 1; power_case(0, (fault_t) { PASSES, 0, 0 }, i, 0); i++) {
-        power_case(0, (fault_t) { PASSES, 0, 0 }, i, 1);
+    power_case(0, (fault_t) { PASSES, 0, 0 }, 0);
+    for (at = 1; power_case(at, (fault_t) { FAILS, EIO, 1 }, 1); at++) {
     }
     for (at = 1; num == 1 || full; at++) {
-        if (!power_case(at, (fault_t) { FAILS, EIO, 0 }, 0, 0)) {
+        if (!power_case(at, (fault_t) { FAILS, EIO, 0 }, 0)) {
             break;
         }
     }

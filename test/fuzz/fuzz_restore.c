@@ -234,7 +234,6 @@ static void store(slotmem_segment_t *segment, const input_t *input,
                                    sizeof(*words));
     uint8_t *configured = calloc(1, num + 1);
     slotmem_store_t stores;
-    slotmem_store_run_t *run;
     uint8_t *expected;
     uint8_t *found;
     size_t expected_len;
@@ -251,8 +250,7 @@ static void store(slotmem_segment_t *segment, const input_t *input,
     stores.config_claims = input->with_claims ? words : NULL;
     stores.file_state = restored->file_state;
     stores.set_aside = restored->outcome == SLOTMEM_RESTORE_REJECTED;
-    run = slotmem_store_begin(&stores, 1, pool);
-    MUST(slotmem_store_continue(run, 0) == 1);
+    slotmem_store(&stores, 1, NULL, pool);
     MUST(!stores.step && stores.file_state.verified);
     if (restored->outcome == SLOTMEM_RESTORE_REJECTED) {
         MUST(stores.aside && !stores.aside_replaced);
@@ -270,8 +268,7 @@ static void store(slotmem_segment_t *segment, const input_t *input,
     if (stores.unchanged) {
         MUST(len == input->len && memcmp(input->file, found, len) == 0);
     }
-    run = slotmem_store_begin(&stores, 1, pool);
-    MUST(slotmem_store_continue(run, 0) == 1);
+    slotmem_store(&stores, 1, NULL, pool);
     MUST(!stores.step && stores.unchanged);
     for (i = 0; input->with_claims && i < num; i++) {
         model->used[i] = model->used[i] && !configured[i];

@@ -22,12 +22,15 @@
 #include "scoreboard.h"
 #include "ap_provider.h"
 
+#include "apr_hash.h"
 #include "apr_hooks.h"
 #include "apr_strings.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 
 AP_DECLARE_DATA server_rec *ap_server_conf;
 
@@ -56,6 +59,8 @@ HOOK(pre_mpm)
 HOOK(optional_fn_retrieve)
 HOOK(monitor)
 HOOK(child_init)
+HOOK(child_status)
+HOOK(drop_privileges)
 
 void ap_hook_handler(ap_HOOK_handler_t *pf, const char *const *before,
                      const char *const *after, int order)
@@ -82,7 +87,22 @@ apr_status_t ap_register_provider(apr_pool_t *pool, const char *group,
 int ap_state_query(int query)
 {
     return query == AP_SQ_MAIN_STATE ? dso_now->main_state
-                                     : AP_SQ_NOT_SUPPORTED;
+           : query == AP_SQ_CONFIG_GEN ? dso_now->config_generation
+                                       : AP_SQ_NOT_SUPPORTED;
+}
+
+void *ap_retained_data_get(const char *key)
+{
+    return apr_hash_get(dso_now->retained, key, APR_HASH_KEY_STRING);
+}
+
+void *ap_retained_data_create(const char *key, apr_size_t size)
+{
+    void *data = apr_pcalloc(dso_now->process_pool, size);
+
+    apr_hash_set(dso_now->retained, apr_pstrdup(dso_now->process_pool, key),
+                 APR_HASH_KEY_STRING, data);
+    return data;
 }
 
 apr_status_t ap_mpm_query(int query, int *result)
@@ -193,6 +213,7 @@ host_dso_t *host_load(const char *name, const char *path,
     dso->name = name;
     dso->runtime_dir = runtime_dir;
     dso->process_pool = process_pool;
+    dso->retained = apr_hash_make(process_pool);
     dso->server = apr_pcalloc(process_pool, sizeof(*dso->server));
     dso->server->process = apr_pcalloc(process_pool, sizeof(process_rec));
     dso->server->process->pool = process_pool;
@@ -240,6 +261,7 @@ static void run_post_config(host_dso_t *dso)
 void host_configure(host_dso_t *dso, const char *const *directives)
 {
     host_use(dso);
+    dso->config_generation++;
     dso->main_state = dso->has_scoreboard ? AP_SQ_MS_CREATE_CONFIG
                                           : AP_SQ_MS_CREATE_PRE_CONFIG;
     apr_pool_create(&dso->pconf, dso->process_pool);
@@ -279,6 +301,9 @@ void host_reach_mpm(host_dso_t *dso)
 void host_child_init(host_dso_t *dso, apr_pool_t *pchild)
 {
     host_use(dso);
+    if (dso->drop_privileges) {
+        dso->drop_privileges(pchild, dso->server);
+    }
     if (dso->child_init) {
         dso->child_init(pchild, dso->server);
     }
@@ -292,13 +317,21 @@ void host_monitor(host_dso_t *dso)
     }
 }
 
+void host_settle(void)
+{
+    siginfo_t info;
+
+    while (waitid(P_ALL, 0, &info, WEXITED | WNOWAIT) != 0 && errno == EINTR) {
+    }
+}
+
 void host_end(host_dso_t *dso)
 {
     host_use(dso);
     if (dso->main_state == AP_SQ_MS_RUN_MPM) {
         dso->generation++;
     }
-    dso->main_state = AP_SQ_MS_CREATE_CONFIG;
+    dso->main_state = AP_SQ_MS_DESTROY_CONFIG;
     apr_pool_destroy(dso->pconf);
     dso->pconf = NULL;
 }

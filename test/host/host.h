@@ -25,7 +25,8 @@
  *     host_reach_mpm   optional_fn_retrieve, pre_mpm: the generation runs
  *     host_child_init  in a forked process
  *     host_monitor     the parent's monitor hook
- *     host_end         pconf is cleared: restart or stop
+ *     host_settle      waits for the processes that the DSOs have started
+ *     host_end         pconf is cleared, as at a restart
  *
  * The provider's functions are called directly. host_use() must name the DSO
  * first when create or attach may ask httpd for a path, and before each phase
@@ -37,6 +38,8 @@
 
 #ifndef HOST_H
 #define HOST_H
+
+#include "apr_hash.h"
 
 #include "httpd.h"
 #include "http_config.h"
@@ -55,6 +58,8 @@ typedef struct host_dso_t {
     int main_state;                 /* AP_SQ_MS_* */
     int has_scoreboard;
     int generation;
+    int config_generation;          /* configuration passes so far */
+    apr_hash_t *retained;           /* ap_retained_data_*() */
     /* lines since the start, by level, and the last of each */
     unsigned lines[APLOG_DEBUG + 1];
     char *last_line[APLOG_DEBUG + 1];
@@ -71,6 +76,10 @@ typedef struct host_dso_t {
     int monitor_order;
     ap_HOOK_child_init_t *child_init;
     int child_init_order;
+    ap_HOOK_child_status_t *child_status;
+    int child_status_order;
+    ap_HOOK_drop_privileges_t *drop_privileges;
+    int drop_privileges_order;
 } host_dso_t;
 
 /* Loads the DSO at path. Ends the program with a message if it cannot. */
@@ -88,6 +97,7 @@ void host_configured(host_dso_t *dso);
 void host_reach_mpm(host_dso_t *dso);
 void host_child_init(host_dso_t *dso, apr_pool_t *pchild);
 void host_monitor(host_dso_t *dso);
+void host_settle(void);
 void host_end(host_dso_t *dso);
 
 #endif

@@ -191,6 +191,105 @@ for my $how (qw(graceful restart stop)) {
 is($api->run("dptr name=$names[0] id=1")->{data}, 'stop-good',
     'the last good file is restored');
 
+# ---- state that is carried over restarts in memory ----
+
+sub has {
+    my $data = shift;
+    my @got  = $api->run(map { ("dptr name=$_ id=1") } @names);
+    return @names == grep { $_->{data} eq $data } @got;
+}
+
+# Bytes of private memory that the parent has.
+sub memory {
+    my ($kb) = SlotmemServer::slurp('/proc/' . $s->parent . '/status')
+        =~ /^VmData:\s+(\d+)/m;
+    return $kb * 1024;
+}
+
+# Five restarts with a change before each, of which none can be stored; then
+# room again.
+$s->config(($has ? "$interval 0\n" : '') . $shape);
+put('carry-good', @names);
+$s->graceful;
+break_all();
+for my $n (1 .. 5) {
+    my $how = $n == 3 ? 'restart' : 'graceful';
+    put("carry$n", @names);
+    $s->log_mark;
+    $s->$how;
+    ok(has("carry$n"), "[B12] restart $n, $how: no state is lost");
+    is($s->log_count(qr/slotmem_shm:info.*SLOTMEM-30: /), scalar @names,
+        '[B12] ... each was restored from memory');
+    is($s->log_count(qr/slotmem_shm:error.*SLOTMEM-17: /), scalar keys %broken,
+        '[E3] ... and one line for each reason says so');
+}
+files_are('carry-good', 'five restarts');
+repair_all();
+$s->log_mark;
+$s->stop;
+files_are('carry5', 'and a stop with room again');
+is($s->log_count(qr/slotmem_shm:notice.*SLOTMEM-16: /), scalar @names,
+    '[B12] ... which says that they are stored again') or diag($s->log_since);
+$s->start;
+ok(has('carry5'), '[B12] ... the next start has it');
+
+# A name that the new configuration no longer has is written all the same; one
+# that has changed its shape goes where a refused file goes.
+put('gone', @names);
+break_all();
+my $gone  = $names[0];
+my $other = $names[1];
+$s->config(($has ? "$interval 0\n" : '') . $shape =~ s/.*\Q$gone\E .*\n//r
+        =~ s/(\Q$other\E size=)16/${1}24/r);
+$s->log_mark;
+$s->graceful;
+is($s->log_count(qr/slotmem_shm:error.*SLOTMEM-31: .*\Q$other\E/), 1,
+    '[B12] state in memory that does not fit: one line') or diag($s->log_since);
+repair_all();
+$s->graceful;
+is(stored($gone), 'gone', '[B12] a name that is gone is stored all the same');
+my $bad = SlotmemServer::slurp(path($other) . '.bad-1');
+is(SlotmemFile::decode($bad, 16, 4)->{slots}[1], 'gone',
+    '[B12] what did not fit is kept as the refused file');
+ok(SlotmemFile::decode(SlotmemServer::slurp(path($other)), 24, 4)->{digest_ok},
+    '[B12] ... and the new segment is stored');
+unlink path($other) . '.bad-1';
+unlink path($other);
+$s->config(($has ? "$interval 0\n" : '') . $shape);
+$s->stop;
+unlink path($other);
+$s->start;
+
+# The disk is broken when the restart fails too: that is a stop.
+put('last', @names);
+$s->graceful;
+put('lost', @names);
+break_all();
+$s->log_mark;
+$s->config("NoSuchDirective on\n");
+ok(defined $s->restart_fails('USR1'), 'a restart that fails');
+is($s->log_count(qr/slotmem_shm:error.*SLOTMEM-39: /), scalar @names,
+    '[B12] what was in memory alone is lost, and the log says so')
+    or diag($s->log_since);
+repair_all();
+files_are('last', 'a restart that fails');
+
+# Memory does not grow with them.
+$s->config(($has ? "$interval 0\n" : '') . $shape);
+$s->start;
+put('many', @names);
+break_all();
+my $before;
+for my $n (1 .. 45) {
+    $s->graceful;
+    $before = memory() if $n == 5;
+}
+cmp_ok(memory() - $before, '<', 400_000,
+    '[B12] forty restarts with stores that fail take no more memory');
+ok(has('many'), '[B12] ... and lose nothing');
+repair_all();
+$s->graceful;
+
 # ---- file descriptors ----
 
 # A hundred and fifty files, stored with few descriptors left.

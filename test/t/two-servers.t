@@ -109,7 +109,14 @@ is(said(2, 'both', 1), 1, '[B2] ... and does not repeat the line');
 is($second->log_count(qr/slotmem_shm:(?:error|crit)/), 0, '[B2] ... no error');
 $second->graceful;
 is(stored('both'), 'one', '[B2] nor does it store at a restart');
-is(has(2, 'both'), 'one', '[B2] ... and restores what the first has stored');
+is(has(2, 'both'), 'two', '[B12] ... but keeps its own state over it');
+for my $n (1 .. 3) {
+    put(2, "two$n", qw(both also));
+    $second->graceful;
+    is(has(2, 'both') . has(2, 'also'), "two$n" x 2,
+        "[B12] ... nor over the next ones: $n");
+}
+is(stored('both'), 'one', '[B12] ... while the file stays the first one\'s');
 is(has(2, 'only2'), "round$round", '[B2] ... and its own');
 
 # The first goes on, over restarts, and never gives it up.

@@ -12,15 +12,13 @@
  */
 
 /*
- * test_store_run.c: stores as a run that stops and goes on, that is given up,
- * and that writes only what has changed.
+ * test_store_run.c: stores that write only what has changed, and whoever
+ * watches them.
  */
 
 #include "unit_file.h"
 
 #include <sys/time.h>
-
-#define PAST ((apr_time_t)1)            /* a deadline that is over */
 
 static const char *file_of(unit_place_t *place, int n)
 {
@@ -33,18 +31,6 @@ static slotmem_store_t store_of(const slotmem_segment_t *segment,
     slotmem_store_t store = { .segment = segment, .path = path };
 
     return store;
-}
-
-static void run_to_end(slotmem_store_t *stores, int num, apr_time_t deadline,
-                       apr_pool_t *pool)
-{
-    slotmem_store_run_t *run = slotmem_store_begin(stores, num, pool);
-    int calls = 1;
-
-    while (!slotmem_store_continue(run, deadline)) {
-        assert_true(deadline);
-        assert_true(++calls < 10000);
-    }
 }
 
 static void assert_written(const slotmem_store_t *store, int written)
@@ -124,73 +110,6 @@ static const apr_uint32_t types[] = {
     TYPE_PERSIST, TYPE_PERSIST | TYPE_CLEARINUSE
 };
 
-/* ---- deadlines ---- */
-
-enum { FILES = 5 };
-
-/* [B2] With a deadline that is over, each call of a run goes on by one chunk
- * or one file; it ends with the same bytes as one without. Once with files
- * that are not known, once with known ones that have changed. */
-static void test_late(void **state)
-{
-    unit_place_t *place = *state;
-    const apr_size_t sizes[FILES] = { 5, 20000, 70000, 1, 13108 };
-    slotmem_store_t stores[FILES];
-    sample_t samples[FILES];
-    uint64_t chunks = 0;
-    int i, round;
-
-    for (i = 0; i < FILES; i++) {
-        samples[i] = sample_make(place->pool, sizes[i], 10, types[i % 2]);
-        stores[i] = store_sample(&samples[i], file_of(place, i));
-        chunks += sizes[i] * 10 / SLOTMEM_CHUNK + 1;
-    }
-    for (round = 1; round <= 2; round++) {
-        slotmem_store_run_t *run = slotmem_store_begin(stores, FILES,
-                                                       place->pool);
-        uint32_t calls = 0;
-        int done;
-
-        do {
-            unit_faults(0, 0, 0);
-            done = slotmem_store_continue(run, PAST);
-            calls++;
-            assert_true(faults.bytes_digested <= 2 * SLOTMEM_CHUNK);
-            assert_true(count_calls("on") <= 1);
-            assert_true(count_calls("w") <= 2);
-            assert_true(count_calls("s") <= 1);
-        } while (!done);
-        /* each chunk, in two passes the second time; each step of each file */
-        assert_true(calls > chunks);
-        assert_true(calls <= round * (chunks + FILES) + 3 * FILES + 1);
-        for (i = 0; i < FILES; i++) {
-            assert_written(&stores[i], 1);
-            assert_file_is(file_of(place, i),
-                           encode(place->pool, &samples[i].content),
-                           place->pool);
-            samples[i].content.slots[i]++;
-            samples[i].segment.slots[i]++;
-        }
-    }
-    assert_int_equal(unit_count_entries(place->dir), FILES);
-}
-
-/* [B2] A deadline that has not come yet, and none, stop nothing. */
-static void test_in_time(void **state)
-{
-    unit_place_t *place = *state;
-    sample_t sample = sample_make(place->pool, 70000, 10, TYPE_PERSIST);
-    slotmem_store_t store = store_sample(&sample, file_of(place, 1));
-    slotmem_store_run_t *run = slotmem_store_begin(&store, 1, place->pool);
-
-    assert_int_equal(slotmem_store_continue(
-                         run, apr_time_now() + apr_time_from_sec(600)), 1);
-    assert_written(&store, 1);
-    sample.segment.slots[1]++;
-    run_to_end(&store, 1, 0, place->pool);
-    assert_written(&store, 1);
-}
-
 /* ---- what has not changed is not written ---- */
 
 static void for_each_shape(unit_place_t *place,
@@ -206,7 +125,7 @@ static void for_each_shape(unit_place_t *place,
                                           shapes[i].num, types[t]);
             slotmem_store_t store = store_sample(&sample, path);
 
-            run_to_end(&store, 1, 0, place->pool);
+            slotmem_store(&store, 1, NULL, place->pool);
             assert_written(&store, 1);
             check(place, &sample, &store);
             unlink(path);
@@ -226,7 +145,7 @@ static void check_unchanged(unit_place_t *place, sample_t *sample,
     assert_int_equal(stat(store->path, &before), 0);
     for (round = 0; round < 3; round++) {
         unit_faults(0, 0, 0);
-        run_to_end(store, 1, round == 1 ? PAST : 0, place->pool);
+        slotmem_store(store, 1, NULL, place->pool);
         assert_written(store, 0);
         assert_no_write();
         assert_true(count_calls("r") <= bytes.len / SLOTMEM_CHUNK + 1);
@@ -239,8 +158,7 @@ static void check_unchanged(unit_place_t *place, sample_t *sample,
 }
 
 /* [B2] A known file that would get the bytes it has is read once, but not
- * written, flushed or renamed, however large, and however often the run stops
- * on the way. */
+ * written, flushed or renamed, however large. */
 static void test_unchanged(void **state)
 {
     for_each_shape(*state, check_unchanged);
@@ -253,11 +171,11 @@ static void assert_change_is_stored(unit_place_t *place, sample_t *sample,
     apr_pool_t *pool;
 
     apr_pool_create(&pool, place->pool);
-    run_to_end(store, 1, 0, pool);
+    slotmem_store(store, 1, NULL, pool);
     assert_written(store, 1);
     assert_file_is(store->path, encode(pool, &sample->content), pool);
     unit_faults(0, 0, 0);
-    run_to_end(store, 1, 0, pool);
+    slotmem_store(store, 1, NULL, pool);
     assert_written(store, 0);
     assert_no_write();
     apr_pool_destroy(pool);
@@ -344,7 +262,7 @@ static void test_each_byte(void **state)
     slotmem_store_t store = store_sample(&sample, file_of(place, 1));
     apr_size_t at;
 
-    run_to_end(&store, 1, 0, place->pool);
+    slotmem_store(&store, 1, NULL, place->pool);
     for (at = 0; at < sample.segment.layout.slots_len; at++) {
         change_byte(place, &sample, &store, at);
     }
@@ -463,16 +381,16 @@ static void test_not_known_any_more(void **state)
     struct stat info;
     size_t i;
 
-    run_to_end(&store, 1, 0, place->pool);
+    slotmem_store(&store, 1, NULL, place->pool);
     for (i = 0; i < ELEMENTS(acts); i++) {
         usleep(20000);          /* times tick */
         acts[i](place, store.path);
-        run_to_end(&store, 1, 0, place->pool);
+        slotmem_store(&store, 1, NULL, place->pool);
         assert_written(&store, 1);
         assert_file_is(store.path, bytes, place->pool);
         assert_int_equal(lstat(store.path, &info), 0);
         assert_true(S_ISREG(info.st_mode));
-        run_to_end(&store, 1, 0, place->pool);
+        slotmem_store(&store, 1, NULL, place->pool);
         assert_written(&store, 0);
     }
 }
@@ -537,33 +455,14 @@ static void test_changed_on_its_way(void **state)
         sample.content.slots[7]++;
         renames.before = i % 2 ? acts[i / 2] : NULL;
         renames.after = i % 2 ? NULL : acts[i / 2];
-        run_to_end(&store, 1, 0, place->pool);
+        slotmem_store(&store, 1, NULL, place->pool);
         memset(&renames, 0, sizeof(renames));
         assert_null(store.step);
-        run_to_end(&store, 1, 0, place->pool);
+        slotmem_store(&store, 1, NULL, place->pool);
         assert_written(&store, 1);
         assert_file_is(store.path, encode(place->pool, &sample.content),
                        place->pool);
     }
-}
-
-/* [B2] A file that goes while it is being compared is written again. */
-static void test_removed_meanwhile(void **state)
-{
-    unit_place_t *place = *state;
-    sample_t sample = sample_make(place->pool, 70000, 5, TYPE_PERSIST);
-    slotmem_store_t store = store_sample(&sample, file_of(place, 1));
-    slotmem_store_run_t *run;
-
-    run_to_end(&store, 1, 0, place->pool);
-    run = slotmem_store_begin(&store, 1, place->pool);
-    assert_int_equal(slotmem_store_continue(run, PAST), 0);
-    assert_int_equal(store.pass, SLOTMEM_STORE_COMPARES);
-    assert_int_equal(unlink(store.path), 0);
-    assert_int_equal(slotmem_store_continue(run, 0), 1);
-    assert_written(&store, 1);
-    assert_file_is(store.path, encode(place->pool, &sample.content),
-                   place->pool);
 }
 
 /* [B2] A store that failed leaves nothing known that is not so: the next one
@@ -576,77 +475,76 @@ static void test_known_after_failure(void **state)
     uint32_t call;
     int failed;
 
-    run_to_end(&store, 1, 0, place->pool);
+    slotmem_store(&store, 1, NULL, place->pool);
     for (call = 1, failed = 1; failed; call++) {
         sample.segment.slots[7]++;
         sample.content.slots[7]++;
         unit_faults(call, call, EIO);
-        run_to_end(&store, 1, 0, place->pool);
+        slotmem_store(&store, 1, NULL, place->pool);
         failed = faults.calls >= call;
         unit_faults(0, 0, 0);
-        run_to_end(&store, 1, 0, place->pool);
+        slotmem_store(&store, 1, NULL, place->pool);
         assert_null(store.step);
         assert_file_is(store.path, encode(place->pool, &sample.content),
                        place->pool);
-        run_to_end(&store, 1, 0, place->pool);
+        slotmem_store(&store, 1, NULL, place->pool);
         assert_written(&store, 0);
     }
     assert_true(call > 7);
 }
 
-/* ---- abandoned ---- */
+/* ---- who watches ---- */
 
-/* [B2] A run that is given up after any number of calls leaves each file old
- * or new, whole, and no temporary one; the next run stores what is there. */
-static void test_abandon(void **state)
+typedef struct watcher_t {
+    const slotmem_store_t *stores;
+    char seen[200];             /* a letter each time, for one of two files */
+} watcher_t;
+
+/* w: written, and about to be put in place; a: the same, and a refused file
+ * was set aside; i: in place; d: its directory was flushed; u: unchanged; f:
+ * failed. In capitals for the second file. */
+static void watch(void *data, int index)
 {
-    enum { MANY = 3 };
-    unit_place_t *place = *state;
-    slotmem_store_t stores[MANY];
-    sample_t samples[MANY];
-    bytes_t old[MANY];
-    int i, calls, call, done = 0;
+    watcher_t *watcher = data;
+    const slotmem_store_t *store = &watcher->stores[index];
+    char letter = store->step ? 'f' : store->unchanged ? 'u'
+                  : store->installed && store->file_state.synced ? 'd'
+                  : store->installed ? 'i' : store->aside ? 'a' : 'w';
+    char text[2] = { index ? (char)(letter - 'a' + 'A') : letter, 0 };
 
-    for (i = 0; i < MANY; i++) {
-        samples[i] = sample_make(place->pool, i == 1 ? 100 : 40000, 5,
-                                 types[i % 2]);
+    assert_true(strlen(watcher->seen) + 2 < sizeof(watcher->seen));
+    strcat(watcher->seen, text);
+}
+
+/* [B12] Who watches is told before each rename, and of each result at once: a
+ * process that is killed has said what it had done. */
+static void test_watch(void **state)
+{
+    unit_place_t *place = *state;
+    sample_t samples[2];
+    slotmem_store_t stores[2];
+    watcher_t watcher = { stores, "" };
+    slotmem_store_watch_t watched = { watch, &watcher };
+    int i;
+
+    for (i = 0; i < 2; i++) {
+        samples[i] = sample_make(place->pool, 20, 5, TYPE_PERSIST);
         stores[i] = store_sample(&samples[i], file_of(place, i));
     }
-    run_to_end(stores, MANY, 0, place->pool);
-    for (calls = 0; !done; calls++) {
-        slotmem_store_run_t *run;
-
-        for (i = 0; i < MANY; i++) {
-            old[i] = encode(place->pool, &samples[i].content);
-            samples[i].segment.slots[5]++;
-            samples[i].content.slots[5]++;
-        }
-        run = slotmem_store_begin(stores, MANY, place->pool);
-        for (call = 0; call < calls && !done; call++) {
-            done = slotmem_store_continue(run, PAST);
-        }
-        if (!done) {
-            slotmem_store_abandon(run);
-        }
-        assert_int_equal(unit_count_entries("/proc/self/fd"),
-                         place->open_files);
-        assert_int_equal(unit_count_entries(place->dir), MANY);
-        for (i = 0; i < MANY; i++) {
-            bytes_t new = encode(place->pool, &samples[i].content);
-            bytes_t found = read_file(stores[i].path, place->pool);
-
-            assert_true(bytes_same(found, new)
-                        || (!done && bytes_same(found, old[i])));
-        }
-        run_to_end(stores, MANY, 0, place->pool);
-        for (i = 0; i < MANY; i++) {
-            assert_null(stores[i].step);
-            assert_file_is(stores[i].path,
-                           encode(place->pool, &samples[i].content),
-                           place->pool);
-        }
-    }
-    assert_true(calls > 3 * MANY);
+    slotmem_store(stores, 2, &watched, place->pool);
+    assert_string_equal(watcher.seen, "wiWIdD");
+    memset(&watcher.seen, 0, sizeof(watcher.seen));
+    samples[0].segment.slots[0]++;
+    slotmem_store(stores, 2, &watched, place->pool);
+    assert_string_equal(watcher.seen, "Uwid");
+    memset(&watcher.seen, 0, sizeof(watcher.seen));
+    samples[0].segment.slots[0]++;
+    stores[0].set_aside = 1;
+    stores[1].path = file_of(place, 3);
+    stores[1].file_state.verified = 0;
+    assert_int_equal(mkdir(stores[1].path, 0700), 0);
+    slotmem_store(stores, 2, &watched, place->pool);
+    assert_string_equal(watcher.seen, "waiWFd");
 }
 
 /* ---- file descriptors ---- */
@@ -667,7 +565,7 @@ static struct rlimit leave_files(rlim_t num)
 }
 
 /* [B2] With few file descriptors left a batch ends early, and the next one
- * goes on: all files are stored; also when the run stops after each file. */
+ * goes on: all files are stored. */
 static void test_few_files(void **state)
 {
     enum { MANY = 150 };
@@ -686,7 +584,7 @@ static void test_few_files(void **state)
         struct rlimit limit = leave_files(left);
 
         unit_faults(0, 0, 0);
-        run_to_end(stores, MANY, left % 2 ? 0 : PAST, place->pool);
+        slotmem_store(stores, MANY, NULL, place->pool);
         assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
         assert_int_equal(count_calls("n"), MANY);
         for (i = 0; i < MANY; i++) {
@@ -720,14 +618,14 @@ static void test_no_files(void **state)
         write_file(stores[i].path, old);
     }
     limit = leave_files(0);
-    run_to_end(stores, 3, 0, place->pool);
+    slotmem_store(stores, 3, NULL, place->pool);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
     for (i = 0; i < 3; i++) {
         assert_non_null(stores[i].step);
         assert_true(APR_STATUS_IS_EMFILE(stores[i].status));
         assert_file_is(stores[i].path, old, place->pool);
     }
-    run_to_end(stores, 3, 0, place->pool);
+    slotmem_store(stores, 3, NULL, place->pool);
     for (i = 0; i < 3; i++) {
         assert_written(&stores[i], 1);
         assert_file_is(stores[i].path,
@@ -762,7 +660,7 @@ static void restore_and_store(unit_place_t *place, const content_t *content,
     assert_int_equal(result.outcome, SLOTMEM_RESTORE_DONE);
     store.file_state = result.file_state;
     unit_faults(0, 0, 0);
-    run_to_end(&store, 1, 0, place->pool);
+    slotmem_store(&store, 1, NULL, place->pool);
     assert_written(&store, written);
     if (!written) {
         /* Only its folder is flushed: who put it there may have been killed
@@ -773,7 +671,7 @@ static void restore_and_store(unit_place_t *place, const content_t *content,
         assert_int_equal(count_calls("s"), 1);
         assert_file_is(path, file, place->pool);
         unit_faults(0, 0, 0);
-        run_to_end(&store, 1, 0, place->pool);
+        slotmem_store(&store, 1, NULL, place->pool);
         assert_no_write();
     }
     else {
@@ -826,16 +724,13 @@ static void test_known_from_restore(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_late),
-        TEST(test_in_time),
         TEST(test_unchanged),
         TEST(test_changed),
         TEST(test_each_byte),
         TEST(test_not_known_any_more),
         TEST(test_changed_on_its_way),
-        TEST(test_removed_meanwhile),
         TEST(test_known_after_failure),
-        TEST(test_abandon),
+        TEST(test_watch),
         TEST(test_few_files),
         TEST(test_no_files),
         TEST(test_known_from_restore)

@@ -42,8 +42,7 @@ UNUSED static void store_now(slotmem_store_t *stores, int num, apr_pool_t *pool)
     for (i = 0; i < num; i++) {
         stores[i].file_state.verified = 0;
     }
-    assert_int_equal(slotmem_store_continue(
-                         slotmem_store_begin(stores, num, pool), 0), 1);
+    slotmem_store(stores, num, NULL, pool);
 }
 
 /* ---- faults ---- */

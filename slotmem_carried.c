@@ -1,0 +1,97 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * slotmem_carried.c: what outlives a generation; see slotmem_carried.h.
+ */
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "httpd.h"
+#include "http_core.h"
+
+#include "slotmem_carried.h"
+
+/* To be changed with the structs: a restart may load another version. */
+#define KEY "slotmem_shm:outliving:1"
+
+slotmem_outliving_t *slotmem_outliving(void)
+{
+    slotmem_outliving_t *found = ap_retained_data_get(KEY);
+
+    return found ? found : ap_retained_data_create(KEY, sizeof(*found));
+}
+
+static slotmem_carried_t *find(const char *path)
+{
+    slotmem_carried_t *image = slotmem_outliving()->images;
+
+    while (image && strcmp(image->path, path) != 0) {
+        image = image->next;
+    }
+    return image;
+}
+
+slotmem_carried_t *slotmem_carried_add(const char *path, const char *name,
+                                       unsigned char *bytes, apr_size_t len)
+{
+    size_t path_size = strlen(path) + 1;
+    size_t name_size = strlen(name) + 1;
+    slotmem_carried_t *image = malloc(sizeof(*image) + path_size + name_size);
+    slotmem_carried_t *older = find(path);
+    slotmem_carried_t **end = &slotmem_outliving()->images;
+
+    if (!image) {
+        free(bytes);
+        return NULL;
+    }
+    if (older) {
+        slotmem_carried_free(older);
+    }
+    memset(image, 0, sizeof(*image));
+    image->path = memcpy(image + 1, path, path_size);
+    image->name = memcpy((char *)(image + 1) + path_size, name, name_size);
+    image->bytes = bytes;
+    image->len = len;
+    image->note = -1;
+    while (*end) {
+        end = &(*end)->next;
+    }
+    *end = image;
+    return image;
+}
+
+slotmem_carried_t *slotmem_carried_find(const char *path)
+{
+    const slotmem_outliving_t *outliving = slotmem_outliving();
+
+    return outliving->owner == getpid()
+           && outliving->generation + 1 == ap_state_query(AP_SQ_CONFIG_GEN)
+           ? find(path) : NULL;
+}
+
+void slotmem_carried_free(slotmem_carried_t *image)
+{
+    slotmem_carried_t **at = &slotmem_outliving()->images;
+
+    while (*at && *at != image) {
+        at = &(*at)->next;
+    }
+    if (*at) {
+        *at = image->next;
+        free(image->bytes);
+        free(image);
+    }
+}

@@ -1,0 +1,345 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * slotmem_process.c: the process that stores; see slotmem_process.h.
+ *
+ * The parent may have threads (a watchdog's), so the new process uses nothing
+ * that another thread could have locked at the fork but what the C library
+ * repairs: it has a pool with an allocator of its own, and writes no log.
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#ifdef __linux__
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#endif
+
+#include "slotmem_process.h"
+
+#define PAUSE_MAX 10000                 /* microseconds */
+#define FILES_MAX 65536                 /* where they are closed one by one */
+
+/* ---- notes ---- */
+
+/* What may fail. A number is the index. */
+static const char *const steps[] = {
+    "finish: the storing process ended early",
+    "find memory",
+    "create a new file",
+    "write",
+    "flush",
+    "close",
+    "set the refused file aside",
+    "keep the old file",
+    "rename the new file",
+    "flush the directory"
+};
+#define STEPS (sizeof(steps) / sizeof(*steps))
+
+static uint32_t number_of(const char *step)
+{
+    uint32_t i;
+
+    for (i = 1; i < STEPS; i++) {
+        if (strcmp(steps[i], step) == 0) {
+            return i;
+        }
+    }
+    return 0;
+}
+
+void slotmem_note_write(slotmem_note_t *note, const slotmem_store_t *store)
+{
+    uint32_t outcome = store->step        ? SLOTMEM_OUTCOME_FAILED
+                       : store->unchanged ? SLOTMEM_OUTCOME_UNCHANGED
+                       : store->installed ? SLOTMEM_OUTCOME_STORED
+                                          : SLOTMEM_OUTCOME_UNKNOWN;
+    const char *aside = store->aside ? strrchr(store->aside, '-') : NULL;
+
+    atomic_store(&note->outcome, SLOTMEM_OUTCOME_UNKNOWN);
+    note->aside_replaced = store->aside_replaced != 0;
+    atomic_store(&note->aside, aside ? (uint32_t)atoi(aside + 1) : 0);
+    note->set_aside = store->set_aside != 0;
+    note->step = store->step ? number_of(store->step) : 0;
+    note->status = store->status;
+    note->file_state = store->file_state;
+    atomic_store(&note->outcome, outcome);
+}
+
+void slotmem_note_read(slotmem_result_t *result, const slotmem_note_t *note)
+{
+    uint32_t outcome = atomic_load(&note->outcome);
+    uint32_t aside = atomic_load(&note->aside);
+    uint32_t step = note->step;
+
+    memset(result, 0, sizeof(*result));
+    if (aside >= 1 && aside <= SLOTMEM_BAD_FILES) {
+        result->aside = (int)aside;
+        result->aside_replaced = note->aside_replaced == 1;
+    }
+    if (outcome == SLOTMEM_OUTCOME_UNKNOWN || outcome >= SLOTMEM_OUTCOMES
+        || step >= STEPS || (outcome == SLOTMEM_OUTCOME_FAILED) != (step != 0)
+        || note->set_aside > 1) {
+        result->step = steps[0];
+        result->set_aside = !result->aside;
+        return;
+    }
+    result->outcome = (slotmem_outcome_e)outcome;
+    result->set_aside = (int)note->set_aside;
+    result->step = step ? steps[step] : NULL;
+    result->status = note->status;
+    result->file_state = note->file_state;
+}
+
+void slotmem_process_read(slotmem_result_t *result,
+                          const slotmem_process_t *process, int index)
+{
+    static const slotmem_note_t none;
+
+    slotmem_note_read(result, process->notes && index >= 0
+                              && (apr_size_t)index < process->num
+                              ? &process->notes[index] : &none);
+}
+
+/* ---- the process ---- */
+
+static int end_without_memory(int status)
+{
+    (void)status;
+    _exit(ENOMEM);
+}
+
+static int close_range_from_0(void)
+{
+#ifdef SYS_close_range
+    return syscall(SYS_close_range, 0u, ~0u, 0u) == 0;
+#else
+    return 0;
+#endif
+}
+
+/* Of the parent's files it needs none. What it opens must not take the numbers
+ * that libraries write messages to. */
+static void close_files(void)
+{
+    int fd;
+
+    if (!close_range_from_0()) {
+        long max = sysconf(_SC_OPEN_MAX);
+
+        for (fd = 0; fd < (max < 0 || max > FILES_MAX ? FILES_MAX : max);
+             fd++) {
+            close(fd);
+        }
+    }
+    for (fd = 0; fd < 3; fd++) {
+        if (open("/dev/null", O_RDWR | O_CLOEXEC) < 0) {
+            _exit(errno);
+        }
+    }
+}
+
+static void run(pid_t parent, slotmem_note_t *notes,
+                void (*work)(slotmem_note_t *, apr_pool_t *))
+{
+    apr_allocator_t *allocator;
+    apr_pool_t *pool;
+
+#ifdef __linux__
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+#endif
+    if (getppid() != parent) {
+        _exit(ECHILD);
+    }
+    setsid();
+    close_files();
+    if (apr_allocator_create(&allocator) != APR_SUCCESS
+        || apr_pool_create_unmanaged_ex(&pool, end_without_memory, allocator)
+           != APR_SUCCESS) {
+        _exit(ENOMEM);
+    }
+    work(notes, pool);
+    _exit(0);
+}
+
+static apr_size_t notes_size(apr_size_t num)
+{
+    return (num ? num : 1) * sizeof(slotmem_note_t);
+}
+
+static apr_status_t map_notes(slotmem_process_t *process, apr_size_t num)
+{
+    void *notes = mmap(NULL, notes_size(num), PROT_READ | PROT_WRITE,
+                       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    if (notes == MAP_FAILED) {
+        return errno;
+    }
+    process->notes = notes;
+    process->num = num;
+    return APR_SUCCESS;
+}
+
+apr_status_t slotmem_process_start(slotmem_process_t *process, apr_size_t num,
+                                   void (*work)(slotmem_note_t *notes,
+                                                apr_pool_t *pool))
+{
+    pid_t parent = getpid();
+    sigset_t all, before;
+    apr_status_t rv;
+    pid_t pid;
+
+    memset(process, 0, sizeof(*process));
+    rv = map_notes(process, num);
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    /* httpd's handlers would act on the parent's children. */
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &before);
+    pid = fork();
+    if (pid == 0) {
+        run(parent, process->notes, work);
+    }
+    rv = pid < 0 ? errno : APR_SUCCESS;
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    if (rv != APR_SUCCESS) {
+        slotmem_process_clear(process);
+        return rv;
+    }
+#ifdef MADV_DONTFORK
+    madvise(process->notes, notes_size(num), MADV_DONTFORK);
+#endif
+    process->proc.pid = pid;
+    process->begun = apr_time_now();
+    return APR_SUCCESS;
+}
+
+int slotmem_process_is_running(const slotmem_process_t *process)
+{
+    return process->proc.pid && !process->ended;
+}
+
+static void set_ended(slotmem_process_t *process, int exit_status)
+{
+    process->ended = 1;
+    process->exit_status = exit_status;
+    slotmem_process_unwatch(process);
+}
+
+int slotmem_process_poll(slotmem_process_t *process)
+{
+    pid_t pid;
+    int status;
+
+    if (!slotmem_process_is_running(process)) {
+        return 1;
+    }
+    pid = waitpid(process->proc.pid, &status, WNOHANG);
+    if (pid == process->proc.pid) {
+        set_ended(process, status);
+    }
+    else if (pid < 0 && errno == ECHILD) {
+        set_ended(process, -1);
+    }
+    return process->ended;
+}
+
+int slotmem_process_wait(slotmem_process_t *process, apr_time_t deadline)
+{
+    apr_interval_time_t pause = 500;
+
+    while (!slotmem_process_poll(process)) {
+        if (deadline && apr_time_now() >= deadline) {
+            return 0;
+        }
+        apr_sleep(pause);
+        pause = pause < PAUSE_MAX ? 2 * pause : PAUSE_MAX;
+    }
+    return 1;
+}
+
+void slotmem_process_kill(slotmem_process_t *process)
+{
+    if (!slotmem_process_poll(process)) {
+        kill(process->proc.pid, SIGKILL);
+        process->killed = 1;
+    }
+}
+
+void slotmem_process_clear(slotmem_process_t *process)
+{
+    slotmem_process_forget(process);
+    memset(process, 0, sizeof(*process));
+}
+
+void slotmem_process_forget(slotmem_process_t *process)
+{
+    if (process->notes) {
+        munmap(process->notes, notes_size(process->num));
+        process->notes = NULL;
+    }
+}
+
+/* ---- httpd's loop ---- */
+
+/* Process-local. */
+static struct {
+    slotmem_process_t *process;     /* that is watched, or NULL */
+    void (*on_end)(void);
+} watched;
+
+/* APR calls this for all sorts of reasons; the process ends for two of them. */
+static void on_event(int reason, void *data, int status)
+{
+    void (*on_end)(void) = watched.on_end;
+
+    if (data != watched.process
+        || (reason != APR_OC_REASON_DEATH && reason != APR_OC_REASON_LOST)) {
+        return;
+    }
+    set_ended(watched.process, reason == APR_OC_REASON_DEATH ? status : -1);
+    on_end();
+}
+
+void slotmem_process_watch(slotmem_process_t *process, void (*on_end)(void),
+                           apr_pool_t *pool)
+{
+    slotmem_process_unwatch(process);
+    if (slotmem_process_is_running(process)) {
+        apr_pool_clear(pool);
+        watched.process = process;
+        watched.on_end = on_end;
+        apr_proc_other_child_register(&process->proc, on_event, process, NULL,
+                                      pool);
+    }
+}
+
+/* APR must not keep a record after the process has ended: it would look into
+ * it at the next child's end. */
+void slotmem_process_unwatch(slotmem_process_t *process)
+{
+    if (watched.process == process) {
+        watched.process = NULL;
+        apr_proc_other_child_unregister(process);
+    }
+}

@@ -1,0 +1,93 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not
+# use this file except in compliance with the License.  You may obtain a copy
+# of the License at  http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.  See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+# A disk for a SlotmemServer that can be slow, stand still or fail: fsync() of
+# slow_disk.c, preloaded. It has a folder in the server's.
+#
+#   my $disk = SlotmemDisk->new($server);   # before the server is started
+#   $disk->start(@args);                    # the server, with this disk
+#   $disk->set(delay => 4000);  $disk->set(hold => '');
+#   $disk->set(fail => $pid);              # once, in this process
+#   $disk->well;                            # no more of that
+#   $disk->storing;                         # pids of the processes that store
+#   $disk->others;                          # of all others but the parent
+#   SlotmemDisk::files_of($pid);            # what /proc/PID/fd names
+
+package SlotmemDisk;
+
+use strict;
+use warnings;
+
+use Cwd qw(abs_path);
+use File::Basename qw(dirname);
+
+sub new {
+    my ($class, $server) = @_;
+    my $dir    = $server->root . '/disk';
+    my $source = dirname(abs_path(__FILE__)) . '/slow_disk.c';
+    mkdir $dir or die "$dir: $!";
+    chmod 0755, $dir;
+    my $cc = $ENV{CC} || 'cc';
+    system("$cc -shared -fPIC -D_GNU_SOURCE -o $dir/slow.so $source -ldl") == 0
+        or die "$cc: $source\n";
+    return bless { server => $server, dir => $dir }, $class;
+}
+
+sub start {
+    my ($self, @args) = @_;
+    local $ENV{LD_PRELOAD}   = "$self->{dir}/slow.so";
+    local $ENV{SLOTMEM_DISK} = $self->{dir};
+    return $self->{server}->start(@args);
+}
+
+sub set {
+    my ($self, $name, $text) = @_;
+    open my $out, '>', "$self->{dir}/$name.new" or die $!;
+    print {$out} $text;
+    close $out or die $!;
+    rename "$self->{dir}/$name.new", "$self->{dir}/$name" or die $!;
+    return;
+}
+
+sub is_set {
+    my ($self, $name) = @_;
+    return -e "$self->{dir}/$name";
+}
+
+sub well {
+    my $self = shift;
+    unlink map { "$self->{dir}/$_" } qw(delay hold fail);
+    return;
+}
+
+# A session of its own tells it from all others.
+sub storing {
+    my $self   = shift;
+    my $server = $self->{server};
+    my $parent = $server->parent;
+    return grep {
+        my @stat = split / /, SlotmemServer::slurp("/proc/$_/stat")
+            =~ s/^.*\) //sr;
+        @stat > 3 && $stat[3] == $_ && $_ != $parent;
+    } $server->processes;
+}
+
+sub others {
+    my $self    = shift;
+    my $server  = $self->{server};
+    my %known   = map { $_ => 1 } $self->storing, $server->parent;
+    return grep { !$known{$_} } $server->processes;
+}
+
+sub files_of {
+    my $pid = shift;
+    return map { readlink($_) // () } glob "/proc/$pid/fd/*";
+}
+
+1;

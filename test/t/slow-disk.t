@@ -1,0 +1,248 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not
+# use this file except in compliance with the License.  You may obtain a copy
+# of the License at  http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.  See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+# A disk that is slow or stands still: the parent does not wait for it, and no
+# state is lost to it (contract, B12, B14 and B15).
+
+use strict;
+use warnings;
+
+use SlotmemApi;
+use SlotmemDisk;
+use SlotmemFile;
+use SlotmemServer;
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+plan skip_all => 'the module has no SlotmemCheckpointInterval'
+    if !SlotmemServer->has_directive('SlotmemCheckpointInterval');
+
+my @names = map { "seg$_" } 1 .. 8;
+my $shape = join '', map {
+    "SlotmemTest post_config create name=$_ size=16 num=4 type=persist\n"
+} @names;
+my $hurry = "SlotmemTest post_config hurry ms=20\n";
+my $often = "SlotmemCheckpointInterval 1\n$hurry";
+my $never = "SlotmemCheckpointInterval 0\n";
+
+my $s    = SlotmemServer->new(timeout => 60);
+my $api  = SlotmemApi->new($s);
+my $disk = SlotmemDisk->new($s);
+
+sub path { return $s->rundir . '/slotmem-shm-' . shift() . '.shm.persist' }
+
+sub stored {
+    my $bytes = SlotmemServer::slurp(path(shift));
+    my $file  = SlotmemFile::decode($bytes, 16, 4);
+    return $file->{digest_ok} && $file->{exact} ? $file->{slots}[1] : 'broken';
+}
+
+sub all_stored {
+    my $data = shift;
+    return @names == grep { stored($_) eq $data } @names;
+}
+
+sub put {
+    my $data = shift;
+    $api->run(map { ("put name=$_ id=1 len=16 data=$data") } @names);
+    return;
+}
+
+sub all_have {
+    my $data = shift;
+    my @got  = $api->run(map { ("dptr name=$_ id=1") } @names);
+    return @names == grep { $_->{data} eq $data } @got;
+}
+
+sub errors { return $s->log_count(qr/slotmem_shm:(?:error|crit|alert)/) }
+
+sub took(&) {
+    my $what  = shift;
+    my $begun = time;
+    $what->();
+    return time - $begun;
+}
+
+# A store of all eight is under way, and will be for half a minute.
+sub begin_slow_store {
+    $disk->set(delay => 4000);
+    put(shift);
+    $s->wait_until('a store', sub { $disk->storing });
+    return;
+}
+
+sub restart_begins {
+    my ($signal, $mark) = @_;
+    kill $signal, $s->parent or die $!;
+    return $s->wait_until('the restart', sub {
+        $s->log_since($mark) =~ /resuming normal operations/;
+    });
+}
+
+# ---- while the server runs ----
+
+$s->config($often . $shape);
+$disk->start;
+put('first');
+$s->wait_until('a checkpoint', sub { all_stored('first') });
+$s->log_mark;
+begin_slow_store('slow');
+my %old = map { $_ => 1 } $disk->others;
+kill 'KILL', keys %old or die $!;
+my $time = took { $s->wait_until('a new child', sub {
+    grep { !$old{$_} } $disk->others
+}) };
+cmp_ok($time, '<', 2,
+    '[B14] crashed children are replaced while a store waits');
+$time = took { $api->run('get name=seg1 id=1') };
+cmp_ok($time, '<', 2, '[B14] ... and a request is answered');
+is(scalar(() = $disk->storing), 1, '[B14] one process stores');
+
+# A restart: it ends that process, and does not wait for the next one.
+put('live');
+my $mark = -s $s->log_file;
+my $begun = time;
+kill 'USR1', $s->parent or die $!;
+my $answer = took { $api->run('info name=seg1') };
+$s->wait_until('the restart', sub {
+    $s->log_since($mark) =~ /resuming normal operations/
+});
+cmp_ok(time - $begun, '<', 3, '[B14] a graceful restart takes less than 3 s');
+cmp_ok($answer, '<', 2, '[B14] ... a request in it less than 2 s');
+$s->wait_ready($mark, %old);
+ok(!all_stored('live'), 'nothing of that is on the disk');
+ok(all_have('live'), '[B12] ... and none of it is lost');
+is($s->log_count(qr/slotmem_shm:warn.*SLOTMEM-32: .*the same for 7 more/), 1,
+    '[B12] ... one line says so') or diag($s->log_since);
+is($s->log_count(qr/slotmem_shm:info.*SLOTMEM-30: /), 8,
+    '[B12] ... and one each that it was restored from memory');
+is(scalar(() = $disk->storing), 1, '[B12] the process goes on');
+
+# The next one as well, and a hard one: memory upon memory.
+put('again');
+$mark = -s $s->log_file;
+restart_begins('HUP', $mark);
+$s->wait_ready($mark, %old);
+ok(all_have('again'), '[B12] the same for a hard restart right after it');
+is(scalar(() = $disk->storing), 1, '[B14] one process stores');
+$disk->well;
+$s->wait_until('the store', sub { all_stored('again') });
+pass('[B12] when the disk is well again the state is stored');
+put('later');
+$s->wait_until('a checkpoint', sub { all_stored('later') });
+pass('[B2] ... and checkpoints go on');
+is(errors(), 0, '... with no error') or diag($s->log_since);
+
+# The process is killed: one line, and the next one stores. Only after a
+# graceful restart does httpd name a child that it does not know.
+$s->graceful;
+$s->log_mark;
+$disk->set(hold => '');
+put('killed');
+$s->wait_until('a store', sub { $disk->storing });
+kill 'KILL', $disk->storing;
+$s->wait_until('a line', sub {
+    $s->log_count(qr/slotmem_shm:error.*SLOTMEM-17: .*ended early/)
+});
+is($s->log_count(qr/long lost child/), 0, '[B14] httpd knows the process');
+$disk->well;
+$s->wait_until('the next store', sub { all_stored('killed') });
+$s->wait_until('the lines', sub {
+    $s->log_count(qr/slotmem_shm:notice.*SLOTMEM-16: /) == 8
+});
+pass('[B12] a process that was killed: the next one stores all again');
+is(errors(), 1, '[B12] ... with one line for all') or diag($s->log_since);
+
+# SIGTERM ends the children at once; the parent then stores.
+$s->log_mark;
+begin_slow_store('stop');
+put('stopped');
+my $parent = $s->parent;
+$time = took {
+    kill 'TERM', $parent or die $!;
+    $s->wait_until('end of the children', sub { !$disk->others });
+};
+cmp_ok($time, '<', 2, '[B14] SIGTERM ends the children at once');
+$disk->well;
+$s->stop;
+ok(all_stored('stopped'), '[B2] ... and the parent stores after that');
+
+# ---- a store that fails once, at stop ----
+
+# A little slow, so that the process which begins when the first child ends does
+# not forestall the parent.
+
+$s->config($never . $shape);
+$disk->start;
+put('twice');
+$s->log_mark;
+$disk->set(delay => 400);
+$disk->set(fail => $s->parent);
+$s->stop;
+ok(!$disk->is_set('fail'), 'a flush has failed at stop');
+ok(all_stored('twice'), '[B12] ... and the second try has stored all');
+is(errors(), 0, '[B12] ... with no line') or diag($s->log_since);
+$disk->well;
+
+# ---- a restart that fails ----
+
+# In the middle of the configuration or at its end, with all on the disk or a
+# process still at it.
+my @failures = ('NoSuchDirective on', 'SlotmemTest post_config-last fail');
+for my $delay (0, 4000) {
+    for my $i (0 .. $#failures) {
+        my $data = "good$delay-$i";
+        $s->config($never . $shape);
+        $disk->start;
+        put($data);
+        $s->log_mark;
+        $disk->set(delay => $delay);
+        $s->config("$never$shape$failures[$i]\n");
+        $parent = $s->parent;
+        kill 'USR1', $parent or die $!;
+        if ($delay) {
+            sleep 3;
+            ok($s->is_alive($parent), 'the parent waits for the process');
+        }
+        $disk->well;
+        $s->wait_until('its end', sub { !$s->is_alive($parent) });
+        $s->end_processes;
+        ok(all_stored($data),
+            "[B12] a restart that fails, $failures[$i], $delay ms: all stored");
+        is(errors(), 0, '[B12] ... and nothing to say') or diag($s->log_since);
+    }
+}
+
+# ---- graceful-stop ----
+
+# A request is under way in one child; the others end at once.
+$s->config($never . "GracefulShutdownTimeout 30\n" . $shape);
+$disk->start;
+put('graceful');
+my ($at, $gate) = map { $s->root . "/$_" } qw(at gate);
+my ($client) = $api->begin(["wait at=$at file=$gate max=30"]);
+$s->wait_until('the request', sub { -e $at });
+kill 'WINCH', $s->parent or die $!;
+$s->wait_until('a store', sub { all_stored('graceful') });
+cmp_ok(scalar(() = $disk->others), '>', 0, 'the request is still under way');
+pass('[B15] graceful-stop stores when the first child has ended');
+kill 'KILL', $s->processes;
+$s->wait_until('the end', sub { !$s->processes });
+$s->reap;
+$api->finish($client);
+$s->start;
+ok(all_have('graceful'), '[B15] ... and kill -9 then loses nothing');
+$s->stop;
+
+unlike($s->log, qr/long lost child|exit signal (?!Killed)/,
+    'no child has crashed, and none was lost');
+is(join(' ', glob $s->rundir . '/*.tmp* ' . $s->rundir . '/*.bad*'), '',
+    'nothing else is left');
+
+done_testing;

@@ -1,0 +1,445 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * test_process.c: the process that stores, and the notes in which it reports.
+ */
+
+#include "unit_file.h"
+
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#include "slotmem_process.h"
+
+/* Whether this process has a file open, but for /dev/null three times. */
+static int has_files(void)
+{
+    int fd;
+
+    for (fd = 3; fd < 1024; fd++) {
+        if (fcntl(fd, F_GETFD) >= 0) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static void leave(slotmem_note_t *notes, uint32_t outcome, int count)
+{
+    int i;
+
+    for (i = 0; i < count; i++) {
+        atomic_store(&notes[i].outcome, outcome);
+    }
+}
+
+/* What the work below is to do. */
+static int held[2];             /* a pipe that nobody writes to */
+static pid_t parent;
+
+static void work_well(slotmem_note_t *notes, apr_pool_t *pool)
+{
+    sigset_t blocked;
+
+    sigprocmask(SIG_SETMASK, NULL, &blocked);
+    leave(notes, SLOTMEM_OUTCOME_STORED, 3);
+    if (!pool || has_files() || getsid(0) != getpid() || getppid() != parent
+        || !sigismember(&blocked, SIGTERM)) {
+        leave(notes, SLOTMEM_OUTCOME_UNKNOWN, 3);
+    }
+}
+
+static void work_without_memory(slotmem_note_t *notes, apr_pool_t *pool)
+{
+    leave(notes, SLOTMEM_OUTCOME_UNCHANGED, 1);
+    apr_pool_abort_get(pool)(APR_ENOMEM);   /* as apr_palloc() does */
+}
+
+static void work_for_ever(slotmem_note_t *notes, apr_pool_t *pool)
+{
+    (void)pool;
+    leave(notes, SLOTMEM_OUTCOME_STORED, 2);
+    for (;;) {
+        pause();
+    }
+}
+
+static slotmem_outcome_e outcome_of(const slotmem_process_t *process, int i)
+{
+    slotmem_result_t result;
+
+    slotmem_process_read(&result, process, i);
+    assert_int_equal(result.step != NULL,
+                     result.outcome == SLOTMEM_OUTCOME_UNKNOWN
+                     || result.outcome == SLOTMEM_OUTCOME_FAILED);
+    return result.outcome;
+}
+
+static void start(slotmem_process_t *process, apr_size_t num,
+                  void (*work)(slotmem_note_t *, apr_pool_t *))
+{
+    parent = getpid();
+    assert_int_equal(slotmem_process_start(process, num, work), APR_SUCCESS);
+    assert_int_equal(slotmem_process_is_running(process), 1);
+}
+
+static void wait_for_note(const slotmem_process_t *process, int i)
+{
+    int tries;
+
+    for (tries = 0; outcome_of(process, i) == SLOTMEM_OUTCOME_UNKNOWN; tries++) {
+        assert_true(tries < 5000);
+        usleep(1000);
+    }
+}
+
+/* [B11][B14] The process has no file of the parent's, a session of its own and
+ * all signals blocked; its notes are read when it has ended. */
+static void test_ends(void **state)
+{
+    unit_place_t *place = *state;
+    slotmem_process_t process;
+    int i;
+
+    memset(&process, 0, sizeof(process));
+    assert_int_equal(slotmem_process_poll(&process), 1);
+    assert_int_equal(pipe(held), 0);
+    start(&process, 3, work_well);
+    assert_int_equal(slotmem_process_wait(&process, 0), 1);
+    assert_int_equal(process.exit_status, 0);
+    for (i = 0; i < 3; i++) {
+        assert_int_equal(outcome_of(&process, i), SLOTMEM_OUTCOME_STORED);
+    }
+    assert_int_equal(outcome_of(&process, 3), SLOTMEM_OUTCOME_UNKNOWN);
+    assert_int_equal(outcome_of(&process, -1), SLOTMEM_OUTCOME_UNKNOWN);
+    slotmem_process_clear(&process);
+    assert_int_equal(outcome_of(&process, 0), SLOTMEM_OUTCOME_UNKNOWN);
+    assert_int_equal(slotmem_process_is_running(&process), 0);
+    close(held[0]);
+    close(held[1]);
+    assert_int_equal(unit_count_entries("/proc/self/fd"), place->open_files);
+}
+
+/* [B14] Without memory the process ends, and not its parent; what it had done
+ * is known. */
+static void test_no_memory(void **state)
+{
+    slotmem_process_t process;
+
+    (void)state;
+    start(&process, 2, work_without_memory);
+    assert_int_equal(slotmem_process_wait(&process, 0), 1);
+    assert_true(WIFEXITED(process.exit_status));
+    assert_int_equal(WEXITSTATUS(process.exit_status), ENOMEM);
+    assert_int_equal(outcome_of(&process, 0), SLOTMEM_OUTCOME_UNCHANGED);
+    assert_int_equal(outcome_of(&process, 1), SLOTMEM_OUTCOME_UNKNOWN);
+    slotmem_process_clear(&process);
+}
+
+/* [B12] A process that does not end is not waited for; it can be killed, and
+ * what it had done is known. */
+static void test_kill(void **state)
+{
+    slotmem_process_t process;
+
+    (void)state;
+    start(&process, 3, work_for_ever);
+    assert_int_equal(slotmem_process_wait(&process, apr_time_now() + 20000), 0);
+    wait_for_note(&process, 1);
+    slotmem_process_kill(&process);
+    assert_int_equal(slotmem_process_wait(&process, 0), 1);
+    assert_int_equal(process.killed, 1);
+    assert_int_equal(WTERMSIG(process.exit_status), SIGKILL);
+    assert_int_equal(outcome_of(&process, 1), SLOTMEM_OUTCOME_STORED);
+    assert_int_equal(outcome_of(&process, 2), SLOTMEM_OUTCOME_UNKNOWN);
+    slotmem_process_clear(&process);
+}
+
+/* [B12] Somebody else may reap it, as httpd's loop does. */
+static void test_reaped(void **state)
+{
+    slotmem_process_t process;
+    int status;
+
+    (void)state;
+    start(&process, 3, work_well);
+    assert_int_equal(waitpid(process.proc.pid, &status, 0), process.proc.pid);
+    assert_int_equal(slotmem_process_poll(&process), 1);
+    assert_int_equal(process.exit_status, -1);
+    assert_int_equal(outcome_of(&process, 0), SLOTMEM_OUTCOME_STORED);
+    slotmem_process_kill(&process);         /* nobody */
+    assert_int_equal(process.killed, 0);
+    slotmem_process_clear(&process);
+}
+
+static void orphan(void *data)
+{
+    slotmem_process_t *process = data;
+
+    if (slotmem_process_start(process, 3, work_for_ever) != APR_SUCCESS) {
+        _exit(2);
+    }
+    while (atomic_load(&process->notes[0].outcome) == 0) {
+        usleep(1000);
+    }
+}
+
+#ifdef __linux__
+/* [B7][B12] It dies with its parent. */
+static void test_orphan(void **state)
+{
+    slotmem_process_t *process = mmap(NULL, sizeof(*process),
+                                      PROT_READ | PROT_WRITE,
+                                      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    int tries;
+
+    (void)state;
+    assert_true(process != MAP_FAILED);
+    assert_int_equal(unit_in_child(orphan, process), 0);
+    assert_true(process->proc.pid > 0);
+    for (tries = 0; kill(process->proc.pid, 0) == 0; tries++) {
+        char path[64], text[512];
+        FILE *stat;
+
+        /* It may have become the child of one who does not reap it. */
+        snprintf(path, sizeof(path), "/proc/%d/stat", (int)process->proc.pid);
+        stat = fopen(path, "r");
+        if (!stat || (fgets(text, sizeof(text), stat)
+                      && strstr(text, ") Z "))) {
+            tries = -1;
+        }
+        if (stat) {
+            fclose(stat);
+        }
+        if (tries < 0) {
+            break;
+        }
+        assert_true(tries < 5000);
+        usleep(1000);
+    }
+    munmap(process, sizeof(*process));
+}
+
+static int is_mapped(const void *at)
+{
+    unsigned char in_core;
+    uintptr_t page = (uintptr_t)at & ~(uintptr_t)(getpagesize() - 1);
+
+    return mincore((void *)page, 1, &in_core) == 0;
+}
+
+static void look_for_notes(void *data)
+{
+    CHILD_CHECK(!is_mapped(data));
+}
+
+/* [B11] A child that the parent forks meanwhile does not have the notes. */
+static void test_not_inherited(void **state)
+{
+    slotmem_process_t process;
+
+    (void)state;
+    start(&process, 3, work_for_ever);
+    assert_true(is_mapped(process.notes));
+    assert_int_equal(unit_in_child(look_for_notes, process.notes), 0);
+    slotmem_process_kill(&process);
+    slotmem_process_wait(&process, 0);
+    slotmem_process_clear(&process);
+}
+#endif
+
+static int ends_seen;
+
+static void count_end(void)
+{
+    ends_seen++;
+}
+
+/* What httpd's loop does with a child that has ended. */
+static apr_status_t reap(pid_t pid)
+{
+    apr_proc_t proc = { .pid = pid };
+    int status;
+
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return apr_proc_other_child_alert(&proc, APR_OC_REASON_DEATH, status);
+}
+
+/* [B14] httpd's loop knows the process while it is watched, and only then; many
+ * of them take no more memory than one. */
+static void test_watch(void **state)
+{
+    unit_place_t *place = *state;
+    slotmem_process_t process;
+    apr_pool_t *pool;
+    pid_t pid;
+    int i;
+
+    ends_seen = 0;
+    apr_pool_create(&pool, place->pool);
+    for (i = 1; i <= 100; i++) {
+        start(&process, 1, work_well);
+        slotmem_process_watch(&process, count_end, pool);
+        apr_proc_other_child_refresh_all(APR_OC_REASON_RESTART);
+        if (!process.ended) {
+            assert_int_equal(reap(process.proc.pid), APR_SUCCESS);
+        }
+        assert_int_equal(process.ended, 1);
+        assert_int_equal(ends_seen, i);
+        slotmem_process_clear(&process);
+    }
+    start(&process, 1, work_for_ever);
+    pid = process.proc.pid;
+    slotmem_process_watch(&process, count_end, pool);
+    slotmem_process_unwatch(&process);
+    apr_pool_destroy(pool);
+    kill(pid, SIGKILL);
+    assert_int_not_equal(reap(pid), APR_SUCCESS);
+    assert_int_equal(ends_seen, 100);
+    assert_int_equal(slotmem_process_poll(&process), 1);
+    slotmem_process_clear(&process);
+}
+
+/* [B14] No process to be had is an error, and nothing is left of it. */
+static void no_process(void *data)
+{
+    struct rlimit none = { 0, 0 };
+    slotmem_process_t process;
+
+    (void)data;
+    if (geteuid() == 0) {
+        CHILD_CHECK(setuid(65534) == 0);
+    }
+    CHILD_CHECK(setrlimit(RLIMIT_NPROC, &none) == 0);
+    CHILD_CHECK(slotmem_process_start(&process, 1, work_well)
+                != APR_SUCCESS);
+    CHILD_CHECK(!process.notes && !slotmem_process_is_running(&process));
+}
+
+static void test_no_process(void **state)
+{
+    (void)state;
+    assert_int_equal(unit_in_child(no_process, NULL), 0);
+}
+
+/* ---- notes ---- */
+
+/* [B12] What is written is read. */
+static void test_notes(void **state)
+{
+    static const char *const steps[] = {
+        "find memory", "create a new file", "write", "flush", "close",
+        "set the refused file aside", "rename the new file",
+        "flush the directory"
+    };
+    slotmem_store_t store;
+    slotmem_result_t result;
+    slotmem_note_t note;
+    size_t i;
+
+    (void)state;
+    memset(&note, 0, sizeof(note));
+    memset(&store, 0, sizeof(store));
+    store.set_aside = 1;
+    slotmem_note_write(&note, &store);
+    slotmem_note_read(&result, &note);
+    assert_int_equal(result.outcome, SLOTMEM_OUTCOME_UNKNOWN);
+    assert_int_equal(result.set_aside, 1);
+    store.aside = "/a-b/c.bad-3";
+    store.aside_replaced = 1;
+    slotmem_note_write(&note, &store);
+    slotmem_note_read(&result, &note);
+    assert_int_equal(result.aside, 3);
+    assert_int_equal(result.aside_replaced, 1);
+    assert_int_equal(result.set_aside, 0);      /* that much is done */
+    store.set_aside = 0;
+    store.installed = 1;
+    store.file_state.size = 77;
+    slotmem_note_write(&note, &store);
+    slotmem_note_read(&result, &note);
+    assert_int_equal(result.outcome, SLOTMEM_OUTCOME_STORED);
+    assert_int_equal(result.file_state.size, 77);
+    assert_null(result.step);
+    for (i = 0; i < ELEMENTS(steps); i++) {
+        store.step = steps[i];
+        store.status = ENOSPC;
+        slotmem_note_write(&note, &store);
+        slotmem_note_read(&result, &note);
+        assert_int_equal(result.outcome, SLOTMEM_OUTCOME_FAILED);
+        assert_string_equal(result.step, steps[i]);
+        assert_int_equal(result.status, ENOSPC);
+    }
+}
+
+/* [B12] A note of any bytes gives a result that can be used: an outcome that
+ * exists, a step where there is one, a name that exists; nonsense is unknown. */
+static void test_nonsense(void **state)
+{
+    unit_random_t random = { 99 };
+    slotmem_result_t result;
+    int known = 0;
+    int i;
+
+    (void)state;
+    for (i = 0; i < 100000; i++) {
+        slotmem_note_t note;
+        unsigned char bytes[sizeof(note)];
+        size_t at;
+
+        for (at = 0; at < sizeof(bytes); at++) {
+            bytes[at] = (unsigned char)(at % 4 == 0 || i % 3 == 0
+                                        ? unit_below(&random, 12) : 0);
+        }
+        memcpy(&note, bytes, sizeof(note));
+        slotmem_note_read(&result, &note);
+        assert_in_range(result.outcome, 0, SLOTMEM_OUTCOMES - 1);
+        assert_in_range(result.aside, 0, SLOTMEM_BAD_FILES);
+        assert_in_range(result.set_aside, 0, 1);
+        assert_int_equal(result.step == NULL,
+                         result.outcome == SLOTMEM_OUTCOME_STORED
+                         || result.outcome == SLOTMEM_OUTCOME_UNCHANGED);
+        known += result.outcome != SLOTMEM_OUTCOME_UNKNOWN;
+        if (result.step) {
+            assert_in_range(strlen(result.step), 1, 60);
+        }
+    }
+    assert_in_range(known, 1, 99999);
+}
+
+#define TEST(function) \
+    cmocka_unit_test_setup_teardown(function, unit_setup, unit_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_ends),
+        TEST(test_no_memory),
+        TEST(test_kill),
+        TEST(test_reaped),
+#ifdef __linux__
+        TEST(test_orphan),
+        TEST(test_not_inherited),
+#endif
+        TEST(test_watch),
+        TEST(test_no_process),
+        TEST(test_notes),
+        TEST(test_nonsense)
+    };
+    int failed;
+
+    apr_initialize();
+    failed = cmocka_run_group_tests(tests, NULL, NULL);
+    apr_terminate();
+    return failed;
+}
