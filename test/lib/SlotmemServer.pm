@@ -418,8 +418,8 @@ sub log_only {
 
 # docs/messages.md has the steps in the order in which a store takes them, and
 # doc-tests compares their words with the source.
-my @steps = qw(memory create write flush close aside rename flush-directory
-    go-on);
+my @steps = qw(finish memory create write flush close aside backup rename
+    flush-directory);
 
 sub step {
     my ($class, $name) = @_;

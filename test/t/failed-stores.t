@@ -95,14 +95,16 @@ sub said_once {
     for my $in (sort keys %broken) {
         my ($names, $why) = @{ $broken{$in} };
         my $segment = "$root/$in/$names->[0]";
-        my @failed  = ('SLOTMEM-17', 'error', $segment, path($segment));
+        my $tag     = $when eq 'stop' ? 'SLOTMEM-34' : 'SLOTMEM-17';
+        my @failed  = ($tag, 'error', $segment, path($segment));
         my $line    = $in eq 'missing' ? '[E3] ' : '';
         is($s->log_only(@failed), 1, "$line$when: one error line: $in")
             or diag($s->log_since);
         is($s->log_has(@failed, $create), 1, '... with the step');
         is($s->log_has(@failed, $why), 1, '... with the reason');
     }
-    is($s->log_has('SLOTMEM-17', 'error', path("$root/readonly/one"), 1), 1,
+    is($s->log_has($when eq 'stop' ? 'SLOTMEM-34' : 'SLOTMEM-17', 'error',
+            path("$root/readonly/one"), 1), 1,
         '... those that fail alike share a line');
     is($s->log_count(qr/slotmem_shm:error/), scalar keys %broken,
         "$when: and nothing else");

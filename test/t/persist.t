@@ -471,7 +471,7 @@ $api->run('put name=stuck id=0 data=new');
 $s->log_mark;
 $s->stop;
 is(bytes('stuck'), 'damaged', '[E3] if setting aside fails the file stays');
-is($s->log_only('SLOTMEM-17', 'error', path('stuck')), 1,
+is($s->log_only('SLOTMEM-34', 'error', path('stuck')), 1,
     '[E3] ... and one line says so')
     or diag($s->log_since);
 unlink path('stuck') . '.bad-3/x';
