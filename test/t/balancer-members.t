@@ -100,19 +100,23 @@ $server->stop;
 my $old = digest($file);
 configure('grow', 2, qw(a b));
 $server->start;
-is_deeply(shown('grow'), ['a Ok 1', 'b Ok 1'], '[E5] a member less: fresh');
-is($server->log_has('SLOTMEM-11', 'error', $file, 4, 5), 1,
-    '[E3] one line says which file, what was expected and found');
-is(complaints(), 1, '[E3] and no other line');
-ok(!-e "$file.bad-1", '[B10][E3] the file is not moved by the start');
-is(digest($file), $old, '[B10][E3] nor changed');
+is_deeply(members('grow'), ['a Drn Ok 1', 'b Ok 2', 'x Ok 1'],
+    '[E6] a member less: the others keep their state');
+is($server->log_has('SLOTMEM-23', 'notice', $url{c}, "$file.bak"), 1,
+    '[E6] one notice names it, and where the file goes');
+is(complaints(), 0, '[E6] and nothing complains');
+ok(!-e "$file.bak", '[B10] the file is not copied by the start');
+is(digest($file), $old, '[B10] nor changed');
 $manager->set_factor('grow', $url{b}, 4);
 $server->graceful;
-is(digest("$file.bad-1"), $old, '[E3] the first store keeps the old file');
-is($manager->stored($file, 4)->{num}, 4, '[E3] and writes the new one');
-is_deeply(shown('grow'), ['a Ok 1', 'b Ok 4'], '[E3][B2] which is restored');
+is(digest("$file.bak"), $old, '[E6] the first store keeps the old file');
+is(sprintf('%o', (stat "$file.bak")[2] & 07777), '600', '[E6] for its owner');
+is($manager->stored($file, 4)->{num}, 4, '[E6] and writes the new one');
+is_deeply(members('grow'), ['a Drn Ok 1', 'b Ok 4', 'x Ok 1'],
+    '[E6][B2] which is restored');
 $server->stop;
-ok(!-e "$file.bad-2", '[E3] nothing more is set aside');
+is(digest("$file.bak"), $old, '[E6] the next store leaves it');
+is(join(' ', glob "$file.bad-*"), '', '[E6] nothing is set aside');
 
 # ---- run-time workers keep their slots ----
 
@@ -155,12 +159,12 @@ is_deeply($manager->served('/app', 20), { map { $_ => 5 } qw(a c x y) },
 
 configure('claims', 1, qw(a c d));
 $server->graceful;
-is_deeply(members('claims'), ['a Ok 1', 'c Ok 1', 'd Ok 1', 'y Ok 1'],
-    '[E2] no free slot: the configuration takes a run-time worker\'s');
-is($server->log_has('SLOTMEM-02', 'warn', $segment, 2), 1,
-    '[E2] one warning names segment and slot');
-is_deeply($manager->served('/app', 20), { map { $_ => 5 } qw(a c d y) },
-    '[E2] and the start succeeds');
+is_deeply(members('claims'), ['a Ok 1', 'c Ok 1', 'd Ok 1', 'x Ok 1'],
+    '[E6] no free slot: the highest run-time worker goes');
+is($server->log_has('SLOTMEM-24', 'warn', $segment, $url{y}), 1,
+    '[E6] one warning names segment and worker');
+is_deeply($manager->served('/app', 20), { map { $_ => 5 } qw(a c d x) },
+    '[E6] and the start succeeds');
 $server->stop;
 
 # ---- a run-time worker that the configuration takes over ----
@@ -178,22 +182,20 @@ $server->stop;
 is("@{ $manager->stored($file, 4)->{claims} }", '',
     '[E2] its run-time mark is gone');
 
-# ---- the known limits ----
+# ---- removed, with as many slots, and another one listed first ----
 
-configure('limits', 1, qw(a b));
+configure('places', 1, qw(a b));
 $server->start;
-$manager->set_factor('limits', $url{a}, 2);
-$manager->set_factor('limits', $url{b}, 3);
-configure('limits', 2, qw(a));
+$manager->set_factor('places', $url{a}, 2);
+$manager->set_factor('places', $url{b}, 3);
+configure('places', 2, qw(a));
 $server->graceful;
-is_deeply(shown('limits'), ['a Ok 2', 'b Ok 3'],
-    '[E6] removed, but as many slots: it comes back as a run-time worker');
-configure('limits', 1, qw(a b));
+is_deeply(shown('places'), ['a Ok 2'],
+    '[E6] removed: it does not come back, though there are as many slots');
+configure('places', 1, qw(c a));
 $server->graceful;
-configure('limits', 1, qw(c a b));
-$server->graceful;
-is((members('limits'))->[0], 'a Ok 1',
-    '[E6] a new member listed first takes the slot of an old one');
+is_deeply(members('places'), ['a Ok 2', 'c Ok 1'],
+    '[E6] a new member listed first takes nobody\'s state');
 $server->stop;
 
 unlike($server->log, qr/exit signal|:(?:emerg|alert|crit)\]/, 'no crash');

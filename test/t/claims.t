@@ -149,8 +149,8 @@ is(join(' ', map { add("T$_") } 1 .. 3), '2 3 4', 'three of four slots');
 is(warnings(), 0, 'no warning while a slot is free');
 is(add('T4'), 5, 'the last one');
 is(warnings(), 1, '[E2] the last free slot is granted: one warning');
-is($s->log_has('SLOTMEM-01', 'warn', 'm', 6, 'BalancerGrowth', $path), 1,
-    '[E2] ... names the segment, its slots, BalancerGrowth and the file');
+is($s->log_has('SLOTMEM-01', 'warn', 'm', 6, 'growth=', 'BalancerGrowth'), 1,
+    '[E2] ... names the segment, its slots, and what makes room');
 $api->check('grab name=m', { status => 'APR_EINVAL', id => 6 },
     '[D6] no slot is left');
 is(warnings(), 1, '[E2] ... and no other warning');
@@ -196,9 +196,11 @@ my %change = (
     'no section'         => sub { substr shift, 0, 8 + 6 * 33 + 32 },
     'half a section'     => sub { substr shift, 0, 8 + 6 * 33 + 32 + 20 },
     'another magic'      => sub { patch(shift, 0, "\0") },
-    'another version'    => sub { patch(shift, 4, "\2") },
-    'a changed claim'    => sub { patch(shift, 8, "\1") },
-    'a changed MD5'      => sub { patch(shift, 14, 'MD5') },
+    'another version'    => sub { patch(shift, 4, "\3") },
+    'another chunk'      => sub { patch(shift, 8, "\1") },
+    'a changed claim'    => sub { patch(shift, 24, "\1") },
+    'another end'        => sub { patch(shift, 30, "\1") },
+    'a changed MD5'      => sub { patch(shift, 62, 'MD5') },
 );
 
 sub patch {
