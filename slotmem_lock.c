@@ -14,8 +14,8 @@
 /*
  * slotmem_lock.c: which server stores a persisted file; see slotmem_lock.h.
  * APR locks whole files only and follows symbolic links, hence fcntl() and
- * open(). Nothing here takes memory from a pool but the first call: a lack of
- * it would end the parent.
+ * open(). Nothing here takes memory from a pool but the first call for each
+ * directory, when a server starts: later a lack of it would end the parent.
  */
 
 #include <errno.h>
@@ -23,13 +23,13 @@
 #include <limits.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "apr_errno.h"
 #include "apr_md5.h"
+#include "apr_strings.h"
 
 #include "slotmem_lock.h"
 
@@ -42,37 +42,35 @@
 typedef struct lock_file_t {
     struct lock_file_t *next;
     int fd;                     /* -1: closed */
-    char name[];
+    const char *name;
 } lock_file_t;
 
-/* The list of a process; NULL: there is no memory for it. */
+/* The list of a process. */
 static lock_file_t **lock_files(apr_pool_t *process_pool)
 {
     void *found = NULL;
 
     apr_pool_userdata_get(&found, LOCK_FILES, process_pool);
     if (!found) {
-        found = calloc(1, sizeof(lock_file_t *));
-        if (found) {
-            apr_pool_userdata_set(found, LOCK_FILES, NULL, process_pool);
-        }
+        found = apr_pcalloc(process_pool, sizeof(lock_file_t *));
+        apr_pool_userdata_set(found, LOCK_FILES, NULL, process_pool);
     }
     return found;
 }
 
-/* The entry of a lock file, which may be closed; NULL: there is no memory. */
+/* The entry of a lock file, which may be closed. */
 static lock_file_t *entry_of(const char *name, apr_pool_t *process_pool)
 {
     lock_file_t **files = lock_files(process_pool);
-    lock_file_t *file = files ? *files : NULL;
-    size_t size = strlen(name) + 1;
+    lock_file_t *file = *files;
 
     while (file && strcmp(file->name, name) != 0) {
         file = file->next;
     }
-    if (!file && files && (file = malloc(sizeof(*file) + size))) {
+    if (!file) {
+        file = apr_pcalloc(process_pool, sizeof(*file));
         file->fd = -1;
-        memcpy(file->name, name, size);
+        file->name = apr_pstrdup(process_pool, name);
         file->next = *files;
         *files = file;
     }
@@ -126,9 +124,6 @@ static apr_status_t lock_file(int *fd, const char *path, size_t dir_len,
         return ENAMETOOLONG;
     }
     file = entry_of(name, process_pool);
-    if (!file) {
-        return APR_ENOMEM;
-    }
     if (file->fd >= 0 && !is_current(file->fd, name)) {
         close(file->fd);
         file->fd = -1;
@@ -190,10 +185,9 @@ apr_status_t slotmem_lock(const char *path, pid_t *other,
 
 void slotmem_lock_close_all(apr_pool_t *process_pool)
 {
-    lock_file_t **files = lock_files(process_pool);
     lock_file_t *file;
 
-    for (file = files ? *files : NULL; file; file = file->next) {
+    for (file = *lock_files(process_pool); file; file = file->next) {
         if (file->fd >= 0) {
             close(file->fd);
             file->fd = -1;

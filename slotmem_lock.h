@@ -49,7 +49,7 @@
  * @param path the persisted file
  * @param other set to the pid that holds the lock if APR_EBUSY
  * @param process_pool where the open lock file is found again; the first call
- *        takes memory from it
+ *        for a directory takes memory from it
  * @return APR_SUCCESS: this process holds it; APR_EBUSY: another one does;
  *         else the system's code: the folder takes no lock file, or its file
  *         system no locks

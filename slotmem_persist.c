@@ -852,6 +852,9 @@ static void carry(slotmem_persist_entry_t *entry)
 {
     slotmem_store_t store = { .segment = entry->segment,
                               .config_claims = entry->config_claims };
+    /* An image that is still to be set aside goes for the new one. */
+    int set_aside = entry->refused_image ? entry->refused_image->set_aside
+                                         : entry->rejected;
     slotmem_carried_t *image = NULL;
     unsigned char *bytes;
     apr_size_t len;
@@ -875,7 +878,7 @@ static void carry(slotmem_persist_entry_t *entry)
                      "is lost", entry->name, entry->path);
         return;
     }
-    image->set_aside = entry->rejected && !entry->refused_image;
+    image->set_aside = set_aside;
     image->backup = entry->backup;
     image->note = entry->note;
     image->failed = entry->failed_step != NULL;
@@ -998,11 +1001,11 @@ static void end_after_failed_restart(void)
     }
     persist.parent = getpid();
     persist.entries->nelts = 0;
-    slotmem_process_wait(&persist.outliving->process, 0);
-    collect();
     for (image = persist.outliving->images; image; image = image->next) {
         image->taken = 0;
     }
+    slotmem_process_wait(&persist.outliving->process, 0);
+    collect();
     if (persist.outliving->images) {
         end_for_good();
     }
