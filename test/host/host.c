@@ -111,6 +111,29 @@ apr_status_t ap_mpm_query(int query, int *result)
     return APR_SUCCESS;
 }
 
+/* There is no mod_proxy here, so the two after this are never called. */
+module *ap_find_linked_module(const char *name)
+{
+    (void)name;
+    return NULL;
+}
+
+void *ap_lookup_provider(const char *group, const char *name,
+                         const char *version)
+{
+    (void)group;
+    (void)name;
+    (void)version;
+    return NULL;
+}
+
+apr_status_t ap_pstr2_alnum(apr_pool_t *pool, const char *from,
+                            const char **to)
+{
+    *to = apr_pstrdup(pool, from);
+    return APR_SUCCESS;
+}
+
 int ap_exists_scoreboard_image(void)
 {
     return dso_now->has_scoreboard;
