@@ -31,6 +31,8 @@ slotmem_lock.lo dnl
 slotmem_process.lo dnl
 slotmem_carried.lo dnl
 slotmem_persist.lo dnl
+slotmem_recover.lo dnl
+slotmem_files.lo dnl
 slotmem_proxy.lo dnl
 slotmem_wanted.lo dnl
 slotmem_proxy_slot.lo dnl

@@ -35,63 +35,11 @@
 #ifndef SLOTMEM_PERSIST_H
 #define SLOTMEM_PERSIST_H
 
-#include "slotmem_carried.h"
-#include "slotmem_proxy.h"
+#include "slotmem_files.h"
 
 #if defined(__GNUC__)
 #pragma GCC visibility push(hidden)
 #endif
-
-/** Shared memory, one a segment that is kept. Written by the parent after each
- *  store and never read by it; children read it for the status page alone, and
- *  can overwrite it, which misleads who looks there and nobody else. */
-typedef struct slotmem_report_t {
-    _Atomic apr_uint32_t outcome;   /**< SLOTMEM_REPORT_*, of the last store */
-    _Atomic apr_uint32_t at;        /**< when that was: seconds since 1970; 0:
-                                         never */
-} slotmem_report_t;
-
-enum {
-    SLOTMEM_REPORT_NONE,        /* not yet in this generation */
-    SLOTMEM_REPORT_STORED,
-    SLOTMEM_REPORT_UNCHANGED,   /* the file had all bytes already */
-    SLOTMEM_REPORT_FAILED,      /* the log says why */
-    SLOTMEM_REPORT_CONFLICT,       /* the file belongs to another server */
-    SLOTMEM_REPORT_UNAVAILABLE  /* it could not be read, and is not replaced */
-};
-
-/** Process-local: a segment that is kept in a file. */
-typedef struct slotmem_persist_entry_t {
-    /* set by the caller */
-    slotmem_segment_t *segment;
-    const char *name;           /**< as created; for the log */
-    const char *path;           /**< the persisted file */
-    const char *fallback;       /**< restored while path has no file; or NULL */
-    slotmem_word_t *config_claims; /**< see slotmem_store_t; or NULL */
-    slotmem_proxy_t *proxy;     /**< decides on each stored slot; or NULL */
-    /* set by this room; zero when handed over */
-    slotmem_restore_result_t restored; /**< how that went */
-    slotmem_report_t *report;   /**< of the last store; NULL: not published */
-    slotmem_file_state_t file_state;
-    int rejected;               /* what stands at path is to be set aside */
-    int backup;                 /* what stands at path is to be kept: it has
-                                   what was not restored */
-    const char *words;          /* see slotmem_store_t */
-    apr_size_t words_len;
-    const char *labels;
-    apr_size_t labels_len;
-    int unavailable;            /* what stands at path must not be replaced */
-    int conflict_logged;        /* 1: another server was said to have it */
-    pid_t lock_holder;          /* ... this one; 0: one in another container */
-    apr_status_t failed_status; /* the last failed store that was logged: */
-    const char *failed_step;    /* ... or NULL; "": one before the restart */
-    int to_log;                 /* 1: it is yet to be logged */
-    int stored;                 /* 1: by the last store */
-    int pending;                /* 1: a restart did not wait for it */
-    int note;                   /* of the process that stores, or -1 */
-    slotmem_carried_t *refused_image; /* state that did not fit, and is to be
-                                   stored and set aside first; or NULL */
-} slotmem_persist_entry_t;
 
 /** Start anew, with no segment. @param pool lasts until slotmem_persist_end();
  *  NULL: the generation has ended */

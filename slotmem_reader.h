@@ -15,8 +15,8 @@
  * slotmem_reader.h: the bytes of a persisted file, and their digests. Read
  * through a window in private memory: what was digested is what is used.
  *
- * Lifecycle: one reader for one open file, or for the same bytes in memory. The first failure stays in its
- * status, and each later call fails.
+ * Lifecycle: one reader for one open file, or for the same bytes in memory. The
+ * first failure stays in its status, and each later call fails.
  *
  * Concurrency: one thread. The file may change while it is read.
  */

@@ -102,8 +102,8 @@ void slotmem_restore_image(slotmem_restore_result_t *result,
                            const char *path, apr_pool_t *pool);
 
 /**
- * The two from memory that has the bytes of a file. Nothing is known of any file
- * then: verified is 0.
+ * The two from memory that has the bytes of a file. Nothing is known of any
+ * file then: verified is 0.
  */
 void slotmem_restore_memory(slotmem_restore_result_t *result,
                             slotmem_segment_t *segment, int with_claims,

@@ -384,8 +384,8 @@ static void record_file_state(slotmem_file_state_t *state, const char *path,
     state->synced = 0;
 }
 
-/* Give a file mode 0600, if it is a regular one: not through a symbolic link, as
- * APR would. */
+/* Give a file mode 0600, if it is a regular one: not through a symbolic link,
+ * as APR would. */
 static apr_status_t make_private(const char *path)
 {
     int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);

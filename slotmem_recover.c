@@ -1,0 +1,210 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * slotmem_recover.c: where the state of a new segment comes from; see
+ * slotmem_recover.h.
+ */
+
+#include <string.h>
+
+#include "apr_strings.h"
+
+#include "httpd.h"
+
+#include "slotmem_log.h"
+#include "slotmem_recover.h"
+
+/* Process-local; reset by slotmem_recover_reset(). */
+static struct {
+    apr_pool_t *pool;               /* for reasons */
+    apr_pool_t *scratch;            /* cleared after each restore */
+} recover;
+
+void slotmem_recover_reset(apr_pool_t *pool)
+{
+    recover.pool = pool;
+    recover.scratch = NULL;
+    if (pool) {
+        apr_pool_create(&recover.scratch, pool);
+    }
+}
+
+/* httpd's number for the reason, which its own module gives in a line before
+ * the one that the file was not restored. It has none for a file that is not
+ * opened. */
+static const char *reason_number(const slotmem_restore_result_t *result)
+{
+    switch (result->reason_kind) {
+    case SLOTMEM_REASON_CONTENT:
+        return APLOGNO(02551);
+    case SLOTMEM_REASON_UNREADABLE:
+        return APLOGNO(02553);
+    default:
+        return "";
+    }
+}
+
+static void log_restore(const slotmem_persist_entry_t *entry, const char *path,
+                        const slotmem_restore_result_t *result)
+{
+    switch (result->outcome) {
+    case SLOTMEM_RESTORE_NO_FILE:
+        break;
+    case SLOTMEM_RESTORE_DONE:
+        ap_log_error(APLOG_MARK, APLOG_INFO, 0, ap_server_conf,
+                     APLOGNO(02335) SLOTMEM_TAG(10)
+                     "segment %s: restored %u of %u slots from %s, %u of them "
+                     "claimed at run time", entry->name, result->item_num,
+                     entry->segment->geometry.item_num, path,
+                     result->runtime_claims);
+        break;
+    case SLOTMEM_RESTORE_REJECTED:
+        ap_log_error(APLOG_MARK, APLOG_ERR, result->status, ap_server_conf,
+                     APLOGNO(02554) SLOTMEM_TAG(11)
+                     "segment %s starts empty: %s was not restored: %s%s; %s",
+                     entry->name, path, reason_number(result), result->reason,
+                     path == entry->path ? "the first store will keep it as "
+                                          ".bad-1 to .bad-4"
+                                        : "it stays as it is");
+        break;
+    case SLOTMEM_RESTORE_UNAVAILABLE:
+        ap_log_error(APLOG_MARK, APLOG_ERR, result->status, ap_server_conf,
+                     APLOGNO(02554) SLOTMEM_TAG(12)
+                     "segment %s starts empty: %s was not restored: %s%s; the "
+                     "file stays as it is, and the segment is not stored "
+                     "before the next restart", entry->name, path,
+                     reason_number(result), result->reason);
+        break;
+    }
+}
+
+/* Where mod_proxy's configuration is known, it decides on each slot. carried:
+ * the bytes, or NULL: those of the file */
+static void restore_by_slot(slotmem_restore_result_t *result,
+                            slotmem_persist_entry_t *entry, const char *path,
+                            const slotmem_carried_t *carried)
+{
+    const slotmem_geometry_t *geometry = &entry->segment->geometry;
+    apr_pool_t *scratch = recover.scratch;
+    slotmem_proxy_merged_t merged;
+    slotmem_image_t image;
+
+    if (carried) {
+        slotmem_restore_image_memory(result, &image, geometry, carried->bytes,
+                                     carried->len, scratch);
+    }
+    else {
+        slotmem_restore_image(result, &image, geometry, path, scratch);
+    }
+    if (result->outcome != SLOTMEM_RESTORE_DONE) {
+        return;
+    }
+    slotmem_proxy_merge(&merged, entry->proxy, entry->segment,
+                        entry->config_claims, &image,
+                        path == entry->path
+                        ? apr_pstrcat(scratch, "the first store keeps ", path,
+                                      " as ", path, SLOTMEM_BACKUP_SUFFIX,
+                                      NULL)
+                        : apr_pstrcat(scratch, path, " stays as it is", NULL),
+                        scratch);
+    result->item_num = merged.restored;
+    result->runtime_claims = merged.runtime;
+    entry->backup = merged.dropped && path == entry->path;
+}
+
+static void restore_from(slotmem_restore_result_t *result,
+                         slotmem_persist_entry_t *entry, const char *path,
+                         const slotmem_carried_t *carried)
+{
+    int with_claims = entry->config_claims != NULL;
+
+    if (entry->proxy) {
+        restore_by_slot(result, entry, path, carried);
+    }
+    else if (carried) {
+        slotmem_restore_memory(result, entry->segment, with_claims,
+                               carried->bytes, carried->len, recover.scratch);
+    }
+    else {
+        slotmem_restore(result, entry->segment, with_claims, path,
+                        recover.scratch);
+    }
+    result->reason = apr_pstrdup(recover.pool, result->reason);
+    apr_pool_clear(recover.scratch);
+}
+
+static void restore_file(slotmem_persist_entry_t *entry)
+{
+    slotmem_restore_result_t result;
+
+    restore_from(&result, entry, entry->path, NULL);
+    log_restore(entry, entry->path, &result);
+    entry->restored = result;
+    entry->file_state = result.file_state;
+    entry->rejected = result.outcome == SLOTMEM_RESTORE_REJECTED;
+    entry->unavailable = result.outcome == SLOTMEM_RESTORE_UNAVAILABLE;
+    if (result.outcome == SLOTMEM_RESTORE_NO_FILE && entry->fallback) {
+        restore_from(&result, entry, entry->fallback, NULL);
+        log_restore(entry, entry->fallback, &result);
+        entry->restored = result;
+        /* A file of ours would hide it. */
+        entry->unavailable = result.outcome == SLOTMEM_RESTORE_UNAVAILABLE;
+    }
+}
+
+/* The last generation could not store the file: its state is in memory, and
+ * what stands there is older, or another server's. */
+static void restore_carried(slotmem_persist_entry_t *entry,
+                            slotmem_carried_t *image)
+{
+    slotmem_restore_result_t *result = &entry->restored;
+
+    restore_from(result, entry, entry->path, image);
+    if (result->outcome == SLOTMEM_RESTORE_DONE) {
+        image->taken = 1;
+        entry->note = image->note;
+        entry->rejected = image->set_aside;
+        entry->backup |= image->backup;
+        entry->failed_step = image->failed ? "" : NULL;
+        ap_log_error(APLOG_MARK, APLOG_INFO, 0, ap_server_conf,
+                     SLOTMEM_TAG(30)
+                     "segment %s: restored %u of %u slots from memory, %u of "
+                     "them claimed at run time; %s was not stored before the "
+                     "restart", entry->name, result->item_num,
+                     entry->segment->geometry.item_num, result->runtime_claims,
+                     entry->path);
+        return;
+    }
+    image->refused = 1;
+    entry->refused_image = image;
+    entry->rejected = 1;
+    ap_log_error(APLOG_MARK, APLOG_ERR, 0, ap_server_conf,
+                 SLOTMEM_TAG(31)
+                 "segment %s starts empty: its state, which was not stored "
+                 "before the restart, was not restored from memory: %s; the "
+                 "first store will keep it as %s.bad-1 to .bad-4", entry->name,
+                 result->reason, entry->path);
+}
+
+void slotmem_recover(slotmem_persist_entry_t *entry)
+{
+    slotmem_carried_t *image = slotmem_carried_find(entry->path);
+
+    if (image) {
+        restore_carried(entry, image);
+    }
+    else {
+        restore_file(entry);
+    }
+}
