@@ -399,7 +399,7 @@ slotmem_proxy_t *slotmem_proxy_lookup(const char *name,
         && ap_find_linked_module("mod_proxy_balancer.c")) {
         logged = 1;
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
-                     SLOTMEM_TAG(22)
+                     SLOTMEM_TAG(28)
                      "segment %s: this module was built without a mod_proxy.h "
                      "that it knows; state follows the place of a balancer or "
                      "member, not its name", name);
