@@ -25,13 +25,12 @@ use SlotmemBalancer;
 use Test::More;
 use Time::HiRes qw(sleep);
 
-# The tags of the lines in the log, where they are to be compared. With undef
-# a line is told by its level and by what it names.
+# The tags of the lines in the log, and their levels.
 my %tag = (
-    removed  => undef,    # notice: a member or balancer was removed
-    edited   => undef,    # notice: settings that the configuration has changed
-    dropped  => undef,    # warning: no room for run-time workers
-    lbmethod => undef,    # warning: no loaded module provides the lbmethod
+    removed  => ['SLOTMEM-23', 'notice'],    # a member or balancer was removed
+    edited   => ['SLOTMEM-25', 'notice'],    # the configuration has changed
+    dropped  => ['SLOTMEM-24', 'warn'],      # no room for run-time workers
+    lbmethod => ['SLOTMEM-26', 'warn'],      # no module provides the lbmethod
 );
 
 # A row: its title, then its steps.
@@ -494,13 +493,15 @@ sub go_on {
 
 my @log;    # of the restart
 
-# Lines of a level that name a row's segment or balancer, and a member.
+# Lines of a level that name a row's segment or balancer, and a member; with the
+# tag, unless there is none.
 sub lines {
-    my ($level, $of, $tag, $member) = @_;
+    my ($level, $of, $what, $member) = @_;
+    my ($tag) = $what ? @{ $tag{$what} } : ('');
     return grep {
         /slotmem_shm:$level\]/ && /$of->{name}\b/
             && (!$member || /\Q$url{$member}\E/)
-            && (!$tag{$tag} || /\Q$tag{$tag}\E/)
+            && /\Q$tag\E/
     } @log;
 }
 
@@ -956,8 +957,8 @@ sub method_is_gone {
         my @warn = grep { /slotmem_shm:(?:warn|error|crit|alert|emerg)\]/ }
             split /\n/, $server->log_since($mark);
         is(scalar @warn, 1, "[E7] $way: one line");
-        my $word = $tag{lbmethod} // '';
-        like($warn[0] // '', qr/:warn\].*\Q$word\E/,
+        my ($tag, $level) = @{ $tag{lbmethod} };
+        like($warn[0] // '', qr/:$level\].*\Q$tag\E/,
             "[E7] $way: a warning");
         like($warn[0] // '', qr/gone.*bytraffic|bytraffic.*gone/,
             "[E7] $way: that names balancer and method");

@@ -94,6 +94,9 @@ for my $what (sort keys %bad) {
     ok(defined $output, "$what: the start fails");
     like($output, qr/slotmem_shm.*_app/, "$what: after the segments were made")
         if $what =~ /late/;
+    is(SlotmemServer->said($output, 'SLOTMEM-27', 'notice', $server->rundir), 1,
+        "[B7] $what: a line says how to start without the state")
+        if $what =~ /late/;
     is_deeply(snapshot(), $before, "[B10] $what: the files are as they were");
 }
 

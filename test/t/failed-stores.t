@@ -220,7 +220,7 @@ for my $n (1 .. 5) {
     $s->log_mark;
     $s->$how;
     ok(has("carry$n"), "[B12] restart $n, $how: no state is lost");
-    is($s->log_count(qr/slotmem_shm:info.*SLOTMEM-30: /), scalar @names,
+    is($s->log_has('SLOTMEM-30', 'info'), scalar @names,
         '[B12] ... each was restored from memory');
     is($s->log_count(qr/slotmem_shm:error.*SLOTMEM-17: /), scalar keys %broken,
         '[E3] ... and one line for each reason says so');
@@ -245,7 +245,7 @@ $s->config(($has ? "$interval 0\n" : '') . $shape =~ s/.*\Q$gone\E .*\n//r
         =~ s/(\Q$other\E size=)16/${1}24/r);
 $s->log_mark;
 $s->graceful;
-is($s->log_count(qr/slotmem_shm:error.*SLOTMEM-31: .*\Q$other\E/), 1,
+is($s->log_has('SLOTMEM-31', 'error', $other), 1,
     '[B12] state in memory that does not fit: one line') or diag($s->log_since);
 repair_all();
 $s->graceful;
@@ -270,7 +270,7 @@ break_all();
 $s->log_mark;
 $s->config("NoSuchDirective on\n");
 ok(defined $s->restart_fails('USR1'), 'a restart that fails');
-is($s->log_count(qr/slotmem_shm:error.*SLOTMEM-39: /), scalar @names,
+is($s->log_has('SLOTMEM-39', 'error'), scalar @names,
     '[B12] what was in memory alone is lost, and the log says so')
     or diag($s->log_since);
 repair_all();

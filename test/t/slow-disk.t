@@ -120,9 +120,9 @@ cmp_ok($answer, '<', 2, '[B14] ... a request in it less than 2 s');
 $s->wait_ready($mark, %old);
 ok(!all_stored('live'), 'nothing of that is on the disk');
 ok(all_have('live'), '[B12] ... and none of it is lost');
-is($s->log_count(qr/slotmem_shm:warn.*SLOTMEM-32: .*the same for 7 more/), 1,
+is($s->log_has('SLOTMEM-32', 'warn', 7), 1,
     '[B12] ... one line says so') or diag($s->log_since);
-is($s->log_count(qr/slotmem_shm:info.*SLOTMEM-30: /), 8,
+is($s->log_has('SLOTMEM-30', 'info'), 8,
     '[B12] ... and one each that it was restored from memory');
 is(scalar(() = $disk->storing), 1, '[B12] the process goes on');
 
