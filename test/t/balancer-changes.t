@@ -20,8 +20,9 @@
 use strict;
 use warnings;
 
-use SlotmemChanges;
 use SlotmemBalancer;
+use SlotmemChanges;
+use SlotmemFile;
 use Test::More;
 use Time::HiRes qw(sleep);
 
@@ -760,8 +761,28 @@ sub check_files {
         my $path = $changes->path($seen{ $host{$host} }{h1});
         $path =~ s/_h1\b// or die "$path: no segment of h1\n";
         kept_is($path, $host eq 'removed', "balancers $host");
+        is_deeply([labels($path)]->[1], [port => $host{$host}],
+            "[E11] balancers $host: the port of the server");
+        my @names = map {"balancer://$_"} host_balancers($host, scalar @ways);
+        is(join(' ', map { $_->[1] } grep { $_->[0] eq 'balancer' }
+                labels($path)),
+            "@names", "[E11] balancers $host: their names");
     }
+    my @labels = labels($changes->path($seen{$port}{last}));
+    is(join(' ', map { $_->[0] } @labels), 'server port balancer',
+        '[E11] the labels of members: nothing else, so no URL of a member');
+    is("$labels[0][1] $labels[2][1]", '127.0.0.1 balancer://last',
+        '[E11] ... server and balancer');
     return;
+}
+
+# The labels of a file, as pairs.
+sub labels {
+    my $bytes = SlotmemServer::slurp(shift);
+    my ($size, $num) = SlotmemFile::shape($bytes);
+    my @strings =
+        split /\0/, SlotmemFile::decode($bytes, $size, $num)->{labels} // '';
+    return map { [splice @strings, 0, 2] } 1 .. @strings / 2;
 }
 
 # A turn is a server of its own.
