@@ -16,6 +16,7 @@
  * slotmem_proxy_slot.h.
  */
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -99,9 +100,16 @@ static int has_health_check(const proxy_worker_shared *slot)
            && ap_find_linked_module("mod_proxy_hcheck.c") != NULL;
 }
 
-#define NOT_NEGATIVE(n) ((n) > 0 ? (n) : 0)
+/* N if that is from 0 to MOST, else 0. */
+#define UP_TO(most, n) ((n) >= 0 && (n) <= (most) ? (n) : 0)
 
-/* What happened, and still means something to a new generation. */
+/* Counts that are larger are nobody's, and would soon overflow. */
+#define MOST_BYTES ((apr_int64_t)1 << 60)
+#define MOST_RETRIES (INT_MAX / 2)
+
+/* What happened, and still means something to a new generation. Passes and
+ * fails in a row are only counted up to the setting: a count beyond it would
+ * never reach it, and a member that is up again would stay out. */
 static void carry_over(proxy_worker_shared *slot,
                        const proxy_worker_shared *stored)
 {
@@ -115,13 +123,13 @@ static void carry_over(proxy_worker_shared *slot,
     }
     slot->status = (slot->status & ~cleared) | (stored->status & carried);
     slot->error_time = stored->error_time > now
-                       ? now : NOT_NEGATIVE(stored->error_time);
+                       ? now : UP_TO(now, stored->error_time);
     slot->elected = stored->elected;
-    slot->transferred = NOT_NEGATIVE(stored->transferred);
-    slot->read = NOT_NEGATIVE(stored->read);
-    slot->retries = NOT_NEGATIVE(stored->retries);
-    slot->pcount = NOT_NEGATIVE(stored->pcount);
-    slot->fcount = NOT_NEGATIVE(stored->fcount);
+    slot->transferred = UP_TO(MOST_BYTES, stored->transferred);
+    slot->read = UP_TO(MOST_BYTES, stored->read);
+    slot->retries = UP_TO(MOST_RETRIES, stored->retries);
+    slot->pcount = UP_TO(slot->passes - 1, stored->pcount);
+    slot->fcount = UP_TO(slot->fails - 1, stored->fcount);
 }
 
 /* What no generation can take over from another. */
@@ -152,8 +160,14 @@ const char *slotmem_member_merge(proxy_worker_shared *slot, int index,
     return overruled;
 }
 
-/* A buffer of this size is no member's. */
-#define MOST_BUFFER ((apr_size_t)1024 * 1024)
+/* mod_proxy takes buffers from 512 bytes; one above the other limit is no
+ * member's. poll() counts milliseconds in an int, and with more than fit there
+ * it may wait for ever. */
+#define LEAST_BUFFER 512
+#define MOST_BUFFER (1024 * 1024)
+#define LEAST_TIMEOUT apr_time_from_msec(1)
+#define MOST_TIMEOUT apr_time_from_msec(INT_MAX)
+#define MOST_FLUSH_WAIT 1000000
 
 /* Values that would hurt become what mod_proxy takes for "not set". */
 static void limit_resources(proxy_worker_shared *slot)
@@ -161,31 +175,41 @@ static void limit_resources(proxy_worker_shared *slot)
     slot->min = 0;
     slot->hmax = 0;
     slot->smax = -1;
-    slot->ttl = NOT_NEGATIVE(slot->ttl);
-    slot->flush_wait = NOT_NEGATIVE(slot->flush_wait);
+    slot->ttl = UP_TO(MOST_TIMEOUT, slot->ttl);
+    if (slot->flush_wait < 0 || slot->flush_wait > MOST_FLUSH_WAIT) {
+        slot->flush_wait = PROXY_FLUSH_WAIT;
+    }
     if (slot->flush_packets != flush_on && slot->flush_packets != flush_auto) {
         slot->flush_packets = flush_off;
     }
-#define LIMIT(field) \
-    if (slot->field < 0) { \
+#define LIMIT(field, least, most) \
+    if (slot->field < (least) || slot->field > (most)) { \
         slot->field = 0; \
         slot->field##_set = 0; \
     }
-    LIMIT(retry)
-    LIMIT(timeout)
-    LIMIT(acquire)
-    LIMIT(ping_timeout)
-    LIMIT(conn_timeout)
+    LIMIT(retry, 0, MOST_TIMEOUT)
+    LIMIT(timeout, LEAST_TIMEOUT, MOST_TIMEOUT)
+    LIMIT(acquire, LEAST_TIMEOUT, MOST_TIMEOUT)
+    LIMIT(ping_timeout, LEAST_TIMEOUT, MOST_TIMEOUT)
+    LIMIT(conn_timeout, LEAST_TIMEOUT, MOST_TIMEOUT)
+    LIMIT(recv_buffer_size, LEAST_BUFFER, MOST_BUFFER)
+    LIMIT(io_buffer_size, LEAST_BUFFER, MOST_BUFFER)
+    LIMIT(response_field_size, LEAST_BUFFER, MOST_BUFFER)
 #undef LIMIT
-#define LIMIT(field) \
-    if (slot->field > MOST_BUFFER) { \
-        slot->field = 0; \
-        slot->field##_set = 0; \
-    }
-    LIMIT(recv_buffer_size)
-    LIMIT(io_buffer_size)
-    LIMIT(response_field_size)
-#undef LIMIT
+}
+
+/* A worker of a balancer is never one that stands for others, and of its status
+ * only what the balancer-manager sets, and errors, can last: nobody could take
+ * back that it is shutting down. */
+static void limit_kind(proxy_worker_shared *slot)
+{
+    slot->status &= PROXY_WORKER_IGNORE_ERRORS | PROXY_WORKER_DRAIN
+                    | PROXY_WORKER_DISABLED | PROXY_WORKER_STOPPED
+                    | PROXY_WORKER_HOT_STANDBY | PROXY_WORKER_HOT_SPARE;
+    slot->is_name_matchable = 0;
+#if AP_MODULE_MAGIC_AT_LEAST(20120211, 138)
+    slot->is_host_matchable = 0;
+#endif
 }
 
 void slotmem_member_keep(proxy_worker_shared *slot, int index,
@@ -196,6 +220,7 @@ void slotmem_member_keep(proxy_worker_shared *slot, int index,
     *slot = *stored;
     slotmem_words_limit(slotmem_member_settings, slot);
     limit_resources(slot);
+    limit_kind(slot);
     carry_over(slot, stored);
     clear_generation(slot, index);
     if (slot->updated <= 0 || slot->updated > now) {

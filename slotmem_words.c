@@ -20,7 +20,11 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "apr_lib.h"
 #include "apr_strings.h"
+
+#include "httpd.h"
+#include "http_config.h"
 
 #include "slotmem_words.h"
 
@@ -31,7 +35,8 @@ struct slotmem_setting_t {
     enum {
         SETTING_TEXT,               /* char[size] */
         SETTING_INT,                /* int, least to most */
-        SETTING_INTERVAL,           /* apr_interval_time_t, least or more */
+        SETTING_INTERVAL,           /* apr_interval_time_t of a health check */
+        SETTING_SECONDS,            /* apr_interval_time_t, least to most s */
         SETTING_METHOD,             /* hcmethod_t */
         SETTING_FLAG,               /* a bit of the worker's status */
         SETTING_STICKY,             /* sticky and sticky_path as one */
@@ -51,8 +56,11 @@ struct slotmem_setting_t {
 #define STATUS(letter, flag) \
     { "status=" letter, SETTING_FLAG, MEMBER(status), 0, 0, flag }
 
-/* A health check more often than this would be a storm of connections. */
-#define LEAST_INTERVAL ((int)apr_time_from_msec(100))
+/* More often than this, a health check would be a storm of connections. With
+ * more than this, the time of the next one could overflow, and then each time
+ * that mod_proxy_hcheck looks would be the time for one. */
+#define LEAST_INTERVAL apr_time_from_msec(100)
+#define MOST_INTERVAL apr_time_from_sec(INT_MAX)
 
 /* What the configuration says of a member and of a balancer without
  * parameters. */
@@ -68,15 +76,15 @@ static const slotmem_setting_t member_settings[] = {
     { "route", SETTING_TEXT, MEMBER(route), 0, 0, 0 },
     { "redirect", SETTING_TEXT, MEMBER(redirect), 0, 0, 0 },
     { "lbset", SETTING_INT, MEMBER(lbset), 0, 99, 0 },
-    { "loadfactor", SETTING_INT, MEMBER(lbfactor), 1, 10000, 0 },
+    { "loadfactor", SETTING_INT, MEMBER(lbfactor), 100, 10000, 0 },
     STATUS("I", PROXY_WORKER_IGNORE_ERRORS),
     STATUS("N", PROXY_WORKER_DRAIN),
     STATUS("D", PROXY_WORKER_DISABLED),
     STATUS("S", PROXY_WORKER_STOPPED),
     STATUS("H", PROXY_WORKER_HOT_STANDBY),
     STATUS("R", PROXY_WORKER_HOT_SPARE),
-    { "hcmethod", SETTING_METHOD, MEMBER(method), NONE, EOT - 1, 0 },
-    { "hcinterval", SETTING_INTERVAL, MEMBER(interval), LEAST_INTERVAL, 0, 0 },
+    { "hcmethod", SETTING_METHOD, MEMBER(method), 0, 0, 0 },
+    { "hcinterval", SETTING_INTERVAL, MEMBER(interval), 0, 0, 0 },
     { "hcpasses", SETTING_INT, MEMBER(passes), 0, INT_MAX, 0 },
     { "hcfails", SETTING_INT, MEMBER(fails), 0, INT_MAX, 0 },
     { "hcuri", SETTING_TEXT, MEMBER(hcuri), 0, 0, 0 },
@@ -88,7 +96,7 @@ static const slotmem_setting_t balancer_settings[] = {
     { "lbmethod", SETTING_TEXT, BALANCER(lbpname), 0, 0, 0 },
     { "stickysession", SETTING_STICKY, BALANCER(sticky), 0, 0, 0 },
     { "nofailover", SETTING_STICKY_FORCE, BALANCER(index), 0, 0, 0 },
-    { "timeout", SETTING_INTERVAL, BALANCER(timeout), 0, 0, 0 },
+    { "timeout", SETTING_SECONDS, BALANCER(timeout), 0, 7200, 0 },
     { "maxattempts", SETTING_ATTEMPTS, BALANCER(max_attempts), 0, 99, 0 },
     { NULL, SETTING_TEXT, 0, 0, 0, 0, 0 }
 };
@@ -116,6 +124,7 @@ static const char *format_value(const slotmem_setting_t *setting,
     case SETTING_INT:
         return apr_itoa(pool, *(const int *)(const void *)field);
     case SETTING_INTERVAL:
+    case SETTING_SECONDS:
         return apr_psprintf(pool, "%" APR_TIME_T_FMT,
                             *(const apr_time_t *)(const void *)field);
     case SETTING_METHOD:
@@ -135,23 +144,69 @@ static const char *format_value(const slotmem_setting_t *setting,
     return "";
 }
 
-/* Is this a value that the balancer-manager could have set? */
+/* A control character is in no route, URI or cookie name that is meant well: a
+ * line break in the URI of a health check would start a request of its own. */
+static int is_plain(const char *text)
+{
+    for (; *text; text++) {
+        if (apr_iscntrl(*text)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* mod_proxy_hcheck knows the method PROVIDER by name only: the request that it
+ * would send is a null pointer, and each child that sends it crashes. With CPING
+ * nothing is checked unless mod_proxy_ajp is there. */
+static int is_method(hcmethod_t method)
+{
+    return (unsigned int)method < EOT && method != PROVIDER
+           && (method != CPING || ap_find_linked_module("mod_proxy_ajp.c"));
+}
+
+/* mod_proxy_balancer looks for the second name in the URL's path. It would
+ * find an empty one everywhere, and go on looking past the URL's end. */
+static int is_sticky(const proxy_balancer_shared *balancer)
+{
+    return !*balancer->sticky == !*balancer->sticky_path
+           && is_plain(balancer->sticky) && is_plain(balancer->sticky_path);
+}
+
+/* mod_proxy_balancer waits for a free member in a hundred steps. With less than
+ * 100 us each step takes no time, and the wait never ends: so this counts
+ * in whole seconds, as the balancer-manager does. */
+static int is_seconds(apr_interval_time_t value,
+                      const slotmem_setting_t *setting)
+{
+    return value >= apr_time_from_sec(setting->least)
+           && value <= apr_time_from_sec(setting->most)
+           && value % APR_USEC_PER_SEC == 0;
+}
+
+/* Is this a value that the balancer-manager takes, and that does no harm? */
 static int is_valid(const slotmem_setting_t *setting, const void *in)
 {
     const char *field = (const char *)in + setting->offset;
     apr_int64_t value;
 
     switch (setting->kind) {
+    case SETTING_TEXT:
+        return is_plain(field);
     case SETTING_INT:
     case SETTING_ATTEMPTS:
         value = *(const int *)(const void *)field;
         return value >= setting->least && value <= setting->most;
-    case SETTING_METHOD:
-        value = (apr_int64_t)*(const hcmethod_t *)(const void *)field;
-        return value >= setting->least && value <= setting->most;
     case SETTING_INTERVAL:
         value = *(const apr_interval_time_t *)(const void *)field;
-        return value >= setting->least;
+        return value >= LEAST_INTERVAL && value <= MOST_INTERVAL;
+    case SETTING_SECONDS:
+        return is_seconds(*(const apr_interval_time_t *)(const void *)field,
+                          setting);
+    case SETTING_METHOD:
+        return is_method(*(const hcmethod_t *)(const void *)field);
+    case SETTING_STICKY:
+        return is_sticky(in);
     default:
         return 1;
     }
