@@ -96,11 +96,9 @@ static void add_name(const merge_t *merge, const char **names, apr_uint32_t id)
 static int is_usable(const merge_t *merge, apr_uint32_t id)
 {
     const void *slot = image_slot(merge, id);
-    const proxy_worker_shared *worker = slot;
 
     return merge->proxy->has_members
-           ? *worker->name && *worker->scheme
-             && (*worker->hostname || *worker->hostname_ex)
+           ? slotmem_member_is_usable(slot, merge->pool)
            : strncmp(((const proxy_balancer_shared *)slot)->name,
                      BALANCER_PREFIX, sizeof(BALANCER_PREFIX) - 1) == 0;
 }

@@ -21,7 +21,9 @@
 #include <string.h>
 
 #include "apr_escape.h"
+#include "apr_lib.h"
 #include "apr_strings.h"
+#include "apr_uri.h"
 #include "apr_uuid.h"
 
 #include "httpd.h"
@@ -91,6 +93,36 @@ const char *slotmem_member_name(const proxy_worker_shared *stored,
 }
 
 /* ---- members ---- */
+
+static int is_plain(const char *text)
+{
+    while (*text && !apr_iscntrl(*text)) {
+        text++;
+    }
+    return !*text;
+}
+
+/* Is SHORTER what is left of TEXT in a field of SIZE bytes? */
+static int is_cut(const char *shorter, const char *text, apr_size_t size)
+{
+    return strncmp(shorter, text, size - 1) == 0;
+}
+
+int slotmem_member_is_usable(const proxy_worker_shared *stored,
+                             apr_pool_t *pool)
+{
+    apr_uri_t uri;
+
+    return stored->hash.def && stored->hash.fnv
+           && is_plain(stored->name_ex)
+           && is_cut(stored->name, stored->name_ex, sizeof(stored->name))
+           && apr_uri_parse(pool, stored->name_ex, &uri) == APR_SUCCESS
+           && uri.scheme && strcmp(uri.scheme, stored->scheme) == 0
+           && uri.hostname && *uri.hostname
+           && strcmp(uri.hostname, stored->hostname_ex) == 0
+           && is_cut(stored->hostname, uri.hostname, sizeof(stored->hostname))
+           && (!uri.port || uri.port == stored->port);
+}
 
 /* Marks that a health check has failed are of no use where nothing will take
  * them back. */

@@ -59,6 +59,16 @@ const char *slotmem_member_merge(proxy_worker_shared *slot, int index,
                                  const proxy_worker_shared *stored,
                                  const apr_table_t *then, apr_pool_t *pool);
 
+/**
+ * Could mod_proxy have made this member at run time? It makes scheme, host and
+ * port from the name, which is a URL. mod_proxy_hcheck takes that for granted:
+ * if the name is no URL, each child crashes in its first health check. And the
+ * balancer-manager would show one address while requests go to another.
+ * @param stored terminated
+ */
+int slotmem_member_is_usable(const proxy_worker_shared *stored,
+                             apr_pool_t *pool);
+
 /** Restore a member of which the configuration says nothing: it was added at
  *  run time. Parameters as before. */
 void slotmem_member_keep(proxy_worker_shared *slot, int index,

@@ -34,6 +34,7 @@
 #include "apr_general.h"
 #include "apr_lib.h"
 #include "apr_strings.h"
+#include "apr_uri.h"
 #include "apr_uuid.h"
 
 #include "httpd.h"
@@ -462,6 +463,26 @@ static void check_limits(const proxy_worker_shared *slot)
 #endif
 }
 
+/* As mod_proxy makes them: mod_proxy_hcheck makes a worker of the name alone,
+ * and does not look whether that went well. */
+static void check_address(const proxy_worker_shared *s, apr_pool_t *pool)
+{
+    apr_uri_t uri;
+
+    HOLDS(apr_uri_parse(pool, s->name_ex, &uri) == APR_SUCCESS, "name_ex");
+    HOLDS(uri.scheme && uri.hostname && *uri.hostname, "name_ex");
+    HOLDS(is_plain(s->name_ex), "name_ex");
+    HOLDS(strncmp(s->name, s->name_ex, sizeof(s->name) - 1) == 0, "name");
+    HOLDS(strcmp(s->scheme, uri.scheme) == 0, "scheme");
+    HOLDS(strcmp(s->hostname_ex, uri.hostname) == 0, "hostname_ex");
+    HOLDS(strncmp(s->hostname, uri.hostname, sizeof(s->hostname) - 1) == 0,
+          "hostname");
+    HOLDS(!uri.port || uri.port == s->port, "port");
+    HOLDS(s->hash.def && s->hash.fnv, "hash");
+}
+
+static unsigned long unusable;
+
 static void one_runtime(apr_pool_t *pool)
 {
     proxy_worker_shared stored, slot;
@@ -470,9 +491,16 @@ static void one_runtime(apr_pool_t *pool)
     apr_time_t before = apr_time_now();
 
     make_member(&stored, 2);
+    HOLDS(slotmem_member_is_usable(&stored, pool), "all");
     stored.updated = before - 1000;
     attack(&stored, member_fields, 1 + (unsigned)(draw() % 8));
     slotmem_member_terminate(&stored);
+    if (!slotmem_member_is_usable(&stored, pool)) {
+        unusable++;                 /* the rest must hold all the same */
+    }
+    else {
+        check_address(&stored, pool);
+    }
     slotmem_member_keep(&slot, index, &stored);
     check_strings(member_fields, &slot);
     for (field = member_fields; field->name; field++) {
@@ -535,6 +563,7 @@ int main(int argc, char **argv)
         apr_pool_clear(pool);
     }
     apr_terminate();
-    printf("campaign slots-fields: cases=%lu faults=0 lost=0\n", 3 * cases);
+    printf("campaign slots-fields: cases=%lu faults=0 lost=0 unusable=%lu\n",
+           3 * cases, unusable);
     return 0;
 }
