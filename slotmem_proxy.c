@@ -333,6 +333,14 @@ void slotmem_proxy_merge(slotmem_proxy_merged_t *merged,
 
 /* ---- what a store adds to the file ---- */
 
+static void add_balancer_label(apr_array_header_t *strings,
+                               const proxy_balancer_shared *config)
+{
+    if (config) {
+        slotmem_words_pair(strings, "balancer", config->name);
+    }
+}
+
 void slotmem_proxy_words(slotmem_proxy_t *proxy, const char **words,
                          apr_size_t *words_len, const char **labels,
                          apr_size_t *labels_len, apr_pool_t *pool)
@@ -370,12 +378,12 @@ void slotmem_proxy_words(slotmem_proxy_t *proxy, const char **words,
                                               ? server->addrs->host_port
                                               : server->port));
     for (i = 0; i < proxy->balancers->nelts; i++) {
-        const proxy_balancer_shared *config = slotmem_wanted_config(
-            APR_ARRAY_IDX(proxy->balancers, i, proxy_balancer *));
-
-        if (config) {
-            slotmem_words_pair(strings, "balancer", config->name);
-        }
+        add_balancer_label(strings, slotmem_wanted_config(
+            APR_ARRAY_IDX(proxy->balancers, i, proxy_balancer *)));
+    }
+    for (i = 0; !proxy->has_members && i < proxy->wanted->nelts; i++) {
+        add_balancer_label(strings, APR_ARRAY_IDX(proxy->wanted, i,
+                                                  slotmem_wanted_t *)->config);
     }
     slotmem_words_end(strings);
     *labels = slotmem_words_flatten(strings, labels_len, pool);

@@ -157,8 +157,8 @@ static int is_plain(const char *text)
 }
 
 /* mod_proxy_hcheck knows the method PROVIDER by name only: the request that it
- * would send is a null pointer, and each child that sends it crashes. With CPING
- * nothing is checked unless mod_proxy_ajp is there. */
+ * would send is a null pointer, and each child that sends it crashes. With
+ * CPING nothing is checked unless mod_proxy_ajp is there. */
 static int is_method(hcmethod_t method)
 {
     return (unsigned int)method < EOT && method != PROVIDER
