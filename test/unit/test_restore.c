@@ -640,19 +640,17 @@ static void test_claims_that_do_not_fit(void **state)
     assert_holds(&segment, &theirs, 0);
 
     for (i = 0; i < 2; i++) {
-        unsigned char *to;
-
         bytes = encode(place->pool, &ours);
         bytes.data[image_end(&ours) + 4 * i]++;
-        to = bytes.data + bytes.len - 16;
-        put_md5(&to, bytes.data);
+        digest_again(bytes);
         result = restore_bytes(place, &segment, ours.geometry, bytes);
         assert_done(&result, 6, 0);
         assert_holds(&segment, &ours, 0);
     }
 }
 
-/* [E2][E4] Bytes after our section are ignored as well. */
+/* [E12] Bytes after the end of a file of ours make it one that has no section:
+ * the image is restored, and no run-time claims. */
 static void test_tail_after_claims(void **state)
 {
     unit_place_t *place = *state;
@@ -661,11 +659,24 @@ static void test_tail_after_claims(void **state)
     bytes_t bytes = encode(place->pool, &content);
     slotmem_segment_t segment;
     slotmem_restore_result_t result;
+    bytes_t end;
+    size_t len;
 
-    bytes = bytes_join(place->pool, bytes, bytes_of(place->pool, "and more"));
-    result = restore_bytes(place, &segment, content.geometry, bytes);
-    assert_done(&result, 60, count_set(content.claims, 60));
-    assert_holds(&segment, &content, 1);
+    for (len = 1; len < 130; len++) {
+        result = restore_bytes(place, &segment, content.geometry,
+                               bytes_join(place->pool, bytes,
+                                          bytes_make(place->pool, len)));
+        assert_done(&result, 60, 0);
+        assert_holds(&segment, &content, 0);
+    }
+    /* Its own end once more: it says another length. */
+    end = bytes;
+    end.data += bytes.len - END_LEN;
+    end.len = END_LEN;
+    result = restore_bytes(place, &segment, content.geometry,
+                           bytes_join(place->pool, bytes, end));
+    assert_done(&result, 60, 0);
+    assert_holds(&segment, &content, 0);
 }
 
 /* [E4] A file that ends after the MD5 is restored for the geometry asked for,
@@ -708,16 +719,17 @@ static void test_no_description(void **state)
     assert_refused(&result);
 }
 
-/* [E4][E5] The MD5 at the end of our section is over all bytes before it, as
+/* [E4][E5][E12] The MD5 at the end of our section is over all bytes before it, as
  * the one is that ends a file without a description. A file of ours that has
- * just the length of such a one is told by its description. */
+ * just the length of such a one is told by its end, and by its description when
+ * the end does not fit. */
 static void test_claims_like_an_old_file(void **state)
 {
     static const struct {
         apr_size_t size;
         apr_uint32_t holds;
         apr_uint32_t asked;
-    } cases[] = { { 24, 10, 12 }, { 3, 0, 10 }, { 9, 0, 4 }, { 1, 20, 50 } };
+    } cases[] = { { 24, 12, 16 }, { 3, 0, 22 }, { 10, 0, 8 }, { 1, 20, 74 } };
     unit_place_t *place = *state;
     size_t i;
 
@@ -734,8 +746,15 @@ static void test_claims_like_an_old_file(void **state)
         assert_int_equal(bytes.len,
                          8 + (more.item_size + 1) * more.item_num + 16);
         result = restore_bytes(place, &segment, more, bytes);
-        assert_done(&result, cases[i].holds, result.runtime_claims);
+        assert_done(&result, cases[i].holds,
+                    count_set(content.claims, cases[i].holds));
         assert_holds(&segment, &content, 1);
+
+        bytes.data[image_end(&content)]++;
+        digest_again(bytes);
+        result = restore_bytes(place, &segment, more, bytes);
+        assert_done(&result, cases[i].holds, 0);
+        assert_holds(&segment, &content, 0);
     }
 }
 

@@ -116,8 +116,9 @@ static void test_layout_overflow(void **state)
     assert_true(layout.memory_len + SLOTMEM_ALIGN <= most);
     assert_true(layout.memory_len > low);
     assert_true(layout.image_len > (apr_off_t)low);
-    assert_true((apr_uint64_t)layout.image_len + SLOTMEM_FILE_CLAIMS_HEADER
-                + 1 + SLOTMEM_FILE_DIGEST <= (apr_uint64_t)most);
+    assert_true((apr_uint64_t)layout.image_len + sizeof(slotmem_section_t)
+                + sizeof(slotmem_chunk_t) + 1 + sizeof(slotmem_end_t)
+                <= (apr_uint64_t)most);
 }
 
 /* [D1] As many slots as there can be: fits a 64-bit address space, and is

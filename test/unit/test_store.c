@@ -219,8 +219,7 @@ static void test_read_only_directory(void **state)
 static void store_to_small_disk(void *data)
 {
     unit_place_t *place = data;
-    content_t small = { unit_geometry(1000, 10, TYPE_PERSIST), NULL, NULL,
-                        NULL };
+    content_t small = { .geometry = unit_geometry(1000, 10, TYPE_PERSIST) };
     slotmem_segment_t old;
     slotmem_segment_t large;
     slotmem_store_t stores[2];

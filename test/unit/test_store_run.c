@@ -677,7 +677,8 @@ static void restore_and_store(unit_place_t *place, const content_t *content,
     else {
         assert_int_equal(read_file(path, place->pool).len,
                          segment.layout.image_len
-                         + (content->claims ? 24 + num : 0));
+                         + (content->claims ? SECTION_LEN + CHUNK_LEN + num
+                                              + END_LEN : 0));
     }
     assert_int_equal(unit_count_entries(place->dir), 1);
     unlink(path);

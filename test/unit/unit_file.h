@@ -288,7 +288,11 @@ typedef struct content_t {
     slotmem_geometry_t geometry;
     unsigned char *slots;
     unsigned char *in_use;      /* one byte a slot */
-    unsigned char *claims;      /* one byte a slot; NULL: no such section */
+    unsigned char *claims;      /* one byte a slot; NULL: no section */
+    const char *words;          /* of the section, if there are any */
+    size_t words_len;
+    const char *labels;
+    size_t labels_len;
 } content_t;
 
 /* Random slots; every third slot or so in use, or claimed for CLEARINUSE. */
@@ -296,7 +300,7 @@ UNUSED static content_t content_make(apr_pool_t *pool, apr_size_t size,
                                      apr_uint32_t num, apr_uint32_t type)
 {
     static unit_random_t random = { 20240 };
-    content_t content = { unit_geometry(size, num, type), NULL, NULL, NULL };
+    content_t content = { .geometry = unit_geometry(size, num, type) };
     unsigned char *marks;
     apr_uint32_t id;
 
@@ -326,17 +330,62 @@ static void put_md5(unsigned char **to, const unsigned char *start)
     put(to, digest, sizeof(digest));
 }
 
+#define SECTION_LEN 8           /* magic and version */
+#define CHUNK_LEN 16            /* before the bytes of a chunk */
+#define END_LEN 48              /* of which the last 16 are the MD5 */
+
+#define TAG_CLAIMS 0x534d4c43u
+#define TAG_WORDS  0x53445257u
+#define TAG_LABELS 0x534c424cu
+
+static void put_chunk(unsigned char **to, uint32_t tag, const void *bytes,
+                      uint64_t len)
+{
+    uint32_t head[2] = { tag, 0 };
+
+    put(to, head, 8);
+    put(to, &len, 8);
+    put(to, bytes, (size_t)len);
+}
+
+/* The last bytes of a file of ours: what it is, how long, and an MD5 of all of
+ * it. start: the first byte of the file */
+static void put_end(unsigned char **to, unsigned char *start,
+                    const slotmem_geometry_t *geometry)
+{
+    static const uint32_t head[2] = { 0x534c4d43, 2 };
+    uint64_t size = geometry->item_size;
+    uint64_t len = (uint64_t)(*to - start) + END_LEN;
+
+    put(to, head, 8);
+    put(to, &size, 8);
+    put(to, &geometry->item_num, 4);
+    put(to, &geometry->type, 4);
+    put(to, &len, 8);
+    put_md5(to, start);
+}
+
+/* Bytes of the section, with its end; 0: there is none. */
+UNUSED static size_t section_len(const content_t *content)
+{
+    return content->claims
+           ? SECTION_LEN + CHUNK_LEN + content->geometry.item_num
+             + (content->words_len ? CHUNK_LEN + content->words_len : 0)
+             + (content->labels_len ? CHUNK_LEN + content->labels_len : 0)
+             + END_LEN : 0;
+}
+
 /* The file as slotmem_format.h draws it.
  * num_free: the number to write at offset 0 */
 UNUSED static bytes_t encode_with(apr_pool_t *pool, const content_t *content,
                                   uint32_t num_free)
 {
     static const uint32_t zero = 0;
-    static const uint32_t claims_head[2] = { 0x534c4d43, 1 };
+    static const uint32_t head[2] = { 0x534c4d43, 2 };
     uint32_t num = content->geometry.item_num;
     size_t area = content->geometry.item_size * num;
     bytes_t bytes = bytes_make(pool, 8 + area + num + 16 + 16
-                                     + (content->claims ? 8 + num + 16 : 0));
+                                     + section_len(content));
     unsigned char *to = bytes.data;
 
     put(&to, &num_free, 4);
@@ -351,9 +400,15 @@ UNUSED static bytes_t encode_with(apr_pool_t *pool, const content_t *content,
         put(&to, &zero, 4);
     }
     if (content->claims) {
-        put(&to, claims_head, 8);
-        put(&to, content->claims, num);
-        put_md5(&to, bytes.data);
+        put(&to, head, 8);
+        put_chunk(&to, TAG_CLAIMS, content->claims, num);
+        if (content->words_len) {
+            put_chunk(&to, TAG_WORDS, content->words, content->words_len);
+        }
+        if (content->labels_len) {
+            put_chunk(&to, TAG_LABELS, content->labels, content->labels_len);
+        }
+        put_end(&to, bytes.data, &content->geometry);
     }
     assert_int_equal(to - bytes.data, bytes.len);
     return bytes;
@@ -385,6 +440,23 @@ UNUSED static size_t description_at(const content_t *content)
 UNUSED static size_t image_end(const content_t *content)
 {
     return digest_at(content) + 32;
+}
+
+/* Make the end of a file of ours fit it again, after somebody has changed what
+ * comes before; the length too. */
+UNUSED static void end_again(bytes_t bytes, const content_t *content)
+{
+    unsigned char *to = bytes.data + bytes.len - END_LEN;
+
+    put_end(&to, bytes.data, &content->geometry);
+}
+
+/* Make the MD5 at the end of a file of ours fit it again, and nothing else. */
+UNUSED static void digest_again(bytes_t bytes)
+{
+    unsigned char *to = bytes.data + bytes.len - 16;
+
+    put_md5(&to, bytes.data);
 }
 
 /* ---- segments ---- */
