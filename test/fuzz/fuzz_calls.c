@@ -35,6 +35,8 @@
  *   the file, and claims    [E1][E2][E3][E5]
  */
 
+#include <sys/mman.h>
+
 #include "fuzz.h"
 
 #include "apr_hooks.h"
@@ -49,6 +51,8 @@
 #include "scoreboard.h"
 #include "ap_provider.h"
 #include "ap_slotmem.h"
+#include "slotmem_lock.h"
+#include "slotmem_process.h"
 
 #include "slotmem_status.h"
 
@@ -65,6 +69,8 @@ static ap_HOOK_pre_mpm_t *pre_mpm;
 static ap_HOOK_optional_fn_retrieve_t *optional_fn_retrieve;
 static ap_HOOK_monitor_t *monitor;
 static ap_HOOK_child_init_t *child_init;
+static ap_HOOK_child_status_t *child_status;
+static ap_HOOK_drop_privileges_t *drop_privileges;
 
 #define HOOK(name) \
     void ap_hook_##name(ap_HOOK_##name##_t *pf, const char *const *before, \
@@ -81,6 +87,8 @@ HOOK(pre_mpm)
 HOOK(optional_fn_retrieve)
 HOOK(monitor)
 HOOK(child_init)
+HOOK(child_status)
+HOOK(drop_privileges)
 
 /* The status page is not asked for here. */
 void ap_hook_handler(ap_HOOK_handler_t *pf, const char *const *before,
@@ -136,6 +144,7 @@ apr_status_t ap_register_provider(apr_pool_t *pool, const char *group,
 }
 
 static int main_state;
+static int config_generation;
 static int has_scoreboard;
 static uint32_t errors;
 static uint32_t warnings;
@@ -143,8 +152,34 @@ static char last_line[4096];
 
 int ap_state_query(int query)
 {
-    MUST(query == AP_SQ_MAIN_STATE);
-    return main_state;
+    MUST(query == AP_SQ_MAIN_STATE || query == AP_SQ_CONFIG_GEN);
+    return query == AP_SQ_MAIN_STATE ? main_state : config_generation;
+}
+
+/* What one key has. */
+static _Alignas(16) char retained[512];
+static int is_retained;
+
+void *ap_retained_data_get(const char *key)
+{
+    (void)key;
+    return is_retained ? retained : NULL;
+}
+
+void *ap_retained_data_create(const char *key, apr_size_t size)
+{
+    (void)key;
+    MUST(!is_retained && size <= sizeof(retained));
+    is_retained = 1;
+    return retained;
+}
+
+/* child_status alone asks, which does not run here. */
+apr_status_t ap_mpm_query(int query, int *result)
+{
+    (void)query;
+    (void)result;
+    return APR_ENOTIMPL;
 }
 
 int ap_exists_scoreboard_image(void)
@@ -198,15 +233,41 @@ const char *ap_check_cmd_context(cmd_parms *cmd, unsigned forbidden)
     return NULL;
 }
 
-/* The clock stands still, or takes a step whenever it is asked. */
+/* The clock stands still. */
 static apr_time_t now;
-static apr_time_t clock_step;
 
 apr_time_t __wrap_apr_time_now(void);
 apr_time_t __wrap_apr_time_now(void)
 {
-    now += clock_step;
     return now;
+}
+
+pid_t __real_getpid(void);
+
+/* The process that stores runs here and now, and has ended. */
+apr_status_t __wrap_slotmem_process_start(slotmem_process_t *process,
+                                          apr_size_t num,
+                                          void (*work)(slotmem_note_t *notes,
+                                                       apr_pool_t *pool));
+apr_status_t __wrap_slotmem_process_start(slotmem_process_t *process,
+                                          apr_size_t num,
+                                          void (*work)(slotmem_note_t *notes,
+                                                       apr_pool_t *pool))
+{
+    apr_pool_t *pool;
+
+    memset(process, 0, sizeof(*process));
+    process->num = num;
+    process->notes = mmap(NULL, (num ? num : 1) * sizeof(slotmem_note_t),
+                          PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+                          -1, 0);
+    MUST(process->notes != MAP_FAILED);
+    apr_pool_create(&pool, NULL);
+    work(process->notes, pool);
+    apr_pool_destroy(pool);
+    process->proc.pid = __real_getpid();
+    process->ended = 1;
+    return APR_SUCCESS;
 }
 
 /* Another pid: what runs then runs in a forked process, and leaves all as it
@@ -214,7 +275,6 @@ apr_time_t __wrap_apr_time_now(void)
 static int elsewhere;
 
 pid_t __wrap_getpid(void);
-pid_t __real_getpid(void);
 pid_t __wrap_getpid(void)
 {
     return __real_getpid() + elsewhere;
@@ -314,7 +374,6 @@ static int models_num;
 
 static int in_child;
 static int uses_persist_dir;
-static int is_cut_short;            /* a checkpoint is under way */
 
 static const char *names[] = {
     "a", "b", "c.d-e", NULL, "", "none", "NoNe", "/abs", "/alias-of-a"
@@ -946,35 +1005,19 @@ static void scribble(model_t *model)
     model->is_scribbled = 1;
 }
 
-static void call_checkpoint(int cut_short)
+static void call_checkpoint(void)
 {
-    if (is_cut_short) {
-        monitor(NULL, ap_server_conf);
-        is_cut_short = 0;
-    }
     now += apr_time_from_sec(31 + take());
-    clock_step = cut_short ? apr_time_from_msec(300) : 0;
     monitor(NULL, ap_server_conf);
-    clock_step = 0;
-    if (cut_short) {
-        int i;
-
-        is_cut_short = 1;
-        for (i = 0; i < models_num; i++) {
-            free(models[i].last);
-            models[i].last = NULL;
-        }
-    }
-    else {
-        check_files();
-    }
+    monitor(NULL, ap_server_conf);      /* what became of it */
+    check_files();
     warnings_due = warnings;    /* of refused files, at this or that tick */
     check_all();
 }
 
 static void remove_file(model_t *model)
 {
-    if (model->is_kept && !model->refused && !is_cut_short) {
+    if (model->is_kept && !model->refused) {
         unlink(model->path);
         free(model->last);
         model->last = NULL;
@@ -1001,7 +1044,7 @@ static void call(uint32_t op, int what)
         return;
     }
     if (op % 16 == 2 && (what & RUNS)) {
-        call_checkpoint(op & 16);
+        call_checkpoint();
         return;
     }
     if (!models_num) {
@@ -1084,9 +1127,9 @@ static void forget_models(void)
 static void configure(apr_pool_t *pconf, int with_persist_dir)
 {
     main_state = AP_SQ_MS_CREATE_CONFIG;
+    config_generation++;
     has_scoreboard = 0;
     in_child = 0;
-    is_cut_short = 0;
     uses_persist_dir = 0;
     MUST(pre_config(pconf, pconf, pconf) == OK);
     if (with_persist_dir) {
@@ -1254,7 +1297,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     apr_hook_global_pool = pool;
     slotmem_shm_module.register_hooks(pool);
     MUST(shm && pre_config && post_config && pre_mpm && optional_fn_retrieve
-         && monitor && child_init);
+         && monitor && child_init && child_status && drop_privileges);
     return 0;
 }
 
@@ -1296,11 +1339,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     ap_server_conf = &server;
     errors = warnings = errors_due = warnings_due = 0;
     now = apr_time_from_sec(1000000);
+    is_retained = 0;
+    memset(retained, 0, sizeof(retained));
     input = data;
     input_left = size;
 
     live();
 
+    slotmem_lock_close_all(process.pool);   /* as the end of the process does */
     apr_pool_destroy(process.pool);
     MUST(fuzz_lowest_fd() == lowest_fd);
     remove_files();
