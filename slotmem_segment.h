@@ -84,8 +84,8 @@ typedef struct slotmem_layout_t {
     apr_size_t slots_len;       /**< bytes of all slots */
     apr_size_t memory_len;      /**< bytes of header, map and slots */
     apr_off_t digest_offset;      /**< offset of the MD5 */
-    apr_off_t descriptor_offset; /**< offset of the description */
-    apr_off_t image_len;   /**< bytes up to the description's end */
+    apr_off_t descriptor_offset; /**< offset of the descriptor */
+    apr_off_t image_len;   /**< bytes up to the descriptor's end */
 } slotmem_layout_t;
 
 /** Shared memory. Written by the creator before the magic, then constant,

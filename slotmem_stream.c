@@ -135,8 +135,8 @@ void slotmem_stream_put(slotmem_stream_t *stream, const void *data,
     }
 }
 
-/* The MD5 of all bytes so far. In a file that is known it fits the bytes before
- * it, so that there is nothing to compare. */
+/* The MD5 of all bytes so far. In a file that was verified it fits the bytes
+ * before it, so that there is nothing to compare. */
 void slotmem_stream_put_digest(slotmem_stream_t *stream)
 {
     unsigned char digest[APR_MD5_DIGESTSIZE];

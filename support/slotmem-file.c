@@ -344,7 +344,7 @@ static apr_off_t rest_of(const image_t *image)
     if (has_claims(&held) && image->result.file_state.verified) {
         return 0;               /* a file of ours has its exact length */
     }
-    /* A file without a description ends before that. */
+    /* A file without a descriptor ends before that. */
     return image->result.file_state.size > end
                ? image->result.file_state.size - end
                : 0;
@@ -731,9 +731,9 @@ static int may_release(image_t *image, const options_t *options)
     return image->code == GOOD;
 }
 
-/* Store the segment with one slot as in a new one: without its mark, which the
- * next grab gives out, and without its data, of which a consumer that looks at
- * all slots would make the same thing again. In a file with run-time claims,
+/* Store the segment with one slot as in a new one: not in use, so that the
+ * next grab gives it out, and without its data, of which a consumer that looks
+ * at all slots would make the same thing again. In a file with run-time claims,
  * what is in use now was claimed at run time; one without gets none. */
 static void store_without(image_t *image, apr_uint32_t slot)
 {

@@ -49,8 +49,9 @@ void files_before_create(const op_t *op)
     }
 }
 
-/* The distributed segment gets the bytes and marks of ours, and the count of
- * free slots, which stands before the slots in its memory as in the file. */
+/* The distributed segment gets the bytes and in-use flags of ours, and the
+ * count of free slots, which stands before the slots in its memory as in the
+ * file. */
 static void settle(handle_t *handle, const unsigned char *marks, uint32_t num)
 {
     uint64_t count = handle->num;
@@ -345,7 +346,7 @@ static int64_t difference(const content_t *ours, const content_t *theirs,
     return -1;
 }
 
-/* Both have the right MD5 and description; what is before them? */
+/* Both have the right MD5 and descriptor; what is before them? */
 static void compare_image(const handle_t *handle, const content_t *ours,
                           const content_t *theirs)
 {

@@ -157,8 +157,8 @@ const unsigned char *claims_of(const content_t *content, apr_size_t size,
     return content->bytes + at + CLAIMS_HEAD;
 }
 
-/* Then the last 16 bytes are no MD5 of an image that has no description. Bytes
- * of the slots may look like a description: hence the magic. */
+/* Then the last 16 bytes are no MD5 of an image that has no descriptor. Bytes
+ * of the slots may look like a descriptor: hence the magic. */
 apr_size_t description_at(const content_t *content)
 {
     apr_size_t at;

@@ -44,7 +44,7 @@ void content_write(int side, int name, const content_t *content);
 
 int content_same(const content_t *one, const content_t *other);
 
-/* To the end of the description. */
+/* To the end of the descriptor. */
 apr_size_t image_len(apr_size_t size, apr_size_t num);
 
 /* Is this the image of a segment with this geometry? */
@@ -55,7 +55,7 @@ int is_image(const content_t *content, apr_size_t size, uint32_t num,
 const unsigned char *claims_of(const content_t *content, apr_size_t size,
                                uint32_t num);
 
-/* Where the description is, if the file is, to its last byte, an image with one
+/* Where the descriptor is, if the file is, to its last byte, an image with one
  * of whatever shape; else 0. */
 apr_size_t description_at(const content_t *content);
 

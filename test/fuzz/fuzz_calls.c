@@ -574,7 +574,7 @@ static int is_kept_aside(const model_t *model)
     return 0;
 }
 
-/* The number of free slots, as the marks have it (E2). */
+/* The number of free slots, as the in-use flags have it (E2). */
 static void check_free_count(const model_t *model, const uint8_t *file)
 {
     uint32_t due = model->shape.num;

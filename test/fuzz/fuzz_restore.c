@@ -16,12 +16,13 @@
  *
  * Input: item_size (u16), item_num (u16), type (u8), flags (u8), and the
  * content of the persisted file. The mutator seals half of what it makes: it
- * puts the description and the MD5s right, which it would never guess.
+ * puts the descriptor and the MD5s right, which it would never guess.
  *
  * Holds for each input: the segment has what a plain reading of the file says
- * (slots, marks, run-time claims, zeros behind them), or it is all zero; the
- * map grants the lowest free slot; a store gives the bytes that it should, and
- * leaves the memory alone; what was stored is restored, and not written again.
+ * (slots, in-use flags, run-time claims, zeros behind them), or it is all zero;
+ * the map grants the lowest free slot; a store gives the bytes that it should,
+ * and leaves the memory alone; what was stored is restored, and not written
+ * again.
  *
  * Built with a chunk of 64 bytes, so that small files have many.
  */
@@ -79,7 +80,7 @@ static uint32_t draw(uint32_t below)
     return below ? rng % below : 0;
 }
 
-/* Put description and MD5s right for an image of num slots. */
+/* Put descriptor and MD5s right for an image of num slots. */
 static size_t seal(uint8_t *data, size_t size, size_t max, uint64_t num)
 {
     static const uint32_t head[2] = { FUZZ_CLAIMS_MAGIC, 1 };

@@ -231,7 +231,7 @@ for my $kind (qw(anonymous run-time configured)) {
         ['doall', { visited => '3' }, '[D8] PREGRAB: one is left'],
     );
 
-    # The slots in use are far apart: whole words of marks are empty.
+    # The slots in use are far apart: whole words of the map are empty.
     script($create->('many', 'size=64 num=1000 type=pregrab'), $kind,
         (map { ["fgrab id=$_", $OK, "[D6] many slots: fgrab of $_"] }
             0, 63, 64, 500, 999),

@@ -104,7 +104,7 @@ $s->restart;
 is(slot_of('C'), 4, '[E2] a new member takes a slot that is free');
 is(in_use(), 5, '[E2] ... and the others keep theirs');
 
-# A claim in the configuration takes the run-time mark away.
+# A claim in the configuration takes the run-time claim away.
 members(qw(A B C R1));
 $s->restart;
 is(slot_of('R1'), 2, '[E2] R1 is now in the configuration');

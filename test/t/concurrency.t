@@ -104,7 +104,7 @@ $api->check('info name=storm', { status => undef, free => $slots },
     '[D9][D11] those can be released');
 
 # fgrab, put, get and release of slots of one's own, in a segment and in words
-# of marks in which all others grab and release.
+# of the map in which all others grab and release.
 my @mixed = map {
     my $id = $_;
     ['stress name=large rounds=20000', "fgrab name=large id=$id",

@@ -412,8 +412,8 @@ store_instead('fifo');
 ok(-p path('fifo') . '.bad-1', '[E3] the first store sets aside a FIFO');
 stored_instead('fifo');
 
-# Growing again by much, and shrinking: at run-time's marks and at slots that
-# are new.
+# Growing again by much, and shrinking: at run-time claims and at slots that are
+# new.
 $s->config(create('good', 16, 400) . create('growpre', 16, 70, $pregrab)
         . create('growclear', 16, 6, $clear) . create('grow3', 16, 2));
 $s->log_mark;

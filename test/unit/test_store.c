@@ -647,7 +647,7 @@ static void *scribble(void *data)
     return NULL;
 }
 
-/* The file agrees with itself: the number free, and the marks. */
+/* The file agrees with itself: the number free, and the in-use flags. */
 static void check_count(const char *path, const slotmem_segment_t *segment,
                         apr_pool_t *pool)
 {
