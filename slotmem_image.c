@@ -532,12 +532,12 @@ static apr_uint32_t apply_claims(slotmem_image_target_t *target,
         if (!target->section.claims[id]) {
             continue;
         }
-        num++;
         if (target->image) {
             slotmem_bit_set(target->image->claims, id);
+            num++;
         }
         else {
-            slotmem_map_set(&target->segment->map, id);
+            num += (apr_uint32_t)slotmem_map_set(&target->segment->map, id);
         }
     }
     return num;
@@ -551,8 +551,9 @@ int slotmem_image_load(slotmem_image_target_t *target, slotmem_reader_t *reader,
                       && load_ours(target, reader, requested, found, scratch);
     if (!target->is_ours
         && (reader->status != APR_SUCCESS
+            || (target->with_claims && identify_ours(reader, found))
             || !load_theirs(target, reader, requested, found))) {
-        return 0;
+        return 0;                   /* a file of ours is what its end says */
     }
     target->runtime_claims = apply_claims(target, found->item_num);
     return 1;

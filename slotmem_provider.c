@@ -37,11 +37,15 @@
 
 /* ---- claims ---- */
 
-/* Configuration is all that happens before the MPM runs, in whatever process:
- * a child's calls, and those under -X, are made at run time. */
+/* Configuration is all that happens before the MPM runs, in whatever process: a
+ * child's calls, and those under -X, are made at run time. Calls of cleanups,
+ * after it has run, are none either. */
 static int is_configuring(void)
 {
-    return ap_state_query(AP_SQ_MAIN_STATE) != AP_SQ_MS_RUN_MPM;
+    int state = ap_state_query(AP_SQ_MAIN_STATE);
+
+    return state != AP_SQ_MS_RUN_MPM && state != AP_SQ_MS_DESTROY_CONFIG
+           && state != AP_SQ_MS_EXITING;
 }
 
 /* One warning a generation, from whichever process is first. */

@@ -124,12 +124,16 @@ static void take_slot(merge_t *merge, apr_uint32_t id)
         add_name(merge, &merge->removed, id);
         return;
     }
-    if (is_usable(merge, id)
-        && !apr_hash_get(merge->seen, &hash, sizeof(hash))) {
-        apr_hash_set(merge->seen, apr_pmemdup(merge->pool, &hash, sizeof(hash)),
-                     sizeof(hash), merge);
-        APR_ARRAY_PUSH(merge->runtime, apr_uint32_t) = id;
+    if (apr_hash_get(merge->seen, &hash, sizeof(hash))) {
+        return;                     /* mod_proxy finds the first one */
     }
+    if (!is_usable(merge, id)) {
+        add_name(merge, &merge->removed, id);
+        return;
+    }
+    apr_hash_set(merge->seen, apr_pmemdup(merge->pool, &hash, sizeof(hash)),
+                 sizeof(hash), merge);
+    APR_ARRAY_PUSH(merge->runtime, apr_uint32_t) = id;
 }
 
 static void read_image(merge_t *merge)

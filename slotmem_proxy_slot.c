@@ -70,19 +70,21 @@ const char *slotmem_display_url(const char *url, apr_pool_t *pool)
 {
     const char *host = strstr(url, "://");
     const char *at = NULL;
-    apr_size_t scheme;
+    const char *end;
 
     if (host) {
         host += 3;
-        at = memchr(host, '@', strcspn(host, "/"));
+        for (end = host; *end && *end != '/'; end++) {
+            at = *end == '@' ? end : at;    /* the last: others are of the
+                                               password */
+        }
     }
-    if (!at) {
-        return apr_pescape_echo(pool, url, 0);
+    if (at) {
+        url = apr_pstrcat(pool, apr_pstrmemdup(pool, url,
+                                               (apr_size_t)(host - url)),
+                          at + 1, NULL);
     }
-    scheme = (apr_size_t)(host - url);
-    return apr_pescape_echo(pool, apr_pstrcat(pool,
-                                              apr_pstrmemdup(pool, url, scheme),
-                                              at + 1, NULL), 0);
+    return apr_pescape_echo(pool, url, 0);
 }
 
 const char *slotmem_member_name(const proxy_worker_shared *stored,

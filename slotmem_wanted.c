@@ -109,6 +109,9 @@ static void copy_configuration(void)
     int i;
 
     proxies.configured = apr_hash_make(proxies.pool);
+    if (proxies.proxy->minor_version < MODULE_MAGIC_NUMBER_MINOR) {
+        return;                     /* its structs may be shorter */
+    }
     for (s = ap_server_conf; s; s = s->next) {
         const proxy_server_conf *conf = conf_of(s);
 

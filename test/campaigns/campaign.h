@@ -134,10 +134,13 @@ static content_t make_content(apr_pool_t *pool, slotmem_geometry_t geometry,
     size_t area = geometry.item_size * num;
     content_t content = { geometry, apr_palloc(pool, area + 1),
                           apr_palloc(pool, num + 1),
-                          apr_palloc(pool, area + 2 * num + 100), 0, 0 };
+                          apr_palloc(pool, area + 2 * num + 200), 0, 0 };
     int clear = (geometry.type & TYPE_CLEARINUSE) != 0;
     apr_uint32_t head[2] = { num, 0 };
-    static const apr_uint32_t claims[2] = { 0x534c4d43, 1 };
+    static const apr_uint32_t section[2] = { 0x534c4d43, 2 };
+    static const apr_uint32_t chunk[2] = { 0x534d4c43, 0 };
+    apr_uint64_t length = num;
+    apr_uint64_t item_size = geometry.item_size;
     size_t i;
 
     srandom(seed + 1);          /* 0 and 1 are one seed */
@@ -160,8 +163,16 @@ static content_t make_content(apr_pool_t *pool, slotmem_geometry_t geometry,
     }
     content.image = content.len;
     if (clear) {
-        put(&content, claims, 8);
+        put(&content, section, 8);
+        put(&content, chunk, 8);
+        put(&content, &length, 8);
         put_marks(&content, 1, 1);
+        length = content.len + 48;
+        put(&content, section, 8);
+        put(&content, &item_size, 8);
+        put(&content, &num, 4);
+        put(&content, &geometry.type, 4);
+        put(&content, &length, 8);
         put_md5(&content);
     }
     return content;

@@ -270,7 +270,11 @@ typedef struct fuzz_shape_t {
     uint32_t type;
 } fuzz_shape_t;
 
-#define FUZZ_CLAIMS_MAGIC 0x534c4d43u
+#define FUZZ_MAGIC   0x534c4d43u
+#define FUZZ_CLAIMS  0x534d4c43u
+#define FUZZ_SECTION 8          /* bytes of a section's head */
+#define FUZZ_CHUNK   16         /* ... of a chunk's */
+#define FUZZ_END     48         /* ... of the end, with its MD5 */
 
 /* Where things are; num slots must be far from overflow. */
 static size_t fuzz_digest_at(uint64_t size, uint64_t num)
@@ -313,43 +317,84 @@ static int fuzz_is_image(const uint8_t *file, size_t len, fuzz_shape_t shape,
            && fuzz_digest_fits(file, at);
 }
 
-/* Does a file end with run-time claims, of whatever number of slots (E2)? */
-static int fuzz_ends_with_claims(const uint8_t *file, size_t len)
+static uint32_t fuzz_u32(const uint8_t *at)
 {
-    static const uint32_t head[2] = { FUZZ_CLAIMS_MAGIC, 1 };
-    uint32_t num;
+    uint32_t n;
 
-    for (num = 0; len >= 48 + (size_t)num; num++) {
-        const uint8_t *at = file + len - 40 - num;
+    memcpy(&n, at, sizeof(n));
+    return n;
+}
 
-        if (memcmp(at + 8, &num, 4) == 0 && memcmp(at + 16, head, 8) == 0) {
-            return 1;
-        }
+static uint64_t fuzz_u64(const uint8_t *at)
+{
+    uint64_t n;
+
+    memcpy(&n, at, sizeof(n));
+    return n;
+}
+
+/* Does a file end as one of ours does, whatever it holds? */
+static int fuzz_has_end(const uint8_t *file, size_t len)
+{
+    return len >= FUZZ_END && fuzz_u32(file + len - FUZZ_END) == FUZZ_MAGIC;
+}
+
+/* Is this a file of ours, of which each byte is covered by its end (E12)?
+ * shape: set to what it says */
+static int fuzz_is_ours(const uint8_t *file, size_t len, fuzz_shape_t *shape)
+{
+    const uint8_t *end = file + len - FUZZ_END;
+    uint8_t description[16];
+    uint64_t at;
+
+    if (!fuzz_has_end(file, len) || fuzz_u32(end + 4) != 2
+        || fuzz_u64(end + 24) != len) {
+        return 0;
     }
-    return 0;
+    shape->size = fuzz_u64(end + 8);
+    shape->num = fuzz_u32(end + 16);
+    shape->type = fuzz_u32(end + 20);
+    if (shape->size > len || shape->num > len
+        || (shape->num && shape->size > len / shape->num)) {
+        return 0;
+    }
+    at = fuzz_digest_at(shape->size, shape->num);
+    if (at + 32 + FUZZ_SECTION + FUZZ_END > len) {
+        return 0;
+    }
+    fuzz_describe(description, shape->size, shape->num, shape->type);
+    return memcmp(file + at + 16, description, 16) == 0
+           && fuzz_digest_fits(file, len - 16);
 }
 
 /* How many slots a file gives to a segment of that shape, or -1: none (E4,
  * E5). */
 static int64_t fuzz_expected(const uint8_t *file, size_t len,
-                             fuzz_shape_t shape)
+                             fuzz_shape_t shape, int with_claims)
 {
     uint64_t whole = fuzz_digest_at(shape.size, shape.num) + 16;
+    fuzz_shape_t ours;
     int64_t best = -1;
     uint64_t num;
 
+    if (with_claims && fuzz_is_ours(file, len, &ours)) {
+        return ours.size == shape.size && ours.type == shape.type
+               && ours.num <= shape.num
+               && fuzz_is_image(file, len, shape, ours.num)
+               ? (int64_t)ours.num : -1;
+    }
+
     if (len == whole && fuzz_digest_fits(file, len - 16)
-        && !fuzz_ends_with_claims(file, len)) {
+        && !fuzz_has_end(file, len)) {
         return shape.num;           /* a release before 2.4.34 */
     }
-    if ((len == whole + 16 || len == whole + 16 + 24 + shape.num)
+    if (len == whole + 16
         && fuzz_is_image(file, len, shape, shape.num)) {
         return shape.num;
     }
     for (num = (uint64_t)shape.num + 1; num <= len; num++) {
         if ((shape.size == 0 || num <= len / shape.size)
-            && (len == fuzz_digest_at(shape.size, num) + 32
-                || len == fuzz_digest_at(shape.size, num) + 56 + num)
+            && len == fuzz_digest_at(shape.size, num) + 32
             && fuzz_is_image(file, len, shape, num)) {
             return -1;              /* of a larger segment, as a whole */
         }
@@ -362,15 +407,65 @@ static int64_t fuzz_expected(const uint8_t *file, size_t len,
     return best;
 }
 
-/* The bytes of the run-time claims of an image of num slots, or NULL (E2). */
-static const uint8_t *fuzz_claims(const uint8_t *file, size_t len,
-                                  uint64_t size, uint64_t num)
+/* The bytes of the run-time claims in a file, or NULL: there is no section, or
+ * one that lies (E2, E12). */
+static const uint8_t *fuzz_claims(const uint8_t *file, size_t len)
 {
-    static const uint32_t head[2] = { FUZZ_CLAIMS_MAGIC, 1 };
-    size_t at = fuzz_digest_at(size, num) + 32;
+    const uint8_t *claims = NULL;
+    fuzz_shape_t ours;
+    size_t at;
 
-    return len >= at + 24 + num && memcmp(file + at, head, 8) == 0
-           && fuzz_digest_fits(file, at + 8 + num) ? file + at + 8 : NULL;
+    if (!fuzz_is_ours(file, len, &ours)) {
+        return NULL;
+    }
+    at = fuzz_digest_at(ours.size, ours.num) + 32;
+    len -= FUZZ_END;
+    if (fuzz_u32(file + at) != FUZZ_MAGIC || fuzz_u32(file + at + 4) != 2) {
+        return NULL;
+    }
+    for (at += FUZZ_SECTION; at < len;) {
+        uint64_t chunk;
+
+        if (len - at < FUZZ_CHUNK || fuzz_u32(file + at + 4)) {
+            return NULL;
+        }
+        chunk = fuzz_u64(file + at + 8);
+        if (chunk > len - at - FUZZ_CHUNK) {
+            return NULL;
+        }
+        if (fuzz_u32(file + at) == FUZZ_CLAIMS) {
+            if (chunk != ours.num) {
+                return NULL;
+            }
+            claims = file + at + FUZZ_CHUNK;
+        }
+        at += FUZZ_CHUNK + (size_t)chunk;
+    }
+    return claims;
+}
+
+/* Put head, claims and end around the claims that stand in their place.
+ * Returns the length of the file. */
+static size_t fuzz_seal(uint8_t *file, fuzz_shape_t shape)
+{
+    static const uint32_t head[2] = { FUZZ_MAGIC, 2 };
+    static const uint32_t claims[2] = { FUZZ_CLAIMS, 0 };
+    uint64_t num = shape.num;
+    uint8_t *to = file + fuzz_digest_at(shape.size, num) + 32;
+    uint64_t len;
+
+    memcpy(to, head, 8);
+    memcpy(to + 8, claims, 8);
+    memcpy(to + 16, &num, 8);
+    to += FUZZ_SECTION + FUZZ_CHUNK + num;
+    len = (uint64_t)(to - file) + FUZZ_END;
+    memcpy(to, head, 8);
+    memcpy(to + 8, &shape.size, 8);
+    memcpy(to + 16, &shape.num, 4);
+    memcpy(to + 20, &shape.type, 4);
+    memcpy(to + 24, &len, 8);
+    apr_md5(to + 32, file, (apr_size_t)(to + 32 - file));
+    return (size_t)len;
 }
 
 /* The bytes a store writes. used: a byte a slot; configured: the same, or
@@ -379,10 +474,10 @@ static uint8_t *fuzz_encode(fuzz_shape_t shape, const uint8_t *slots,
                             const uint8_t *used, const uint8_t *configured,
                             size_t *len)
 {
-    static const uint32_t head[2] = { FUZZ_CLAIMS_MAGIC, 1 };
     size_t area = (size_t)(shape.size * shape.num);
     size_t at = fuzz_digest_at(shape.size, shape.num);
-    uint8_t *file = calloc(1, at + 56 + shape.num);
+    uint8_t *file = calloc(1, at + 32 + FUZZ_SECTION + FUZZ_CHUNK + shape.num
+                              + FUZZ_END);
     uint32_t free_num = shape.num;
     uint32_t i;
 
@@ -399,12 +494,11 @@ static uint8_t *fuzz_encode(fuzz_shape_t shape, const uint8_t *slots,
     apr_md5(file + at, file, at);
     fuzz_describe(file + at + 16, shape.size, shape.num, shape.type);
     if (configured) {
-        memcpy(file + at + 32, head, 8);
         for (i = 0; i < shape.num; i++) {
-            file[at + 40 + i] = used[i] && !configured[i];
+            file[at + 32 + FUZZ_SECTION + FUZZ_CHUNK + i] =
+                used[i] && !configured[i];
         }
-        *len = at + 56 + shape.num;
-        apr_md5(file + at + 40 + shape.num, file, at + 40 + shape.num);
+        *len = fuzz_seal(file, shape);
     }
     return file;
 }

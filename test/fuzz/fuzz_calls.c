@@ -106,6 +106,48 @@ void ap_allow_standard_methods(request_rec *r, int reset, ...)
     (void)reset;
 }
 
+void slotmem_proxy_reset(apr_pool_t *pool)
+{
+    (void)pool;
+}
+
+/* There is no mod_proxy: the others of that room are never called. */
+slotmem_proxy_t *slotmem_proxy_lookup(const char *name,
+                                      const slotmem_geometry_t *geometry)
+{
+    (void)name;
+    (void)geometry;
+    return NULL;
+}
+
+void slotmem_proxy_merge(slotmem_proxy_merged_t *merged,
+                         slotmem_proxy_t *proxy, slotmem_segment_t *segment,
+                         slotmem_word_t *config_claims, slotmem_image_t *image,
+                         const char *kept, apr_pool_t *pool)
+{
+    (void)merged;
+    (void)proxy;
+    (void)segment;
+    (void)config_claims;
+    (void)image;
+    (void)kept;
+    (void)pool;
+    abort();
+}
+
+void slotmem_proxy_words(slotmem_proxy_t *proxy, const char **words,
+                         apr_size_t *words_len, const char **labels,
+                         apr_size_t *labels_len, apr_pool_t *pool)
+{
+    (void)proxy;
+    (void)words;
+    (void)words_len;
+    (void)labels;
+    (void)labels_len;
+    (void)pool;
+    abort();
+}
+
 void slotmem_status_reset(apr_pool_t *pool)
 {
     (void)pool;
@@ -152,7 +194,11 @@ static char last_line[4096];
 
 int ap_state_query(int query)
 {
-    MUST(query == AP_SQ_MAIN_STATE || query == AP_SQ_CONFIG_GEN);
+    MUST(query == AP_SQ_MAIN_STATE || query == AP_SQ_CONFIG_GEN
+         || query == AP_SQ_RUN_MODE);
+    if (query == AP_SQ_RUN_MODE) {
+        return AP_SQ_RM_NORMAL;
+    }
     return query == AP_SQ_MAIN_STATE ? main_state : config_generation;
 }
 
@@ -518,7 +564,8 @@ static void model_restore(model_t *model, const char *path)
 {
     size_t len;
     uint8_t *file = fuzz_read(path, &len);
-    int64_t num = fuzz_expected(file, len, model->shape);
+    int64_t num = fuzz_expected(file, len, model->shape,
+                                model->has_claims);
     const uint8_t *claims = NULL;
     uint64_t i;
 
@@ -534,7 +581,7 @@ static void model_restore(model_t *model, const char *path)
         return;
     }
     if (model->has_claims) {
-        claims = fuzz_claims(file, len, model->shape.size, (uint64_t)num);
+        claims = fuzz_claims(file, len);
     }
     for (i = 0; i < (uint64_t)num; i++) {
         model->used[i] = file[8 + model->shape.size * (uint64_t)num + i] != 0
@@ -599,10 +646,10 @@ static void check_file(model_t *model)
 
     MUST(file);
     if (model->is_scribbled) {
-        MUST(fuzz_expected(file, len, model->shape) == model->shape.num);
+        MUST(fuzz_expected(file, len, model->shape, model->has_claims)
+             == model->shape.num);
         MUST(!model->area || memcmp(file + 8, model->slots, model->area) == 0);
-        MUST(!model->has_claims || fuzz_claims(file, len, model->shape.size,
-                                               model->shape.num));
+        MUST(!model->has_claims || fuzz_claims(file, len));
         check_free_count(model, file);
     }
     else {

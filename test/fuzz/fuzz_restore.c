@@ -83,7 +83,6 @@ static uint32_t draw(uint32_t below)
 /* Put descriptor and MD5s right for an image of num slots. */
 static size_t seal(uint8_t *data, size_t size, size_t max, uint64_t num)
 {
-    static const uint32_t head[2] = { FUZZ_CLAIMS_MAGIC, 1 };
     input_t input = read_input(data, size);
     uint8_t *file = data + HEAD;
     uint64_t at = 8 + input.shape.size * num + num;
@@ -91,7 +90,7 @@ static size_t seal(uint8_t *data, size_t size, size_t max, uint64_t num)
     uint32_t form = draw(5);
 
     if (form > 1) {
-        end += 24 + num;
+        end += FUZZ_SECTION + FUZZ_CHUNK + num + FUZZ_END;
     }
     if (end + HEAD > max) {
         return size;
@@ -107,8 +106,10 @@ static size_t seal(uint8_t *data, size_t size, size_t max, uint64_t num)
     fuzz_describe(file + at + 16, input.shape.size, (uint32_t)num,
                   input.shape.type);
     if (form > 1) {
-        memcpy(file + at + 32, head, 8);
-        apr_md5(file + at + 40 + num, file, (size_t)(at + 40 + num));
+        fuzz_shape_t shape = { input.shape.size, (uint32_t)num,
+                               input.shape.type };
+
+        fuzz_seal(file, shape);
     }
     if (form == 0 && draw(2)) {
         input.len = (size_t)at + 16;
@@ -175,16 +176,15 @@ static model_t read_plainly(const input_t *input)
     memset(&model, 0, sizeof(model));
     model.slots = calloc(1, area + 1);
     model.used = calloc(1, shape.num + 1);
-    model.num = fuzz_expected(input->file, input->len, shape);
+    model.num = fuzz_expected(input->file, input->len, shape,
+                              input->with_claims);
     if (model.num < 0) {
         return model;
     }
     area = (size_t)(shape.size * (uint64_t)model.num);
     memcpy(model.slots, input->file + 8, area);
     claims = input->with_claims
-             ? fuzz_claims(input->file, input->len, shape.size,
-                           (uint64_t)model.num)
-             : NULL;
+             ? fuzz_claims(input->file, input->len) : NULL;
     for (i = 0; i < model.num; i++) {
         model.used[i] = input->file[8 + area + (size_t)i] != 0;
         if (claims && claims[i] && !model.used[i]) {
