@@ -482,7 +482,9 @@ static uint32_t free_slots(const model_t *model)
 
 static int is_configuring(void)
 {
-    return main_state != AP_SQ_MS_RUN_MPM;
+    return main_state != AP_SQ_MS_RUN_MPM
+           && main_state != AP_SQ_MS_DESTROY_CONFIG
+           && main_state != AP_SQ_MS_EXITING;
 }
 
 /* Lines that the log should have by now. */
