@@ -12,18 +12,19 @@
  */
 
 /*
- * slotmem-file.c: the command that looks at persisted files; slotmem-file.8
- * is its manual. A file is restored, by the module's own code, into memory of
- * this process; what is said of the file is what stands there then.
+ * slotmem-file.c: the command that examines persisted files; slotmem-file.8 is
+ * its manual. It restores a file with the module's own code into memory of this
+ * process, and reports what is then in that memory.
  *
- * A crash leaves nothing of a command that reads. A release is a store like the
- * module's: the file is the old one or the new one, whole, at every
- * instruction.
+ * Crash: a command that reads leaves nothing behind. "release" stores the file
+ * as the module does, so the file is the old one or the new one, and complete,
+ * whenever the process dies.
  *
- * Concurrency: a server replaces its files by rename, so each is read whole
- * from one open file. A file is looked at twice, for its shape and for its
- * content: again if it was replaced in between. A release holds the lock that
- * says which server stores the file.
+ * Concurrency: a server replaces its files by rename, so each pass over a file
+ * reads one open file from beginning to end. There are two passes, one for the
+ * geometry and one for the content, and both are repeated if the file was
+ * replaced between them. "release" first takes the lock by which a server
+ * claims the right to store the file.
  */
 
 #include <errno.h>
@@ -44,49 +45,52 @@
 #include "slotmem_lock.h"
 #include "slotmem_store.h"
 
-/* finish() finds out whether stdout took everything.
- * NOLINTBEGIN(cert-err33-c) */
+/* The results of these writes need no check: tool_output_close() asks whether
+ * any of them failed. NOLINTBEGIN(cert-err33-c) */
 
-#define NAME "slotmem-file"
-/* How often to look at a file that is replaced all the time. */
-#define ATTEMPTS 100
-/* Bytes of a slot in a line of a dump. */
-#define LINE 16u
+#define TOOL_NAME "slotmem-file"
+/* How many times to read a file that is replaced each time. */
+#define READ_ATTEMPTS 100
+/* Bytes of a slot in each line of a dump. */
+#define BYTES_PER_LINE 16u
 
-/* Exit codes: those of grep. */
-enum { GOOD = 0, NOT = 1, TROUBLE = 2 };
+/* The verdict on a file, which is also the exit code, with grep's meanings. */
+enum { TOOL_GOOD = 0, TOOL_REFUSED = 1, TOOL_TROUBLE = 2 };
 
-typedef struct options_t {
+/* Process-local: what the command line asks for. */
+typedef struct tool_options_t {
     int json;
     int has_slot;
     apr_uint32_t slot;
-    int has_size;                   /* which of asked are given */
+    int has_size;                   /* which fields of requested were given */
     int has_num;
     int has_type;
-    slotmem_geometry_t asked;
-} options_t;
+    slotmem_geometry_t requested;
+} tool_options_t;
 
-/* A file, as far as it could be verified. */
-typedef struct image_t {
+/* Process-local: a persisted file, as far as it could be read. */
+typedef struct tool_file_t {
     const char *path;
     apr_pool_t *pool;
-    int code;                       /* an exit code */
-    const char *reason;             /* NULL if GOOD */
-    apr_status_t status;            /* the failing call's, or APR_SUCCESS */
-    int described;                  /* is geometry set? */
-    slotmem_geometry_t geometry;    /* what the file says, or what was asked */
+    int verdict;                    /* TOOL_GOOD, TOOL_REFUSED, TOOL_TROUBLE */
+    const char *reason;             /* NULL if TOOL_GOOD */
+    apr_status_t status;            /* of the call that failed, or
+                                       APR_SUCCESS */
+    int has_geometry;               /* 1: geometry is set */
+    slotmem_geometry_t geometry;    /* as requested; otherwise the file's */
     slotmem_restore_result_t result;
-    slotmem_segment_t segment;      /* restored, if GOOD */
-    apr_off_t rest;                 /* bytes after the image, if GOOD */
-} image_t;
+    slotmem_segment_t segment;      /* the restored slots, if TOOL_GOOD */
+    apr_off_t ignored;              /* bytes after the last one that the module
+                                       reads, if TOOL_GOOD */
+} tool_file_t;
 
-/* ---- output: lines for people, or JSON ---- */
+/* ---- output: lines of text, or JSON ---- */
 
 static int json;
-static int first_in_object;
-static int first_object = 1;
+static int is_first_field;
+static int is_first_object = 1;
 
-/* The length of the UTF-8 character at text, or 0: there is none. */
+/* The length of the UTF-8 character at text, or 0 if it is not a valid one. */
 static int utf8_len(const unsigned char *text)
 {
     int len = text[0] < 0x80 ? 1 : text[0] < 0xc2 ? 0 : text[0] < 0xe0 ? 2
@@ -98,17 +102,17 @@ static int utf8_len(const unsigned char *text)
             return 0;
         }
     }
-    if ((text[0] == 0xe0 && text[1] < 0xa0)         /* too long a form */
+    if ((text[0] == 0xe0 && text[1] < 0xa0)         /* overlong */
         || (text[0] == 0xf0 && text[1] < 0x90)
         || (text[0] == 0xed && text[1] > 0x9f)      /* a surrogate */
-        || (text[0] == 0xf4 && text[1] > 0x8f)) {   /* past the last one */
+        || (text[0] == 0xf4 && text[1] > 0x8f)) {   /* past U+10FFFF */
         return 0;
     }
     return len;
 }
 
-/* What is no UTF-8 comes out as the character that stands for that. */
-static void put_json_text(const char *text)
+/* Bytes that are not UTF-8 are written as U+FFFD, the replacement character. */
+static void print_json_string(const char *text)
 {
     const unsigned char *at = (const unsigned char *)text;
 
@@ -133,8 +137,9 @@ static void put_json_text(const char *text)
     putchar('"');
 }
 
-/* A file's name may hold what moves a terminal's cursor. */
-static void put_text(FILE *stream, const char *text)
+/* Escape control characters: the name of a file can have some, and a terminal
+ * would obey them. */
+static void tool_print_text(FILE *stream, const char *text)
 {
     for (; *text; text++) {
         if ((unsigned char)*text < 0x20 || *text == 0x7f) {
@@ -146,67 +151,66 @@ static void put_text(FILE *stream, const char *text)
     }
 }
 
-static void begin_object(void)
+static void tool_begin_object(void)
 {
     if (json) {
-        fputs(first_object ? "{" : ",\n {", stdout);
+        fputs(is_first_object ? "{" : ",\n {", stdout);
     }
-    first_object = 0;
-    first_in_object = 1;
+    is_first_object = 0;
+    is_first_field = 1;
 }
 
-static void end_object(void)
+static void tool_end_object(void)
 {
     if (json) {
         putchar('}');
     }
 }
 
-/* The beginning of a field. */
-static void key(const char *name)
+static void tool_begin_field(const char *name)
 {
     if (json) {
-        printf("%s\"%s\":", first_in_object ? "" : ",", name);
-        first_in_object = 0;
+        printf("%s\"%s\":", is_first_field ? "" : ",", name);
+        is_first_field = 0;
     }
     else {
         printf("%s:%*s", name, (int)(16 - strlen(name)), "");
     }
 }
 
-static void end_line(void)
+static void tool_end_field(void)
 {
     if (!json) {
         putchar('\n');
     }
 }
 
-static void text_field(const char *name, const char *value)
+static void tool_text_field(const char *name, const char *value)
 {
-    key(name);
+    tool_begin_field(name);
     if (json) {
-        put_json_text(value);
+        print_json_string(value);
     }
     else {
-        put_text(stdout, value);
+        tool_print_text(stdout, value);
     }
-    end_line();
+    tool_end_field();
 }
 
-static void number_field(const char *name, apr_uint64_t value)
+static void tool_number_field(const char *name, apr_uint64_t value)
 {
-    key(name);
+    tool_begin_field(name);
     printf("%" APR_UINT64_T_FMT, value);
-    end_line();
+    tool_end_field();
 }
 
-/* The ids in use: JSON has each of them, a line has ranges. */
-static void ids_field(const char *name, const slotmem_map_t *map)
+/* The ids of the slots in use: each of them in JSON, ranges in a line. */
+static void tool_ids_field(const char *name, const slotmem_map_t *map)
 {
     apr_uint32_t id = slotmem_map_next(map, 0);
     int first = 1;
 
-    key(name);
+    tool_begin_field(name);
     fputs(json ? "[" : id < map->num ? "" : "none", stdout);
     while (id < map->num) {
         apr_uint32_t last = id;
@@ -223,51 +227,52 @@ static void ids_field(const char *name, const slotmem_map_t *map)
         id = last + 1 < map->num ? slotmem_map_next(map, last + 1) : map->num;
     }
     fputs(json ? "]" : "", stdout);
-    end_line();
+    tool_end_field();
 }
 
-static const char *strerror_of(apr_status_t status, apr_pool_t *pool)
+static const char *status_text(apr_status_t status, apr_pool_t *pool)
 {
     char *text = apr_palloc(pool, 256);
 
     return apr_strerror(status, text, 256);
 }
 
-/* To where errors go; with JSON, the field "why" has it too. */
-static void say_trouble(const image_t *image)
+/* Write to stderr why a file is not good. In JSON the field "why" says it as
+ * well. */
+static void tool_report_error(const tool_file_t *file)
 {
-    fputs(NAME ": ", stderr);
-    put_text(stderr, image->path);
-    fprintf(stderr, ": %s", image->reason);
-    if (image->status != APR_SUCCESS) {
-        fprintf(stderr, ": %s", strerror_of(image->status, image->pool));
+    fputs(TOOL_NAME ": ", stderr);
+    tool_print_text(stderr, file->path);
+    fprintf(stderr, ": %s", file->reason);
+    if (file->status != APR_SUCCESS) {
+        fprintf(stderr, ": %s", status_text(file->status, file->pool));
     }
     putc('\n', stderr);
 }
 
-/* ---- the types ---- */
+/* ---- the type flags ---- */
 
 static const struct {
     const char *name;
-    apr_uint32_t bit;
-} types[] = {
+    apr_uint32_t flag;
+} type_flags[] = {
     { "persist", AP_SLOTMEM_TYPE_PERSIST },
     { "notmpsafe", AP_SLOTMEM_TYPE_NOTMPSAFE },
     { "pregrab", AP_SLOTMEM_TYPE_PREGRAB },
     { "clearinuse", AP_SLOTMEM_TYPE_CLEARINUSE }
 };
-#define TYPES (sizeof(types) / sizeof(*types))
+#define NUM_TYPE_FLAGS (sizeof(type_flags) / sizeof(*type_flags))
 
-static const char *type_names(apr_uint32_t type, apr_pool_t *pool)
+static const char *tool_type_names(apr_uint32_t type, apr_pool_t *pool)
 {
     const char *names = "";
     apr_size_t i;
 
-    for (i = 0; i < TYPES; i++) {
-        if (type & types[i].bit) {
-            names = apr_pstrcat(pool, names, *names ? "," : "", types[i].name,
-                                NULL);
-            type &= ~types[i].bit;
+    for (i = 0; i < NUM_TYPE_FLAGS; i++) {
+        if (type & type_flags[i].flag) {
+            names = apr_pstrcat(pool, names, *names ? "," : "",
+                                type_flags[i].name, NULL);
+            type &= ~type_flags[i].flag;
         }
     }
     return type || !*names ? apr_psprintf(pool, "%s%s0x%x", names,
@@ -276,78 +281,82 @@ static const char *type_names(apr_uint32_t type, apr_pool_t *pool)
 
 /* ---- a file ---- */
 
-static int ends(image_t *image, int code, apr_status_t status, const char *why)
+static int tool_set_verdict(tool_file_t *file, int verdict,
+                            apr_status_t status, const char *reason)
 {
-    image->code = code;
-    image->status = status;
-    image->reason = why;
-    return code;
+    file->verdict = verdict;
+    file->status = status;
+    file->reason = reason;
+    return verdict;
 }
 
-/* What the module would say of the file; a file that could not be looked at
- * is trouble. */
-static int take_result(image_t *image)
+/* A file whose content the module would refuse is refused. One that is not
+ * there or that could not be read is trouble: its content is not known. */
+static int set_verdict_from_result(tool_file_t *file)
 {
-    const slotmem_restore_result_t *result = &image->result;
+    const slotmem_restore_result_t *result = &file->result;
 
     switch (result->outcome) {
     case SLOTMEM_RESTORE_DONE:
-        return ends(image, GOOD, APR_SUCCESS, NULL);
+        return tool_set_verdict(file, TOOL_GOOD, APR_SUCCESS, NULL);
     case SLOTMEM_RESTORE_NO_FILE:
-        return ends(image, TROUBLE, APR_SUCCESS, "there is no such file");
+        return tool_set_verdict(file, TOOL_TROUBLE, APR_SUCCESS,
+                                "there is no such file");
     default:
-        return ends(image, result->status == APR_SUCCESS ? NOT : TROUBLE,
-                    result->status, result->reason);
+        return tool_set_verdict(file, result->status == APR_SUCCESS
+                                          ? TOOL_REFUSED : TOOL_TROUBLE,
+                                result->status, result->reason);
     }
 }
 
-/* The shape to ask for: the file's own, where none was given. */
-static int find_shape(image_t *image, const options_t *options)
+/* The geometry to restore with: as requested, and where nothing was requested
+ * as the file describes itself. */
+static int choose_geometry(tool_file_t *file, const tool_options_t *options)
 {
-    int given = options->has_size && options->has_num && options->has_type;
+    int all_given = options->has_size && options->has_num && options->has_type;
 
-    slotmem_identify(&image->result, &image->geometry, image->path,
-                     image->pool);
-    image->described = image->result.outcome == SLOTMEM_RESTORE_DONE;
-    if (!image->described && !given) {
-        return take_result(image);
+    slotmem_identify(&file->result, &file->geometry, file->path, file->pool);
+    file->has_geometry = file->result.outcome == SLOTMEM_RESTORE_DONE;
+    if (!file->has_geometry && !all_given) {
+        return set_verdict_from_result(file);
     }
     if (options->has_size) {
-        image->geometry.item_size = options->asked.item_size;
+        file->geometry.item_size = options->requested.item_size;
     }
     if (options->has_num) {
-        image->geometry.item_num = options->asked.item_num;
+        file->geometry.item_num = options->requested.item_num;
     }
     if (options->has_type) {
-        image->geometry.type = options->asked.type;
+        file->geometry.type = options->requested.type;
     }
-    image->described = 1;
-    return GOOD;
+    file->has_geometry = 1;
+    return TOOL_GOOD;
 }
 
-static int has_claims(const slotmem_geometry_t *geometry)
+/* Can a file of this type have run-time claims? */
+static int tool_file_has_claims(const slotmem_geometry_t *geometry)
 {
     return (geometry->type & AP_SLOTMEM_TYPE_PERSIST)
            && (geometry->type & AP_SLOTMEM_TYPE_CLEARINUSE);
 }
 
-/* How many bytes of the file are of no account. */
-static apr_off_t rest_of(const image_t *image)
+/* How many bytes at the end of the file the module does not read. */
+static apr_off_t count_ignored_bytes(const tool_file_t *file)
 {
-    slotmem_geometry_t held = image->geometry;
+    slotmem_geometry_t stored = file->geometry;
     slotmem_layout_t layout;
     apr_off_t end;
 
-    held.item_num = image->result.item_num;
-    slotmem_layout(&layout, &held);
+    stored.item_num = file->result.item_num;
+    slotmem_layout(&layout, &stored);
     end = layout.image_len;
-    if (has_claims(&held) && image->result.file_state.verified) {
-        end += SLOTMEM_FILE_CLAIMS_HEADER + (apr_off_t)held.item_num
+    if (tool_file_has_claims(&stored) && file->result.file_state.verified) {
+        end += SLOTMEM_FILE_CLAIMS_HEADER + (apr_off_t)stored.item_num
                + SLOTMEM_FILE_DIGEST;
     }
-    /* A file without a description ends before that. */
-    return image->result.file_state.size > end
-               ? image->result.file_state.size - end
+    /* A file without a descriptor is shorter than that. */
+    return file->result.file_state.size > end
+               ? file->result.file_state.size - end
                : 0;
 }
 
@@ -358,199 +367,204 @@ static int is_same_file(const slotmem_file_state_t *a,
            && a->ctime == b->ctime;
 }
 
-/* Was nothing put in the file's place while it was looked at? before: what its
- * shape was found in */
-static int is_settled(const image_t *image, int shaped,
-                      const slotmem_file_state_t *before)
+/* Did all passes read the same file, or was it replaced between them? If the
+ * file was restored, identified is the one that its geometry came from. */
+static int saw_one_file(const tool_file_t *file, int was_restored,
+                        const slotmem_file_state_t *identified)
 {
-    const slotmem_file_state_t *stored = &image->result.file_state;
+    const slotmem_file_state_t *last = &file->result.file_state;
     apr_finfo_t info;
 
-    if (shaped) {
-        return is_same_file(before, stored);
+    if (was_restored) {
+        return is_same_file(identified, last);
     }
-    return apr_stat(&info, image->path, APR_FINFO_LINK | APR_FINFO_TYPE
-                                        | APR_FINFO_IDENT, image->pool)
+    return apr_stat(&info, file->path, APR_FINFO_LINK | APR_FINFO_TYPE
+                                       | APR_FINFO_IDENT, file->pool)
            != APR_SUCCESS || info.filetype != APR_REG
-           || (info.inode == stored->inode && info.device == stored->device);
+           || (info.inode == last->inode && info.device == last->device);
 }
 
-/* Restore the file into memory of our own, as the module does. */
-static int restore_once(image_t *image)
+/* Restore the file into memory of this process, as the module does. */
+static int restore_segment(tool_file_t *file)
 {
-    apr_status_t rv = slotmem_segment_create(&image->segment, &image->geometry,
-                                             NULL, image->pool);
+    apr_status_t rv = slotmem_segment_create(&file->segment, &file->geometry,
+                                             NULL, file->pool);
 
     if (rv != APR_SUCCESS) {
-        return ends(image, TROUBLE, rv,
-                    apr_psprintf(image->pool, "cannot have %u slots of %"
-                                 APR_SIZE_T_FMT " bytes",
-                                 image->geometry.item_num,
-                                 image->geometry.item_size));
+        return tool_set_verdict(file, TOOL_TROUBLE, rv,
+                                apr_psprintf(file->pool,
+                                             "cannot have %u slots of %"
+                                             APR_SIZE_T_FMT " bytes",
+                                             file->geometry.item_num,
+                                             file->geometry.item_size));
     }
-    slotmem_restore(&image->result, &image->segment,
-                    has_claims(&image->geometry), image->path, image->pool);
-    return take_result(image);
+    slotmem_restore(&file->result, &file->segment,
+                    tool_file_has_claims(&file->geometry), file->path,
+                    file->pool);
+    return set_verdict_from_result(file);
 }
 
-static int restore(image_t *image, const options_t *options)
+static int restore_one_file(tool_file_t *file, const tool_options_t *options)
 {
     int i;
 
-    for (i = 0; i < ATTEMPTS; i++) {
-        int shaped = find_shape(image, options) == GOOD;
-        slotmem_file_state_t before = image->result.file_state;
+    for (i = 0; i < READ_ATTEMPTS; i++) {
+        int restorable = choose_geometry(file, options) == TOOL_GOOD;
+        slotmem_file_state_t identified = file->result.file_state;
 
-        if (shaped) {
-            restore_once(image);
+        if (restorable) {
+            restore_segment(file);
         }
-        if (is_settled(image, shaped, &before)) {
+        if (saw_one_file(file, restorable, &identified)) {
             break;
         }
     }
-    if (image->code == GOOD) {
-        image->rest = rest_of(image);
+    if (file->verdict == TOOL_GOOD) {
+        file->ignored = count_ignored_bytes(file);
     }
-    return image->code;
+    return file->verdict;
 }
 
-static int open_image(image_t *image, const char *path,
-                      const options_t *options, apr_pool_t *pool)
+static int tool_file_read(tool_file_t *file, const char *path,
+                          const tool_options_t *options, apr_pool_t *pool)
 {
-    memset(image, 0, sizeof(*image));
-    image->path = path;
-    image->pool = pool;
-    return restore(image, options);
+    memset(file, 0, sizeof(*file));
+    file->path = path;
+    file->pool = pool;
+    return restore_one_file(file, options);
 }
 
 /* ---- verify and show ---- */
 
-static const char *code_name(int code)
+static const char *verdict_name(int verdict)
 {
-    return code == GOOD ? "good" : code == NOT ? "refused" : "trouble";
+    return verdict == TOOL_GOOD ? "good"
+           : verdict == TOOL_REFUSED ? "refused" : "trouble";
 }
 
-/* What all commands say of a file. */
-static void verdict_fields(const image_t *image)
+/* The fields that every command writes about a file. */
+static void tool_report_verdict(const tool_file_t *file)
 {
-    text_field("file", image->path);
-    text_field("status", code_name(image->code));
-    if (image->reason) {
-        text_field("why", image->status == APR_SUCCESS ? image->reason
-                   : apr_pstrcat(image->pool, image->reason, ": ",
-                                 strerror_of(image->status, image->pool),
-                                 NULL));
+    tool_text_field("file", file->path);
+    tool_text_field("status", verdict_name(file->verdict));
+    if (file->reason) {
+        tool_text_field("why", file->status == APR_SUCCESS ? file->reason
+                        : apr_pstrcat(file->pool, file->reason, ": ",
+                                      status_text(file->status, file->pool),
+                                      NULL));
     }
 }
 
-static void restored_fields(const image_t *image)
+static void report_content(const tool_file_t *file)
 {
-    const slotmem_map_t *map = &image->segment.map;
+    const slotmem_map_t *map = &file->segment.map;
     char modified[APR_RFC822_DATE_LEN];
 
-    apr_rfc822_date(modified, image->result.file_state.mtime);
-    number_field("bytes", (apr_uint64_t)image->result.file_state.size);
-    number_field("bytes_ignored", (apr_uint64_t)image->rest);
-    text_field("modified", modified);
-    number_field("slots_stored", image->result.item_num);
-    number_field("free", slotmem_map_count_free(map));
-    number_field("run_time_claims", image->result.runtime_claims);
-    ids_field("in_use", map);
+    apr_rfc822_date(modified, file->result.file_state.mtime);
+    tool_number_field("bytes", (apr_uint64_t)file->result.file_state.size);
+    tool_number_field("bytes_ignored", (apr_uint64_t)file->ignored);
+    tool_text_field("modified", modified);
+    tool_number_field("slots_stored", file->result.item_num);
+    tool_number_field("free", slotmem_map_count_free(map));
+    tool_number_field("run_time_claims", file->result.runtime_claims);
+    tool_ids_field("in_use", map);
 }
 
-static void all_fields(const image_t *image)
+static void tool_report_file(const tool_file_t *file)
 {
-    verdict_fields(image);
-    if (image->described) {
-        number_field("slot_size", image->geometry.item_size);
-        number_field("slots", image->geometry.item_num);
-        number_field("type", image->geometry.type);
-        text_field("type_names", type_names(image->geometry.type,
-                                            image->pool));
+    tool_report_verdict(file);
+    if (file->has_geometry) {
+        tool_number_field("slot_size", file->geometry.item_size);
+        tool_number_field("slots", file->geometry.item_num);
+        tool_number_field("type", file->geometry.type);
+        tool_text_field("type_names", tool_type_names(file->geometry.type,
+                                                      file->pool));
     }
-    if (image->code == GOOD) {
-        restored_fields(image);
+    if (file->verdict == TOOL_GOOD) {
+        report_content(file);
     }
 }
 
-static void verify_line(const image_t *image)
+static void print_verify_line(const tool_file_t *file)
 {
-    put_text(stdout, image->path);
-    if (image->code == NOT) {
-        printf(": not restored: %s\n", image->reason);
+    tool_print_text(stdout, file->path);
+    if (file->verdict == TOOL_REFUSED) {
+        printf(": not restored: %s\n", file->reason);
         return;
     }
     printf(": good: %u of %u slots of %" APR_SIZE_T_FMT " bytes, type 0x%x "
            "(%s), %u in use",
-           image->result.item_num, image->geometry.item_num,
-           image->geometry.item_size, image->geometry.type,
-           type_names(image->geometry.type, image->pool),
-           image->geometry.item_num
-               - slotmem_map_count_free(&image->segment.map));
-    if (image->rest) {
+           file->result.item_num, file->geometry.item_num,
+           file->geometry.item_size, file->geometry.type,
+           tool_type_names(file->geometry.type, file->pool),
+           file->geometry.item_num
+               - slotmem_map_count_free(&file->segment.map));
+    if (file->ignored) {
         printf("; %" APR_OFF_T_FMT " bytes after them are ignored",
-               image->rest);
+               file->ignored);
     }
     putchar('\n');
 }
 
-static void verify_one(const image_t *image, const options_t *options)
+static void report_verified(const tool_file_t *file,
+                            const tool_options_t *options)
 {
-    begin_object();
+    tool_begin_object();
     if (options->json) {
-        all_fields(image);
+        tool_report_file(file);
     }
-    else if (image->code != TROUBLE) {
-        verify_line(image);
+    else if (file->verdict != TOOL_TROUBLE) {
+        print_verify_line(file);
     }
-    end_object();
+    tool_end_object();
 }
 
-/* Trouble with one file is what is told of all. */
-static int verify(const char *const *paths, const options_t *options,
+/* Return the worst verdict: trouble with one file is trouble. */
+static int verify(const char *const *paths, const tool_options_t *options,
                   apr_pool_t *pool)
 {
-    int worst = GOOD;
+    int worst = TOOL_GOOD;
 
     fputs(json ? "[" : "", stdout);
     for (; *paths; paths++) {
         apr_pool_t *scratch;
-        image_t image;
-        int code;
+        tool_file_t file;
+        int verdict;
 
         apr_pool_create(&scratch, pool);
-        code = open_image(&image, *paths, options, scratch);
-        verify_one(&image, options);
-        if (code == TROUBLE) {
-            say_trouble(&image);
+        verdict = tool_file_read(&file, *paths, options, scratch);
+        report_verified(&file, options);
+        if (verdict == TOOL_TROUBLE) {
+            tool_report_error(&file);
         }
-        worst = code > worst ? code : worst;
+        worst = verdict > worst ? verdict : worst;
         apr_pool_destroy(scratch);
     }
     fputs(json ? "]\n" : "", stdout);
     return worst;
 }
 
-static int show(const char *path, const options_t *options, apr_pool_t *pool)
+static int show(const char *path, const tool_options_t *options,
+                apr_pool_t *pool)
 {
-    image_t image;
+    tool_file_t file;
 
-    open_image(&image, path, options, pool);
-    begin_object();
-    if (options->json || image.code != TROUBLE) {
-        all_fields(&image);
+    tool_file_read(&file, path, options, pool);
+    tool_begin_object();
+    if (options->json || file.verdict != TOOL_TROUBLE) {
+        tool_report_file(&file);
     }
-    end_object();
+    tool_end_object();
     fputs(json ? "\n" : "", stdout);
-    if (image.code == TROUBLE) {
-        say_trouble(&image);
+    if (file.verdict == TOOL_TROUBLE) {
+        tool_report_error(&file);
     }
-    return image.code;
+    return file.verdict;
 }
 
 /* ---- dump ---- */
 
-static void put_hex(const unsigned char *bytes, apr_size_t len)
+static void print_hex(const unsigned char *bytes, apr_size_t len)
 {
     apr_size_t i;
 
@@ -565,7 +579,7 @@ static void dump_line(const unsigned char *bytes, apr_size_t at,
     apr_size_t i;
 
     printf("  %08" APR_UINT64_T_HEX_FMT " ", (apr_uint64_t)at);
-    for (i = 0; i < LINE; i++) {
+    for (i = 0; i < BYTES_PER_LINE; i++) {
         if (i < len) {
             printf(" %02x", bytes[at + i]);
         }
@@ -582,7 +596,7 @@ static void dump_line(const unsigned char *bytes, apr_size_t at,
     fputs("|\n", stdout);
 }
 
-static int is_zero(const unsigned char *bytes, apr_size_t len)
+static int is_all_zero(const unsigned char *bytes, apr_size_t len)
 {
     apr_size_t i;
 
@@ -591,209 +605,223 @@ static int is_zero(const unsigned char *bytes, apr_size_t len)
     return i == len;
 }
 
-static void dump_slot(const image_t *image, apr_uint32_t id, int is_first)
+static void dump_slot(const tool_file_t *file, apr_uint32_t id, int is_first)
 {
-    apr_size_t size = image->geometry.item_size;
+    apr_size_t size = file->geometry.item_size;
     const unsigned char *bytes =
-        (const unsigned char *)image->segment.slots + size * id;
-    int used = slotmem_map_test(&image->segment.map, id);
+        (const unsigned char *)file->segment.slots + size * id;
+    int used = slotmem_map_test(&file->segment.map, id);
     apr_size_t at;
 
     if (json) {
         printf("%s{\"slot\":%u,\"in_use\":%s,\"hex\":\"", is_first ? "" : ",\n"
                "  ", id, used ? "true" : "false");
-        put_hex(bytes, size);
+        print_hex(bytes, size);
         fputs("\"}", stdout);
         return;
     }
-    if (is_zero(bytes, size)) {
+    if (is_all_zero(bytes, size)) {
         printf("slot %u: %s, all zero\n", id, used ? "in use" : "free");
         return;
     }
     printf("slot %u: %s\n", id, used ? "in use" : "free");
-    for (at = 0; at < size; at += LINE) {
-        dump_line(bytes, at, size - at < LINE ? size - at : LINE);
+    for (at = 0; at < size; at += BYTES_PER_LINE) {
+        dump_line(bytes, at, size - at < BYTES_PER_LINE ? size - at
+                                                        : BYTES_PER_LINE);
     }
 }
 
-static int has_slot(image_t *image, const options_t *options)
+static int check_slot(tool_file_t *file, const tool_options_t *options)
 {
-    if (options->has_slot && options->slot >= image->result.item_num) {
-        ends(image, TROUBLE, APR_SUCCESS,
-             apr_psprintf(image->pool, "there is no slot %u: it holds %u",
-                          options->slot, image->result.item_num));
+    if (options->has_slot && options->slot >= file->result.item_num) {
+        tool_set_verdict(file, TOOL_TROUBLE, APR_SUCCESS,
+                         apr_psprintf(file->pool,
+                                      "there is no slot %u: it holds %u",
+                                      options->slot, file->result.item_num));
         return 0;
     }
     return 1;
 }
 
-static void dump_slots(const image_t *image, const options_t *options)
+static void dump_slots(const tool_file_t *file, const tool_options_t *options)
 {
     apr_uint32_t first = options->has_slot ? options->slot : 0;
     apr_uint32_t end = options->has_slot ? first + 1
-                                         : image->result.item_num;
+                                         : file->result.item_num;
     apr_uint32_t id;
 
     if (json) {
-        key("dump");
+        tool_begin_field("dump");
         putchar('[');
     }
     for (id = first; id < end; id++) {
-        dump_slot(image, id, id == first);
+        dump_slot(file, id, id == first);
     }
     fputs(json ? "]" : "", stdout);
 }
 
-static int dump(const char *path, const options_t *options, apr_pool_t *pool)
+static int dump(const char *path, const tool_options_t *options,
+                apr_pool_t *pool)
 {
-    image_t image;
-    int good = open_image(&image, path, options, pool) == GOOD
-               && has_slot(&image, options);
+    tool_file_t file;
+    int good = tool_file_read(&file, path, options, pool) == TOOL_GOOD
+               && check_slot(&file, options);
 
-    begin_object();
+    tool_begin_object();
     if (json) {
-        all_fields(&image);
+        tool_report_file(&file);
     }
     if (good) {
-        dump_slots(&image, options);
+        dump_slots(&file, options);
     }
-    end_object();
+    tool_end_object();
     fputs(json ? "\n" : "", stdout);
     if (!good) {
-        say_trouble(&image);
+        tool_report_error(&file);
     }
-    return image.code;
+    return file.verdict;
 }
 
 /* ---- release ---- */
 
-/* A store makes a new file: it must not end up as another user's, whom the
- * server may not be able to read. */
-static int is_own(image_t *image)
+/* A store creates a new file, which belongs to the user who runs the command.
+ * Refuse all but the owner of the old one: the server might not be able to read
+ * a file of another user. */
+static int check_owner(tool_file_t *file)
 {
     apr_finfo_t info;
 
-    if (apr_stat(&info, image->path, APR_FINFO_LINK | APR_FINFO_OWNER,
-                 image->pool) == APR_SUCCESS && info.user == geteuid()) {
+    if (apr_stat(&info, file->path, APR_FINFO_LINK | APR_FINFO_OWNER,
+                 file->pool) == APR_SUCCESS && info.user == geteuid()) {
         return 1;
     }
-    ends(image, TROUBLE, APR_SUCCESS, "only the file's owner can release a "
-         "slot of it: run this as that user");
+    tool_set_verdict(file, TOOL_TROUBLE, APR_SUCCESS,
+                     "only the file's owner can release a "
+                     "slot of it: run this as that user");
     return 0;
 }
 
-/* From now on no server begins to store the file. */
-static int lock(image_t *image)
+/* Take the file's lock. No server starts to store the file from then on until
+ * this process ends. */
+static int lock_file(tool_file_t *file)
 {
-    pid_t other = 0;
-    apr_status_t rv = slotmem_lock(image->path, &other, image->pool);
+    pid_t holder = 0;
+    apr_status_t rv = slotmem_lock(file->path, &holder, file->pool);
 
     if (rv == APR_EBUSY) {
-        ends(image, TROUBLE, APR_SUCCESS,
-             apr_psprintf(image->pool, "a server, process %" APR_PID_T_FMT
-                          ", stores it: stop that first", other));
+        tool_set_verdict(file, TOOL_TROUBLE, APR_SUCCESS,
+                         apr_psprintf(file->pool,
+                                      "a server, process %" APR_PID_T_FMT
+                                      ", stores it: stop that first", holder));
     }
     else if (rv != APR_SUCCESS) {
-        ends(image, TROUBLE, rv, "cannot take its lock in "
-             SLOTMEM_LOCK_FILE " beside it");
+        tool_set_verdict(file, TOOL_TROUBLE, rv, "cannot take its lock in "
+                         SLOTMEM_LOCK_FILE " beside it");
     }
     return rv == APR_SUCCESS;
 }
 
-/* Is a slot as in a new segment? */
-static int is_new(const image_t *image, apr_uint32_t id)
+/* Is a slot as it would be in a new segment? */
+static int is_free_and_empty(const tool_file_t *file, apr_uint32_t id)
 {
-    apr_size_t size = image->geometry.item_size;
+    apr_size_t size = file->geometry.item_size;
 
-    return !slotmem_map_test(&image->segment.map, id)
-           && is_zero((const unsigned char *)image->segment.slots + size * id,
-                      size);
+    return !slotmem_map_test(&file->segment.map, id)
+           && is_all_zero((const unsigned char *)file->segment.slots
+                              + size * id, size);
 }
 
-static int may_release(image_t *image, const options_t *options)
+static int check_releasable(tool_file_t *file, const tool_options_t *options)
 {
-    if (!has_slot(image, options)) {
+    if (!check_slot(file, options)) {
         return 0;
     }
-    if (!(image->geometry.type & AP_SLOTMEM_TYPE_PERSIST)) {
-        ends(image, NOT, APR_SUCCESS, "it is not of the type persist");
+    if (!(file->geometry.type & AP_SLOTMEM_TYPE_PERSIST)) {
+        tool_set_verdict(file, TOOL_REFUSED, APR_SUCCESS,
+                         "it is not of the type persist");
     }
-    else if (image->rest) {
-        ends(image, NOT, APR_SUCCESS,
-             apr_psprintf(image->pool, "%" APR_OFF_T_FMT " bytes after its "
-                          "slots are of another segment: start and stop the "
-                          "server, which stores it anew", image->rest));
+    else if (file->ignored) {
+        tool_set_verdict(file, TOOL_REFUSED, APR_SUCCESS,
+                         apr_psprintf(file->pool, "%" APR_OFF_T_FMT
+                                      " bytes after its slots are of another "
+                                      "segment: start and stop the server, "
+                                      "which stores it anew", file->ignored));
     }
-    else if (is_new(image, options->slot)) {
-        ends(image, NOT, APR_SUCCESS,
-             apr_psprintf(image->pool, "slot %u is free and empty already",
-                          options->slot));
+    else if (is_free_and_empty(file, options->slot)) {
+        tool_set_verdict(file, TOOL_REFUSED, APR_SUCCESS,
+                         apr_psprintf(file->pool,
+                                      "slot %u is free and empty already",
+                                      options->slot));
     }
-    return image->code == GOOD;
+    return file->verdict == TOOL_GOOD;
 }
 
-/* Store the segment with one slot as in a new one: without its mark, which the
- * next grab gives out, and without its data, of which a consumer that looks at
- * all slots would make the same thing again. In a file with run-time claims,
- * what is in use now was claimed at run time; one without gets none. */
-static void store_without(image_t *image, apr_uint32_t slot)
+/* Store the segment with one slot as it would be in a new segment. It is free,
+ * so the next grab can have it. Its data is zero, because a consumer that looks
+ * at every slot would otherwise make the same object of it again. If the file
+ * had run-time claims, every other slot in use now is stored as one; a file
+ * that had none gets none. */
+static void store_released(tool_file_t *file, apr_uint32_t slot)
 {
-    slotmem_segment_t *segment = &image->segment;
-    apr_size_t size = image->geometry.item_size;
+    slotmem_segment_t *segment = &file->segment;
+    apr_size_t size = file->geometry.item_size;
     slotmem_store_t store;
 
     memset(&store, 0, sizeof(store));
     store.segment = segment;
-    store.path = image->path;
-    if (has_claims(&image->geometry) && image->result.file_state.verified) {
-        store.config_claims = apr_pcalloc(image->pool, sizeof(slotmem_word_t)
+    store.path = file->path;
+    if (tool_file_has_claims(&file->geometry)
+        && file->result.file_state.verified) {
+        store.config_claims = apr_pcalloc(file->pool, sizeof(slotmem_word_t)
                                        * slotmem_map_words(segment->map.num));
     }
     slotmem_map_clear(&segment->map, slot);
     memset(segment->slots + size * slot, 0, size);
-    slotmem_store_continue(slotmem_store_begin(&store, 1, image->pool), 0);
+    slotmem_store_continue(slotmem_store_begin(&store, 1, file->pool), 0);
     if (store.step) {
-        ends(image, TROUBLE, store.status,
-             apr_psprintf(image->pool, "cannot %s", store.step));
+        tool_set_verdict(file, TOOL_TROUBLE, store.status,
+                         apr_psprintf(file->pool, "cannot %s", store.step));
     }
 }
 
-/* Looked at before the lock, so that nothing is made beside what cannot be
- * released; and again with it, since only then nobody else writes it. */
-static int release(const char *path, const options_t *options,
+/* The file is read before the lock is taken, so that no lock file is created
+ * beside a file that cannot be released, and again under the lock, because only
+ * then nobody else stores it. */
+static int release(const char *path, const tool_options_t *options,
                    apr_pool_t *pool)
 {
-    image_t image;
+    tool_file_t file;
 
-    if (open_image(&image, path, options, pool) == GOOD && is_own(&image)
-        && lock(&image) && open_image(&image, path, options, pool) == GOOD
-        && may_release(&image, options)) {
-        store_without(&image, options->slot);
+    if (tool_file_read(&file, path, options, pool) == TOOL_GOOD
+        && check_owner(&file) && lock_file(&file)
+        && tool_file_read(&file, path, options, pool) == TOOL_GOOD
+        && check_releasable(&file, options)) {
+        store_released(&file, options->slot);
     }
-    begin_object();
+    tool_begin_object();
     if (options->json) {
-        verdict_fields(&image);
-        number_field("slot", options->slot);
+        tool_report_verdict(&file);
+        tool_number_field("slot", options->slot);
     }
-    else if (image.code == GOOD) {
-        put_text(stdout, path);
+    else if (file.verdict == TOOL_GOOD) {
+        tool_print_text(stdout, path);
         printf(": slot %u is free and empty\n", options->slot);
     }
-    end_object();
+    tool_end_object();
     fputs(json ? "\n" : "", stdout);
-    if (image.code != GOOD) {
-        say_trouble(&image);
+    if (file.verdict != TOOL_GOOD) {
+        tool_report_error(&file);
     }
-    return image.code;
+    return file.verdict;
 }
 
 /* ---- the command line ---- */
 
 static const char usage[] =
-    "Usage: " NAME " verify [--json] [SHAPE] FILE...\n"
-    "       " NAME " show [--json] [SHAPE] FILE\n"
-    "       " NAME " dump [--json] [SHAPE] [--slot N] FILE\n"
-    "       " NAME " release [--json] --slot N FILE\n"
+    "Usage: " TOOL_NAME " verify [--json] [SHAPE] FILE...\n"
+    "       " TOOL_NAME " show [--json] [SHAPE] FILE\n"
+    "       " TOOL_NAME " dump [--json] [SHAPE] [--slot N] FILE\n"
+    "       " TOOL_NAME " release [--json] --slot N FILE\n"
     "\n"
     "  verify   whether each would be restored, and if not why\n"
     "  show     what it describes, and which slots are in use\n"
@@ -807,19 +835,19 @@ static const char usage[] =
     "\n"
     "Exit code: 0 good, 1 not, 2 trouble.\n";
 
-static int wrong(const char *format, ...)
+static int tool_usage_error(const char *format, ...)
 {
     va_list args;
 
     va_start(args, format);
-    fputs(NAME ": ", stderr);
+    fputs(TOOL_NAME ": ", stderr);
     vfprintf(stderr, format, args);
-    fputs("; see " NAME " --help\n", stderr);
+    fputs("; see " TOOL_NAME " --help\n", stderr);
     va_end(args);
-    return TROUBLE;
+    return TOOL_TROUBLE;
 }
 
-/* Digits alone; 0x before hexadecimal ones. */
+/* Only digits, and 0x in front of hexadecimal ones: no sign, no space. */
 static int parse_number(const char *text, apr_uint64_t max,
                         apr_uint64_t *number)
 {
@@ -850,12 +878,13 @@ static int parse_type(const char *text, apr_uint64_t *type, apr_pool_t *pool)
          word = apr_strtok(NULL, ",", &state)) {
         apr_size_t i;
 
-        for (i = 0; i < TYPES && strcmp(word, types[i].name) != 0; i++)
+        for (i = 0; i < NUM_TYPE_FLAGS
+                    && strcmp(word, type_flags[i].name) != 0; i++)
             ;
-        if (i == TYPES) {
+        if (i == NUM_TYPE_FLAGS) {
             return 0;
         }
-        *type |= types[i].bit;
+        *type |= type_flags[i].flag;
     }
     return *type != 0;
 }
@@ -872,8 +901,8 @@ static const apr_getopt_option_t long_options[] = {
     { NULL, 0, 0, NULL }
 };
 
-/* Returns 0 when the option's value is none. */
-static int take_option(options_t *options, int option, const char *value,
+/* Return 1, or 0 if the option's value is not valid. */
+static int set_option(tool_options_t *options, int option, const char *value,
                        apr_pool_t *pool)
 {
     apr_uint64_t number = 0;
@@ -894,49 +923,50 @@ static int take_option(options_t *options, int option, const char *value,
         if (!parse_number(value, APR_SIZE_MAX, &number)) {
             return 0;
         }
-        options->asked.item_size = (apr_size_t)number;
+        options->requested.item_size = (apr_size_t)number;
         return 1;
     case OPT_NUM:
         options->has_num = 1;
         if (!parse_number(value, APR_UINT32_MAX, &number)) {
             return 0;
         }
-        options->asked.item_num = (apr_uint32_t)number;
+        options->requested.item_num = (apr_uint32_t)number;
         return 1;
     default:
         options->has_type = 1;
         if (!parse_type(value, &number, pool)) {
             return 0;
         }
-        options->asked.type = (apr_uint32_t)number;
+        options->requested.type = (apr_uint32_t)number;
         return 1;
     }
 }
 
-static int has_shape(const options_t *options)
+static int has_geometry_option(const tool_options_t *options)
 {
     return options->has_size || options->has_num || options->has_type;
 }
 
-static int run(const char *command, const char *const *paths, int num,
-               const options_t *options, apr_pool_t *pool)
+static int run_command(const char *command, const char *const *paths,
+                       int num_paths, const tool_options_t *options,
+                       apr_pool_t *pool)
 {
     int releases = strcmp(command, "release") == 0;
     int dumps = strcmp(command, "dump") == 0;
     int verifies = strcmp(command, "verify") == 0;
 
     if (!releases && !dumps && !verifies && strcmp(command, "show") != 0) {
-        return wrong("there is no command %s", command);
+        return tool_usage_error("there is no command %s", command);
     }
-    if (num == 0 || (num > 1 && !verifies)) {
-        return wrong("%s takes one file%s", command,
+    if (num_paths == 0 || (num_paths > 1 && !verifies)) {
+        return tool_usage_error("%s takes one file%s", command,
                      verifies ? " or more" : "");
     }
     if (options->has_slot && !dumps && !releases) {
-        return wrong("%s takes no --slot", command);
+        return tool_usage_error("%s takes no --slot", command);
     }
-    if (releases && (!options->has_slot || has_shape(options))) {
-        return wrong("release takes --slot, and no shape");
+    if (releases && (!options->has_slot || has_geometry_option(options))) {
+        return tool_usage_error("release takes --slot, and no shape");
     }
     json = options->json;
     return verifies ? verify(paths, options, pool)
@@ -945,19 +975,19 @@ static int run(const char *command, const char *const *paths, int num,
          : show(*paths, options, pool);
 }
 
-/* What could not be written is trouble, whatever the file is. */
-static int finish(int code)
+/* Output that could not be written is trouble, whatever the verdict was. */
+static int tool_output_close(int verdict)
 {
     if (ferror(stdout) || fclose(stdout) != 0) {
-        perror(NAME ": cannot write");
-        return TROUBLE;
+        perror(TOOL_NAME ": cannot write");
+        return TOOL_TROUBLE;
     }
-    return code;
+    return verdict;
 }
 
 int main(int argc, const char *const *argv)
 {
-    options_t options;
+    tool_options_t options;
     apr_pool_t *pool;
     apr_getopt_t *parser;
     apr_status_t rv;
@@ -965,7 +995,7 @@ int main(int argc, const char *const *argv)
     const char *value;
 
     if (apr_app_initialize(&argc, &argv, NULL) != APR_SUCCESS) {
-        return wrong("APR cannot be started");
+        return tool_usage_error("APR cannot be started");
     }
     atexit(apr_terminate);
     apr_pool_create(&pool, NULL);
@@ -976,19 +1006,19 @@ int main(int argc, const char *const *argv)
            == APR_SUCCESS) {
         if (option == 'h') {
             fputs(usage, stdout);
-            return finish(GOOD);
+            return tool_output_close(TOOL_GOOD);
         }
-        if (!take_option(&options, option, value, pool)) {
-            return wrong("no such number or type: %s", value);
+        if (!set_option(&options, option, value, pool)) {
+            return tool_usage_error("no such number or type: %s", value);
         }
     }
     if (!APR_STATUS_IS_EOF(rv)) {
-        return TROUBLE;             /* said by apr_getopt_long() */
+        return TOOL_TROUBLE;             /* apr_getopt_long() said why */
     }
     if (parser->ind == argc) {
-        return wrong("no command");
+        return tool_usage_error("no command");
     }
-    return finish(run(parser->argv[parser->ind],
+    return tool_output_close(run_command(parser->argv[parser->ind],
                       (const char *const *)parser->argv + parser->ind + 1,
                       argc - parser->ind - 1, &options, pool));
 }
