@@ -27,10 +27,14 @@
 # build in httpd's source tree uses config.m4 and Makefile.in, and never reads
 # this file.
 
-# The command, and the objects of the module that are linked into it.
+# The command. All sources in support/ belong to it, and these objects of the
+# module are linked into it.
 TOOL = support/slotmem-file
-TOOL_OBJECTS = slotmem_map.lo slotmem_segment.lo slotmem_reader.lo \
-    slotmem_image.lo slotmem_restore.lo slotmem_stream.lo slotmem_store.lo slotmem_lock.lo
+TOOL_SOURCES = $(wildcard $(srcdir)/support/*.c)
+TOOL_OBJECTS = $(TOOL_SOURCES:$(srcdir)/%.c=%.o)
+TOOL_MODULE_OBJECTS = slotmem_map.lo slotmem_segment.lo slotmem_reader.lo \
+    slotmem_image.lo slotmem_restore.lo slotmem_stream.lo slotmem_store.lo \
+    slotmem_lock.lo
 
 # The sources are C11.
 EXTRA_CFLAGS += -std=gnu11
@@ -57,12 +61,12 @@ LIBTOOL = .libs/libtool --tag=CC --tag=disable-static
 Makefile: $(srcdir)/configure $(srcdir)/Makefile.in $(srcdir)/config.m4
 	unset CC CFLAGS CPPFLAGS LDFLAGS; $(CONFIGURE)
 
-$(TOOL).o: $(srcdir)/$(TOOL).c $(wildcard $(srcdir)/*.h) Makefile \
-    $(srcdir)/apxs.mk
+$(TOOL_OBJECTS): %.o: $(srcdir)/%.c \
+    $(wildcard $(srcdir)/*.h $(srcdir)/support/*.h) Makefile $(srcdir)/apxs.mk
 	mkdir -p support
-	$(COMPILE) -I$(srcdir) -c -o $@ $(srcdir)/$(TOOL).c
-$(TOOL): $(TOOL).o $(OBJECTS)
-	$(LINK) $(TOOL).o $(TOOL_OBJECTS) $(TOOL_LIBS)
+	$(COMPILE) -I$(srcdir) -c -o $@ $<
+$(TOOL): $(TOOL_OBJECTS) $(OBJECTS)
+	$(LINK) $(TOOL_OBJECTS) $(TOOL_MODULE_OBJECTS) $(TOOL_LIBS)
 
 install: install-header install-tool
 install-tool: $(TOOL)
@@ -158,7 +162,7 @@ warnings:
 
 # httpd's rules for clean and distclean run these.
 x-local-clean:
-	rm -rf $(TOOL) $(TOOL).o support/.libs
+	rm -rf $(TOOL) $(TOOL_OBJECTS) support/.libs
 x-local-distclean:
 	rm -rf test/.build
 

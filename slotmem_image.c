@@ -321,6 +321,10 @@ static int parse_section(slotmem_image_section_t *section,
             section->words = section->bytes + at;
             section->words_len = (apr_size_t)chunk.length;
         }
+        else if (chunk.tag == SLOTMEM_FILE_LABELS) {
+            section->labels = section->bytes + at;
+            section->labels_len = (apr_size_t)chunk.length;
+        }
         at += (apr_size_t)chunk.length;
     }
     return section->claims != NULL;

@@ -42,6 +42,8 @@ typedef struct slotmem_image_t {
     const char *words;              /**< of the section: SLOTMEM_FILE_WORDS; not
                                          verified; or NULL */
     apr_size_t words_len;           /**< bytes */
+    const char *labels;             /**< SLOTMEM_FILE_LABELS, in the same way */
+    apr_size_t labels_len;
 } slotmem_image_t;
 
 /** Process-local: what follows the image in a file of ours, in private
@@ -52,6 +54,8 @@ typedef struct slotmem_image_section_t {
     const char *claims;             /**< item_num bytes, or NULL */
     const char *words;              /**< or NULL */
     apr_size_t words_len;
+    const char *labels;             /**< or NULL */
+    apr_size_t labels_len;
 } slotmem_image_section_t;
 
 /** Process-local: where an image goes. */

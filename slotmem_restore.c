@@ -251,6 +251,8 @@ static void restore_image(slotmem_restore_result_t *result,
     image->has_section = target.section.claims != NULL;
     image->words = target.section.words;
     image->words_len = target.section.words_len;
+    image->labels = target.section.labels;
+    image->labels_len = target.section.labels_len;
 }
 
 void slotmem_restore_image(slotmem_restore_result_t *result,

@@ -1,0 +1,49 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * tool_command.h: what a command is. Each is in a source of its own. A new one
+ * takes that source, its declaration below, its line in the table in
+ * slotmem-file.c and its place in the manual.
+ *
+ * A command's run() is called at most once in the life of the process, after
+ * the command line was parsed and the format of the output was set.
+ */
+
+#ifndef TOOL_COMMAND_H
+#define TOOL_COMMAND_H
+
+#include "apr_pools.h"
+
+#include "tool_options.h"
+
+/** Process-local: an entry of the table of commands. */
+typedef struct tool_command_t {
+    const char *name;
+    const char *arguments;          /**< for --help */
+    const char *summary;            /**< for --help; lines after the first one
+                                         are indented by 11 */
+    int takes_many_files;           /**< 1: one file or more; 0: one file */
+    int takes_slot;                 /**< 1: --slot is accepted */
+    /** Run the command. There are as many paths as takes_many_files says, and
+     *  --slot is only given if takes_slot is 1; a command checks what else it
+     *  needs. @return the exit code: TOOL_GOOD, TOOL_REFUSED or TOOL_TROUBLE */
+    int (*run)(const tool_options_t *options, apr_pool_t *pool);
+} tool_command_t;
+
+extern const tool_command_t tool_verify;
+extern const tool_command_t tool_show;
+extern const tool_command_t tool_dump;
+extern const tool_command_t tool_release;
+
+#endif /* TOOL_COMMAND_H */

@@ -1,0 +1,52 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * tool_options.h: the command line: the command, the files and the options that
+ * it names.
+ *
+ * tool_options_parse() is called once, before anything is written. It does not
+ * know the commands, nor which of them takes which option.
+ */
+
+#ifndef TOOL_OPTIONS_H
+#define TOOL_OPTIONS_H
+
+#include "apr_pools.h"
+
+#include "tool_file.h"
+
+/** Process-local: what the command line asks for. */
+typedef struct tool_options_t {
+    const char *command;            /**< its name, not looked up yet */
+    const char *const *paths;       /**< after the last one: NULL */
+    int num_paths;
+    int help;                       /**< 1: the rest may be unset */
+    int json;
+    int has_slot;
+    apr_uint32_t slot;              /**< if has_slot */
+    tool_geometry_request_t request;
+} tool_options_t;
+
+/**
+ * Parse the command line.
+ * @param options lasts as long as argv and pool
+ * @return TOOL_GOOD, or TOOL_TROUBLE; stderr then says why
+ */
+int tool_options_parse(tool_options_t *options, int argc,
+                       const char *const *argv, apr_pool_t *pool);
+
+/** Does the command line give any part of the geometry? */
+int tool_options_has_geometry(const tool_options_t *options);
+
+#endif /* TOOL_OPTIONS_H */

@@ -1,0 +1,209 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * tool_output.c: lines of text or JSON, the escaping that each needs, and
+ * errors; see tool_output.h.
+ */
+
+#include "tool_output.h"
+
+#include <stdarg.h>
+#include <string.h>
+
+/* The results of these writes need no check: tool_output_close() asks whether
+ * any of them failed. NOLINTBEGIN(cert-err33-c) */
+
+static int is_json;
+static int is_first_field;
+static int is_first_object = 1;
+
+void tool_output_set_json(int json)
+{
+    is_json = json;
+}
+
+int tool_output_is_json(void)
+{
+    return is_json;
+}
+
+void tool_output_if_json(const char *text)
+{
+    if (is_json) {
+        fputs(text, stdout);
+    }
+}
+
+/* The length of the UTF-8 character at text, or 0 if it is not a valid one. */
+static int utf8_len(const unsigned char *text)
+{
+    int len = text[0] < 0x80 ? 1 : text[0] < 0xc2 ? 0 : text[0] < 0xe0 ? 2
+              : text[0] < 0xf0 ? 3 : text[0] < 0xf5 ? 4 : 0;
+    int i;
+
+    for (i = 1; i < len; i++) {
+        if ((text[i] & 0xc0) != 0x80) {
+            return 0;
+        }
+    }
+    if ((text[0] == 0xe0 && text[1] < 0xa0)         /* overlong */
+        || (text[0] == 0xf0 && text[1] < 0x90)
+        || (text[0] == 0xed && text[1] > 0x9f)      /* a surrogate */
+        || (text[0] == 0xf4 && text[1] > 0x8f)) {   /* past U+10FFFF */
+        return 0;
+    }
+    return len;
+}
+
+/* Bytes that are not UTF-8 are written as U+FFFD, the replacement character. */
+static void print_json_string(const char *text)
+{
+    const unsigned char *at = (const unsigned char *)text;
+
+    putchar('"');
+    while (*at) {
+        int len = utf8_len(at);
+
+        if (*at < 0x20 || *at == 0x7f) {
+            printf("\\u%04x", *at);
+        }
+        else if (*at == '"' || *at == '\\') {
+            printf("\\%c", *at);
+        }
+        else if (len) {
+            fwrite(at, 1, (size_t)len, stdout);
+        }
+        else {
+            fputs("\\ufffd", stdout);
+        }
+        at += len ? len : 1;
+    }
+    putchar('"');
+}
+
+/* The name of a file can have control characters, which a terminal would
+ * obey. */
+void tool_print_text(FILE *stream, const char *text)
+{
+    for (; *text; text++) {
+        if ((unsigned char)*text < 0x20 || *text == 0x7f) {
+            fprintf(stream, "\\x%02x", (unsigned char)*text);
+        }
+        else {
+            putc(*text, stream);
+        }
+    }
+}
+
+void tool_begin_object(void)
+{
+    if (is_json) {
+        fputs(is_first_object ? "{" : ",\n {", stdout);
+    }
+    is_first_object = 0;
+    is_first_field = 1;
+}
+
+void tool_end_object(void)
+{
+    if (is_json) {
+        putchar('}');
+    }
+}
+
+void tool_begin_field(const char *name)
+{
+    if (is_json) {
+        printf("%s\"%s\":", is_first_field ? "" : ",", name);
+        is_first_field = 0;
+    }
+    else {
+        printf("%s:%*s", name, (int)(16 - strlen(name)), "");
+    }
+}
+
+void tool_end_field(void)
+{
+    if (!is_json) {
+        putchar('\n');
+    }
+}
+
+void tool_text_field(const char *name, const char *value)
+{
+    tool_begin_field(name);
+    if (is_json) {
+        print_json_string(value);
+    }
+    else {
+        tool_print_text(stdout, value);
+    }
+    tool_end_field();
+}
+
+void tool_number_field(const char *name, apr_uint64_t value)
+{
+    tool_begin_field(name);
+    printf("%" APR_UINT64_T_FMT, value);
+    tool_end_field();
+}
+
+void tool_ids_field(const char *name, const slotmem_map_t *map)
+{
+    apr_uint32_t id = slotmem_map_next(map, 0);
+    int first = 1;
+
+    tool_begin_field(name);
+    fputs(is_json ? "[" : id < map->num ? "" : "none", stdout);
+    while (id < map->num) {
+        apr_uint32_t last = id;
+
+        while (!is_json && last + 1 < map->num
+               && slotmem_map_test(map, last + 1)) {
+            last++;
+        }
+        printf(first ? "%u" : is_json ? ",%u" : " %u", id);
+        if (last > id) {
+            printf("-%u", last);
+        }
+        first = 0;
+        id = last + 1 < map->num ? slotmem_map_next(map, last + 1) : map->num;
+    }
+    fputs(is_json ? "]" : "", stdout);
+    tool_end_field();
+}
+
+int tool_usage_error(const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    fputs(TOOL_NAME ": ", stderr);
+    vfprintf(stderr, format, args);
+    fputs("; see " TOOL_NAME " --help\n", stderr);
+    va_end(args);
+    return TOOL_TROUBLE;
+}
+
+/* Output that could not be written is trouble, whatever the verdict was. */
+int tool_output_close(int verdict)
+{
+    if (ferror(stdout) || fclose(stdout) != 0) {
+        perror(TOOL_NAME ": cannot write");
+        return TOOL_TROUBLE;
+    }
+    return verdict;
+}
+
+/* NOLINTEND(cert-err33-c) */

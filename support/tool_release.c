@@ -1,0 +1,201 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * tool_release.c: "release", which makes a slot of a file free and empty.
+ *
+ * Crash: the file is stored as the module stores it, so it is the old one or
+ * the new one, and complete, whenever the process dies.
+ *
+ * Concurrency: the file's lock, by which a server claims the right to store it,
+ * is held from before the last look at the file until the process ends.
+ */
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "apr_file_info.h"
+#include "apr_strings.h"
+
+#include "ap_slotmem.h"
+
+#include "slotmem_lock.h"
+#include "slotmem_store.h"
+#include "tool_command.h"
+#include "tool_output.h"
+#include "tool_report.h"
+
+/* See tool_output_close(). NOLINTBEGIN(cert-err33-c) */
+
+/* A store creates a new file, which belongs to the user who runs the command.
+ * Refuse all but the owner of the old one: the server might not be able to read
+ * a file of another user. */
+static int check_owner(tool_file_t *file)
+{
+    apr_finfo_t info;
+
+    if (apr_stat(&info, file->path, APR_FINFO_LINK | APR_FINFO_OWNER,
+                 file->pool) == APR_SUCCESS && info.user == geteuid()) {
+        return 1;
+    }
+    tool_file_set_verdict(file, TOOL_TROUBLE, APR_SUCCESS,
+                          "only the file's owner can release a slot of it: "
+                          "run this as that user");
+    return 0;
+}
+
+/* Take the file's lock. No server starts to store the file from then on until
+ * this process ends. */
+static int lock_file(tool_file_t *file)
+{
+    pid_t holder = 0;
+    apr_status_t rv = slotmem_lock(file->path, &holder, file->pool);
+
+    if (rv == APR_EBUSY) {
+        tool_file_set_verdict(file, TOOL_TROUBLE, APR_SUCCESS,
+                              apr_psprintf(file->pool,
+                                           "a server, process %" APR_PID_T_FMT
+                                           ", stores it: stop that first",
+                                           holder));
+    }
+    else if (rv != APR_SUCCESS) {
+        tool_file_set_verdict(file, TOOL_TROUBLE, rv, "cannot take its lock in "
+                              SLOTMEM_LOCK_FILE " beside it");
+    }
+    return rv == APR_SUCCESS;
+}
+
+/* Is a slot as it would be in a new segment? */
+static int is_free_and_empty(const tool_file_t *file, apr_uint32_t slot)
+{
+    return !slotmem_map_test(&file->segment.map, slot)
+           && tool_file_slot_is_zero(file, slot);
+}
+
+static int check_releasable(tool_file_t *file, apr_uint32_t slot)
+{
+    if (!tool_file_check_slot(file, slot)) {
+        return 0;
+    }
+    if (!(file->geometry.type & AP_SLOTMEM_TYPE_PERSIST)) {
+        tool_file_set_verdict(file, TOOL_REFUSED, APR_SUCCESS,
+                              "it is not of the type persist");
+    }
+    else if (file->ignored) {
+        tool_file_set_verdict(file, TOOL_REFUSED, APR_SUCCESS,
+                              apr_psprintf(file->pool, "%" APR_OFF_T_FMT
+                                           " bytes after its slots are of "
+                                           "another segment: start and stop "
+                                           "the server, which stores it anew",
+                                           file->ignored));
+    }
+    else if (is_free_and_empty(file, slot)) {
+        tool_file_set_verdict(file, TOOL_REFUSED, APR_SUCCESS,
+                              apr_psprintf(file->pool,
+                                           "slot %u is free and empty already",
+                                           slot));
+    }
+    return file->verdict == TOOL_GOOD;
+}
+
+/* What else the section of the file has stays there. */
+static void keep_section(slotmem_store_t *store, const tool_file_t *file)
+{
+    slotmem_restore_result_t result;
+    slotmem_image_t image;
+
+    slotmem_restore_image(&result, &image, &file->geometry, file->path,
+                          file->pool);
+    if (result.outcome == SLOTMEM_RESTORE_DONE) {
+        store->words = image.words;
+        store->words_len = image.words_len;
+        store->labels = image.labels;
+        store->labels_len = image.labels_len;
+    }
+}
+
+/* Store the segment with one slot as it would be in a new segment. It is free,
+ * so the next grab can have it. Its data is zero, because a consumer that looks
+ * at every slot would otherwise make the same object of it again. If the file
+ * had run-time claims, every other slot in use now is stored as one; a file
+ * that had none gets none. */
+static void store_released(tool_file_t *file, apr_uint32_t slot)
+{
+    slotmem_segment_t *segment = &file->segment;
+    apr_size_t size = file->geometry.item_size;
+    slotmem_store_t store;
+
+    memset(&store, 0, sizeof(store));
+    store.segment = segment;
+    store.path = file->path;
+    if (tool_file_has_claims(&file->geometry)
+        && file->result.file_state.verified) {
+        store.config_claims = apr_pcalloc(file->pool, sizeof(slotmem_word_t)
+                                       * slotmem_map_words(segment->map.num));
+        keep_section(&store, file);
+    }
+    slotmem_map_clear(&segment->map, slot);
+    memset(segment->slots + size * slot, 0, size);
+    slotmem_store(&store, 1, NULL, file->pool);
+    if (store.step) {
+        tool_file_set_verdict(file, TOOL_TROUBLE, store.status,
+                              apr_psprintf(file->pool, "cannot %s",
+                                           store.step));
+    }
+}
+
+/* The file is read before the lock is taken, so that no lock file is created
+ * beside a file that cannot be released, and again under the lock, because only
+ * then nobody else stores it. */
+static int release(const tool_options_t *options, apr_pool_t *pool)
+{
+    const tool_geometry_request_t *request = &options->request;
+    const char *path = *options->paths;
+    tool_file_t file;
+
+    if (!options->has_slot || tool_options_has_geometry(options)) {
+        return tool_usage_error("release takes --slot, and no shape");
+    }
+    if (tool_file_read(&file, path, request, pool) == TOOL_GOOD
+        && check_owner(&file) && lock_file(&file)
+        && tool_file_read(&file, path, request, pool) == TOOL_GOOD
+        && check_releasable(&file, options->slot)) {
+        store_released(&file, options->slot);
+    }
+    tool_begin_object();
+    if (tool_output_is_json()) {
+        tool_report_verdict(&file);
+        tool_number_field("slot", options->slot);
+    }
+    else if (file.verdict == TOOL_GOOD) {
+        tool_print_text(stdout, path);
+        printf(": slot %u is free and empty\n", options->slot);
+    }
+    tool_end_object();
+    tool_output_if_json("\n");
+    if (file.verdict != TOOL_GOOD) {
+        tool_report_error(&file);
+    }
+    return file.verdict;
+}
+
+const tool_command_t tool_release = {
+    .name = "release",
+    .arguments = "[--json] --slot N FILE",
+    .summary = "makes a slot free and empty, while the server is stopped",
+    .takes_slot = 1,
+    .run = release
+};
+
+/* NOLINTEND(cert-err33-c) */
