@@ -380,7 +380,7 @@ static void compare_file(const handle_t *handle)
     content_t theirs = content_read(THEIRS, handle->name);
     apr_size_t image = image_len(handle->size, handle->num);
     int has_claims = handle->type & AP_SLOTMEM_TYPE_CLEARINUSE;
-    apr_size_t due = image + (has_claims ? CLAIMS_HEAD + handle->num + DIGEST
+    apr_size_t due = image + (has_claims ? CLAIMS_HEAD + handle->num + END
                                          : 0);
 
     shared->stores++;

@@ -149,9 +149,9 @@ const unsigned char *claims_of(const content_t *content, apr_size_t size,
 {
     apr_size_t at = image_len(size, num);
 
-    if (content->len < at + CLAIMS_HEAD + num + DIGEST
+    if (content->len != at + CLAIMS_HEAD + num + END
         || !is_magic(content, at)
-        || !digest_fits(content, at + CLAIMS_HEAD + num)) {
+        || !digest_fits(content, content->len - DIGEST)) {
         return NULL;
     }
     return content->bytes + at + CLAIMS_HEAD;
@@ -173,7 +173,7 @@ apr_size_t description_at(const content_t *content)
         if (size <= AREA_MAX && num <= SLOTS_MAX
             && HEAD + size * num + num + DIGEST == at
             && (content->len == end
-                || (content->len == end + CLAIMS_HEAD + num + DIGEST
+                || (content->len == end + CLAIMS_HEAD + num + END
                     && is_magic(content, end)))) {
             return at;
         }

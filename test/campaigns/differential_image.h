@@ -23,7 +23,8 @@
 #define HEAD 8
 #define DIGEST 16
 #define DESCRIPTION 16
-#define CLAIMS_HEAD 8
+#define CLAIMS_HEAD 24          /* of the section, and of its one chunk */
+#define END 48                  /* of the section, its MD5 included */
 #define CLAIMS_MAGIC 0x534c4d43u
 
 typedef struct content_t {
