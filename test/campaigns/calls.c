@@ -68,6 +68,8 @@ __attribute__((constructor)) static void find_real(void)
                       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 }
 
+int calls_of_files_only;
+
 void calls_arm(int at, effect_t effect, int error, int sticky)
 {
     memset(calls, 0, sizeof(*calls));
@@ -196,7 +198,8 @@ static void log_unlink(const char *path)
 
 static effect_t before(call_t kind)
 {
-    if (!calls || !calls->armed) {
+    if (!calls || !calls->armed
+        || (calls_of_files_only && (kind == CALL_MMAP || kind == CALL_ALLOC))) {
         return PASSES;
     }
     if (++calls->count < CALLS_MAX) {

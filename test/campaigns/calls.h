@@ -55,6 +55,8 @@ typedef struct calls_t {
 } calls_t;
 extern calls_t *calls;
 
+extern int calls_of_files_only; /* 1: none of those for memory is counted */
+
 void calls_arm(int at, effect_t effect, int error, int sticky);
 
 /* What a power cut may or may not undo. a, b: inodes, or names, see names[] */

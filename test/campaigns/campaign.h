@@ -91,7 +91,7 @@ typedef struct content_t {
     unsigned char *used;        /* one byte a slot */
     unsigned char *bytes;       /* the file */
     size_t len;
-    size_t image;               /* of it, before the run-time claims */
+    size_t image;               /* of it, before the section */
 } content_t;
 
 /* Claimed by the configuration: every third slot. */
@@ -126,6 +126,21 @@ static void put_md5(content_t *content)
     put(content, digest, sizeof(digest));
 }
 
+/* The end of a file with a section. */
+static void put_end(content_t *content)
+{
+    static const apr_uint32_t head[2] = { 0x534c4d43, 2 };
+    apr_uint64_t size = content->geometry.item_size;
+    apr_uint64_t len = content->len + 48;
+
+    put(content, head, 8);
+    put(content, &size, 8);
+    put(content, &content->geometry.item_num, 4);
+    put(content, &content->geometry.type, 4);
+    put(content, &len, 8);
+    put_md5(content);
+}
+
 /* Random slots, half of them in use; the same for the same seed. */
 static content_t make_content(apr_pool_t *pool, slotmem_geometry_t geometry,
                               unsigned seed)
@@ -138,9 +153,8 @@ static content_t make_content(apr_pool_t *pool, slotmem_geometry_t geometry,
     int clear = (geometry.type & TYPE_CLEARINUSE) != 0;
     apr_uint32_t head[2] = { num, 0 };
     static const apr_uint32_t section[2] = { 0x534c4d43, 2 };
-    static const apr_uint32_t chunk[2] = { 0x534d4c43, 0 };
-    apr_uint64_t length = num;
-    apr_uint64_t item_size = geometry.item_size;
+    static const apr_uint32_t tag[2] = { 0x534d4c43, 0 };
+    apr_uint64_t claims = num;
     size_t i;
 
     srandom(seed + 1);          /* 0 and 1 are one seed */
@@ -164,16 +178,10 @@ static content_t make_content(apr_pool_t *pool, slotmem_geometry_t geometry,
     content.image = content.len;
     if (clear) {
         put(&content, section, 8);
-        put(&content, chunk, 8);
-        put(&content, &length, 8);
+        put(&content, tag, 8);
+        put(&content, &claims, 8);
         put_marks(&content, 1, 1);
-        length = content.len + 48;
-        put(&content, section, 8);
-        put(&content, &item_size, 8);
-        put(&content, &num, 4);
-        put(&content, &geometry.type, 4);
-        put(&content, &length, 8);
-        put_md5(&content);
+        put_end(&content);
     }
     return content;
 }

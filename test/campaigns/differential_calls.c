@@ -527,10 +527,7 @@ static apr_status_t run_due(void *data)
     if (due->op.b > handle->size) {
         due->op.b = (uint32_t)handle->size;
     }
-    ask(due->side, &due->op, handle, X_NONE, answer);
-    if (due->side == OURS) {
-        note_configured(&due->op, handle, answer);
-    }
+    ask(due->side, &due->op, handle, X_NONE, answer);   /* no configuration */
     return APR_SUCCESS;
 }
 

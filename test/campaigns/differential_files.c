@@ -49,9 +49,8 @@ void files_before_create(const op_t *op)
     }
 }
 
-/* The distributed segment gets the bytes and in-use flags of ours, and the
- * count of free slots, which stands before the slots in its memory as in the
- * file. */
+/* The distributed segment gets the bytes and marks of ours, and the count of
+ * free slots, which stands before the slots in its memory as in the file. */
 static void settle(handle_t *handle, const unsigned char *marks, uint32_t num)
 {
     uint64_t count = handle->num;
@@ -346,7 +345,7 @@ static int64_t difference(const content_t *ours, const content_t *theirs,
     return -1;
 }
 
-/* Both have the right MD5 and descriptor; what is before them? */
+/* Both have the right MD5 and description; what is before them? */
 static void compare_image(const handle_t *handle, const content_t *ours,
                           const content_t *theirs)
 {
@@ -380,8 +379,7 @@ static void compare_file(const handle_t *handle)
     content_t theirs = content_read(THEIRS, handle->name);
     apr_size_t image = image_len(handle->size, handle->num);
     int has_claims = handle->type & AP_SLOTMEM_TYPE_CLEARINUSE;
-    apr_size_t due = image + (has_claims ? CLAIMS_HEAD + handle->num + END
-                                         : 0);
+    apr_size_t due = image + (has_claims ? section_len(handle->num) : 0);
 
     shared->stores++;
     if (!ours.exists || ours.len != due || ours.mode != 0600

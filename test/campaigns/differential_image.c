@@ -135,30 +135,52 @@ int is_image(const content_t *content, apr_size_t size, uint32_t num,
     return found_size == size && found[0] == num && found[1] == type;
 }
 
-/* Do the run-time claims begin here? */
+apr_size_t section_len(apr_size_t num)
+{
+    return SECTION_HEAD + CLAIMS_HEAD + num + SECTION_END;
+}
+
+/* Does the section begin here? */
 static int is_magic(const content_t *content, apr_size_t at)
 {
     uint32_t magic;
 
     memcpy(&magic, content->bytes + at, sizeof(magic));
-    return magic == CLAIMS_MAGIC;
+    return magic == SECTION_MAGIC;
+}
+
+/* The end of a file with a section, but for the MD5. */
+static int end_fits(const content_t *content, apr_size_t size, uint32_t num)
+{
+    static const uint32_t head[2] = { SECTION_MAGIC, SECTION_VERSION };
+    const unsigned char *end = content->bytes + content->len - SECTION_END;
+    uint64_t len = content->len;
+    uint64_t item_size = size;
+
+    return memcmp(end, head, 8) == 0 && memcmp(end + 8, &item_size, 8) == 0
+           && memcmp(end + 16, &num, 4) == 0 && memcmp(end + 24, &len, 8) == 0;
 }
 
 const unsigned char *claims_of(const content_t *content, apr_size_t size,
                                uint32_t num)
 {
+    static const uint32_t tag[2] = { CLAIMS_TAG, 0 };
     apr_size_t at = image_len(size, num);
+    uint64_t len = num;
 
-    if (content->len != at + CLAIMS_HEAD + num + END
-        || !is_magic(content, at)
+    if (content->len != at + section_len(num) || !is_magic(content, at)
+        || !end_fits(content, size, num)
         || !digest_fits(content, content->len - DIGEST)) {
         return NULL;
     }
-    return content->bytes + at + CLAIMS_HEAD;
+    at += SECTION_HEAD;
+    return memcmp(content->bytes + at, tag, 8) == 0
+           && memcmp(content->bytes + at + 8, &len, 8) == 0
+           ? content->bytes + at + CLAIMS_HEAD : NULL;
 }
 
-/* Then the last 16 bytes are no MD5 of an image that has no descriptor. Bytes
- * of the slots may look like a descriptor: hence the magic. */
+/* Then the last 16 bytes are no MD5 of an image that has no description. Bytes
+ * of the slots may look like a description: hence the magic. */
 apr_size_t description_at(const content_t *content)
 {
     apr_size_t at;
@@ -173,7 +195,7 @@ apr_size_t description_at(const content_t *content)
         if (size <= AREA_MAX && num <= SLOTS_MAX
             && HEAD + size * num + num + DIGEST == at
             && (content->len == end
-                || (content->len == end + CLAIMS_HEAD + num + END
+                || (content->len == end + section_len(num)
                     && is_magic(content, end)))) {
             return at;
         }

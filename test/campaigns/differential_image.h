@@ -23,9 +23,12 @@
 #define HEAD 8
 #define DIGEST 16
 #define DESCRIPTION 16
-#define CLAIMS_HEAD 24          /* of the section, and of its one chunk */
-#define END 48                  /* of the section, its MD5 included */
-#define CLAIMS_MAGIC 0x534c4d43u
+#define SECTION_HEAD 8
+#define SECTION_MAGIC 0x534c4d43u
+#define SECTION_VERSION 2u
+#define CLAIMS_HEAD 16
+#define CLAIMS_TAG 0x534d4c43u
+#define SECTION_END 48
 
 typedef struct content_t {
     int exists;
@@ -45,8 +48,11 @@ void content_write(int side, int name, const content_t *content);
 
 int content_same(const content_t *one, const content_t *other);
 
-/* To the end of the descriptor. */
+/* To the end of the description. */
 apr_size_t image_len(apr_size_t size, apr_size_t num);
+
+/* Of a section that has run-time claims and nothing else. */
+apr_size_t section_len(apr_size_t num);
 
 /* Is this the image of a segment with this geometry? */
 int is_image(const content_t *content, apr_size_t size, uint32_t num,
@@ -56,7 +62,7 @@ int is_image(const content_t *content, apr_size_t size, uint32_t num,
 const unsigned char *claims_of(const content_t *content, apr_size_t size,
                                uint32_t num);
 
-/* Where the descriptor is, if the file is, to its last byte, an image with one
+/* Where the description is, if the file is, to its last byte, an image with one
  * of whatever shape; else 0. */
 apr_size_t description_at(const content_t *content);
 

@@ -405,6 +405,7 @@ static void run(void)
 
 int main(int argc, char **argv)
 {
+    calls_of_files_only = 1;    /* power is not cut by a lack of memory */
     run_world(argc, argv, run);
     printf("campaign power: cases=%lu faults=%lu kills=%lu states=%lu "
            "lost=%lu\n", figures->cases, figures->faults, figures->kills,

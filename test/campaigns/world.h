@@ -31,8 +31,7 @@
 enum { OTHER = -3, ABSENT = -2, REFUSED = -1 };
 
 /* Files: the letters of `before` say what is there, one a file:
- * n: none; o: the old state, restored; u: the same, not verified, and an old
- * .tmp;
+ * n: none; o: the old state, restored; u: the same, not known, and an old .tmp;
  * r: a refused file; b: the same, and all .bad-N taken;
  * s: the old state, restored, and the first store has nothing new */
 static const struct scenario_t {

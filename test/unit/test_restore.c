@@ -719,8 +719,8 @@ static void test_no_description(void **state)
     assert_refused(&result);
 }
 
-/* [E4][E5][E12] The MD5 at the end of our section is over all bytes before it, as
- * the one is that ends a file without a description. A file of ours that has
+/* [E4][E5][E12] The MD5 at the end of our section is over all bytes before it,
+ * as the one is that ends a file without a description. A file of ours that has
  * just the length of such a one is told by its end, and by its description when
  * the end does not fit. */
 static void test_claims_like_an_old_file(void **state)
@@ -729,7 +729,9 @@ static void test_claims_like_an_old_file(void **state)
         apr_size_t size;
         apr_uint32_t holds;
         apr_uint32_t asked;
-    } cases[] = { { 24, 12, 16 }, { 3, 0, 22 }, { 10, 0, 8 }, { 1, 20, 74 } };
+    } cases[] = {
+        { 24, 12, 16 }, { 3, 0, 22 }, { 10, 0, 8 }, { 1, 20, 74 }
+    };
     unit_place_t *place = *state;
     size_t i;
 
@@ -941,6 +943,263 @@ static void test_bogus_descriptions(void **state)
     }
 }
 
+/* ---- our section ---- */
+
+#define WORDS_TEXT "0011223344556677\0lbset\0" "1\0route\0a\0"
+#define LABELS_TEXT "balancer\0balancer://one\0"
+
+/* A content that has words and labels as well, each with an empty string at
+ * the end (the 0 byte of the literal). */
+static content_t content_with_words(apr_pool_t *pool)
+{
+    content_t content = content_make(pool, 8, 6,
+                                     TYPE_PERSIST | TYPE_CLEARINUSE);
+
+    content.words = WORDS_TEXT;
+    content.words_len = sizeof(WORDS_TEXT);
+    content.labels = LABELS_TEXT;
+    content.labels_len = sizeof(LABELS_TEXT);
+    content.claims[1] = 1;
+    return content;
+}
+
+/* Restored as a file without a section: the image, and no run-time claims. */
+static void assert_no_section(unit_place_t *place, const content_t *content,
+                              bytes_t bytes)
+{
+    slotmem_segment_t segment;
+    slotmem_image_t image;
+    slotmem_restore_result_t result = restore_bytes(place, &segment,
+                                                    content->geometry, bytes);
+    apr_pool_t *pool;
+
+    assert_done(&result, content->geometry.item_num, 0);
+    assert_holds(&segment, content, 0);
+    apr_pool_create(&pool, place->pool);    /* the image and its file */
+    slotmem_restore_image(&result, &image, &content->geometry, path_of(place),
+                          pool);
+    assert_done(&result, content->geometry.item_num, 0);
+    assert_holds(&image.segment, content, 0);
+    assert_int_equal(image.has_section, 0);
+    assert_null(image.words);
+    assert_int_equal(image.words_len, 0);
+    apr_pool_destroy(pool);
+}
+
+/* With its section. */
+static void assert_section(unit_place_t *place, const content_t *content,
+                           bytes_t bytes)
+{
+    apr_uint32_t num = content->geometry.item_num;
+    apr_uint32_t claims = count_set(content->claims, num);
+    slotmem_segment_t segment;
+    slotmem_image_t image;
+    slotmem_restore_result_t result = restore_bytes(place, &segment,
+                                                    content->geometry, bytes);
+    apr_pool_t *pool;
+    apr_uint32_t id;
+
+    assert_done(&result, num, claims);
+    assert_holds(&segment, content, 1);
+    apr_pool_create(&pool, place->pool);
+    slotmem_restore_image(&result, &image, &content->geometry, path_of(place),
+                          pool);
+    assert_done(&result, num, claims);
+    assert_holds(&image.segment, content, 0);
+    assert_int_equal(image.has_section, 1);
+    for (id = 0; id < num; id++) {
+        assert_int_equal(slotmem_bit_test(image.claims, id),
+                         content->claims[id] != 0);
+    }
+    assert_int_equal(image.words_len, content->words_len);
+    if (content->words_len) {
+        assert_memory_equal(image.words, content->words, content->words_len);
+    }
+    assert_int_equal(image.labels_len, content->labels_len);
+    if (content->labels_len) {
+        assert_memory_equal(image.labels, content->labels,
+                            content->labels_len);
+    }
+    apr_pool_destroy(pool);
+}
+
+/* [E12] Words and labels come out as they went in. */
+static void test_words(void **state)
+{
+    unit_place_t *place = *state;
+    content_t content = content_with_words(place->pool);
+    slotmem_segment_t segment = segment_of(place->pool, &content);
+    slotmem_word_t none[1] = { 0 };
+    slotmem_store_t store = { .segment = &segment, .path = path_of(place),
+                              .config_claims = none };
+    int with;
+
+    for (with = 0; with < 4; with++) {
+        content.words_len = with & 1 ? sizeof(WORDS_TEXT) : 0;
+        content.labels_len = with & 2 ? sizeof(LABELS_TEXT) : 0;
+        store.words = content.words;
+        store.words_len = content.words_len;
+        store.labels = content.labels;
+        store.labels_len = content.labels_len;
+        store_now(&store, 1, place->pool);
+        assert_null(store.step);
+        assert_file_is(path_of(place), encode(place->pool, &content),
+                       place->pool);
+        assert_section(place, &content, encode(place->pool, &content));
+    }
+}
+
+/* [E12] An end that does not fit, each field of it and the MD5, is no end. The
+ * MD5 fits the bytes that were changed, but for that of the last. */
+static void test_end_that_does_not_fit(void **state)
+{
+    unit_place_t *place = *state;
+    content_t content = content_with_words(place->pool);
+    size_t at;
+    int bit;
+
+    for (at = 0; at < END_LEN; at++) {
+        for (bit = 0; bit < 8; bit++) {
+            bytes_t bytes = encode(place->pool, &content);
+
+            bytes.data[bytes.len - END_LEN + at] ^= (unsigned char)(1 << bit);
+            if (at < END_LEN - 16) {
+                digest_again(bytes);
+            }
+            assert_no_section(place, &content, bytes);
+        }
+    }
+}
+
+/* [E12] Cut at each length behind the image, and longer: no section. */
+static void test_section_cut(void **state)
+{
+    unit_place_t *place = *state;
+    content_t content = content_with_words(place->pool);
+    bytes_t whole = encode(place->pool, &content);
+    bytes_t part = whole;
+
+    for (part.len = image_end(&content); part.len < whole.len; part.len++) {
+        assert_no_section(place, &content, part);
+    }
+    assert_section(place, &content, whole);
+    for (part.len = 1; part.len < 100; part.len++) {
+        assert_no_section(place, &content,
+                          bytes_join(place->pool, whole,
+                                     bytes_make(place->pool, part.len)));
+    }
+}
+
+/* [E12] Also cut at each length, with an end that fits what is left: it has a
+ * section where a chunk ends, if the claims are among them. */
+static void test_section_cut_with_end(void **state)
+{
+    unit_place_t *place = *state;
+    content_t content = content_with_words(place->pool);
+    bytes_t whole = encode(place->pool, &content);
+    size_t claims = image_end(&content) + SECTION_LEN + CHUNK_LEN
+                    + content.geometry.item_num;
+    size_t words = claims + CHUNK_LEN + content.words_len;
+    size_t len;
+
+    for (len = image_end(&content); len < whole.len - END_LEN; len++) {
+        bytes_t bytes = bytes_make(place->pool, len + END_LEN);
+        content_t left = content;
+
+        memcpy(bytes.data, whole.data, len);
+        end_again(bytes, &content);
+        left.words_len = len < words ? 0 : content.words_len;
+        left.labels_len = 0;
+        if (len == claims || len == words) {
+            assert_section(place, &left, bytes);
+        }
+        else {
+            assert_no_section(place, &content, bytes);
+        }
+    }
+}
+
+/* A field of a chunk, with an end that fits. */
+static bytes_t lie(unit_place_t *place, const content_t *content, size_t at,
+                   const void *value, size_t len)
+{
+    bytes_t bytes = encode(place->pool, content);
+
+    memcpy(bytes.data + at, value, len);
+    end_again(bytes, content);
+    return bytes;
+}
+
+/* [E12] Chunks that lie, with an end that fits: no section. */
+static void test_chunks_that_lie(void **state)
+{
+    static const uint64_t lengths[] = {
+        0, 1, 5, 7, 0x7fffffff, 0x80000000, 0xffffffff, 0x100000000,
+        INT64_MAX, (uint64_t)INT64_MAX + 1, UINT64_MAX - 64, UINT64_MAX - 47,
+        UINT64_MAX - 16, UINT64_MAX - 8, UINT64_MAX - 1, UINT64_MAX
+    };
+    static const uint32_t one = 1;
+    static const uint32_t versions[] = { 0, 1, 3, UINT32_MAX };
+    static const uint32_t unknown = 0x20202020;
+    unit_place_t *place = *state;
+    content_t content = content_with_words(place->pool);
+    size_t section = image_end(&content);
+    size_t chunks[] = { section + SECTION_LEN, 0, 0 };
+    size_t i, c;
+
+    chunks[1] = chunks[0] + CHUNK_LEN + content.geometry.item_num;
+    chunks[2] = chunks[1] + CHUNK_LEN + content.words_len;
+    for (c = 0; c < ELEMENTS(chunks); c++) {
+        assert_no_section(place, &content, lie(place, &content, chunks[c] + 4,
+                                               &one, 4));
+        for (i = 0; i < ELEMENTS(lengths); i++) {
+            /* A shorter one makes what follows it the next chunk's head. */
+            assert_no_section(place, &content,
+                              lie(place, &content, chunks[c] + 8, &lengths[i],
+                                  8));
+        }
+    }
+    for (i = 0; i < ELEMENTS(versions); i++) {
+        assert_no_section(place, &content, lie(place, &content, section + 4,
+                                               &versions[i], 4));
+    }
+    assert_no_section(place, &content, lie(place, &content, section, &one, 4));
+    /* Claims under another name are none. */
+    assert_no_section(place, &content, lie(place, &content, chunks[0],
+                                           &unknown, 4));
+}
+
+/* [E12] Unknown chunks are skipped, wherever they stand, and empty ones. */
+static void test_unknown_chunks(void **state)
+{
+    static const size_t lens[] = { 0, 1, 47, 48, 1000 };
+    unit_place_t *place = *state;
+    content_t content = content_with_words(place->pool);
+    bytes_t whole = encode(place->pool, &content);
+    size_t places[4];
+    size_t i, p;
+
+    places[0] = image_end(&content) + SECTION_LEN;
+    places[1] = places[0] + CHUNK_LEN + content.geometry.item_num;
+    places[2] = places[1] + CHUNK_LEN + content.words_len;
+    places[3] = places[2] + CHUNK_LEN + content.labels_len;
+    for (p = 0; p < ELEMENTS(places); p++) {
+        for (i = 0; i < ELEMENTS(lens); i++) {
+            bytes_t junk = bytes_make(place->pool, lens[i]);
+            bytes_t bytes = bytes_make(place->pool, whole.len + CHUNK_LEN
+                                                    + lens[i]);
+            unsigned char *to = bytes.data;
+
+            put(&to, whole.data, places[p]);
+            put_chunk(&to, 0x454e4f4e, junk.data, junk.len);
+            put(&to, whole.data + places[p],
+                whole.len - END_LEN - places[p]);
+            end_again(bytes, &content);
+            assert_section(place, &content, bytes);
+        }
+    }
+}
+
 #define TEST(function) \
     cmocka_unit_test_setup_teardown(function, unit_setup, unit_teardown)
 
@@ -969,7 +1228,13 @@ int main(void)
         TEST(test_grow_extremes),
         TEST(test_shrink),
         TEST(test_two_images),
-        TEST(test_bogus_descriptions)
+        TEST(test_bogus_descriptions),
+        TEST(test_words),
+        TEST(test_end_that_does_not_fit),
+        TEST(test_section_cut),
+        TEST(test_section_cut_with_end),
+        TEST(test_chunks_that_lie),
+        TEST(test_unknown_chunks)
     };
     int failed;
 

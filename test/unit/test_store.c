@@ -425,6 +425,46 @@ static void test_set_aside_fails(void **state)
     assert_file_is(bad_name(place, 3), bad, place->pool);
 }
 
+/* ---- the file that is kept ---- */
+
+/* [E6] The old file is kept as P.bak with mode 0600, in place of an older one,
+ * once; without an old file there is nothing to keep. */
+static void test_backup(void **state)
+{
+    unit_place_t *place = *state;
+    const char *path = path_of(place);
+    const char *backup = in_dir(place, "p.persist.bak");
+    sample_t sample = sample_make(place->pool, 10, 5);
+    slotmem_store_t store = store_of(&sample.segment, path);
+    bytes_t old = bytes_of(place->pool, "the old file");
+    struct stat info;
+
+    store.backup = 1;
+    store_now(&store, 1, place->pool);
+    assert_stored(&store);
+    assert_int_equal(store.backup, 0);
+    assert_int_equal(unit_count_entries(place->dir), 1);
+
+    write_file(path, old);
+    assert_int_equal(chmod(path, 0644), 0);
+    write_file(backup, bytes_of(place->pool, "an older one"));
+    assert_int_equal(chmod(backup, 0666), 0);
+    store.backup = 1;
+    store_now(&store, 1, place->pool);
+    assert_stored(&store);
+    assert_int_equal(store.backup, 0);
+    assert_file_is(path, sample.bytes, place->pool);
+    assert_file_is(backup, old, place->pool);
+    assert_int_equal(lstat(backup, &info), 0);
+    assert_int_equal(info.st_mode, S_IFREG | 0600);
+    assert_int_equal(info.st_nlink, 1);
+
+    store_now(&store, 1, place->pool);      /* not again */
+    assert_stored(&store);
+    assert_file_is(backup, old, place->pool);
+    assert_int_equal(unit_count_entries(place->dir), 2);
+}
+
 /* ---- faults ---- */
 
 /* What stands at the path before a store. */
@@ -432,6 +472,7 @@ typedef enum before_t {
     NO_FILE,
     OLD_FILE,                   /* a store replaces it */
     REFUSED_FILE,               /* a store sets it aside */
+    KEPT_FILE,                  /* a store keeps it [E6] */
     BEFORE_END
 } before_t;
 
@@ -451,10 +492,16 @@ static void scene_make(scene_t *scene, unit_place_t *place, before_t before)
     scene->sample = sample_make(place->pool, 50000, 3);
     scene->store = store_of(&scene->sample.segment, path_of(place));
     scene->store.set_aside = before == REFUSED_FILE;
+    scene->store.backup = before == KEPT_FILE;
     scene->old = bytes_of(place->pool, "what was there before");
     if (before != NO_FILE) {
         write_file(path_of(place), scene->old);
     }
+}
+
+static const char *backup_name(unit_place_t *place)
+{
+    return in_dir(place, "p.persist.bak");
 }
 
 /* After a store that may have failed, or was killed: the old file or the new
@@ -476,6 +523,11 @@ static void scene_check(const scene_t *scene)
         assert_true(is_new || is_old);
         assert_null(aside.data);
         break;
+    case KEPT_FILE:             /* never missing; kept before it is replaced */
+        assert_true(is_new || is_old);
+        assert_true(is_old || bytes_same(read_file(backup_name(scene->place),
+                                                   pool), scene->old));
+        break;
     default:
         assert_true(is_new || is_old || !found.data);
         assert_true(is_old || bytes_same(aside, scene->old));
@@ -496,6 +548,7 @@ static void scene_end(scene_t *scene)
         assert_file_is(bad_name(scene->place, 1), scene->old, pool);
         unlink(bad_name(scene->place, 1));
     }
+    unlink(backup_name(scene->place));
     unlink(path);
     assert_int_equal(unit_count_entries(scene->place->dir), 0);
     apr_pool_clear(pool);
@@ -536,7 +589,7 @@ static int fault_at(unit_place_t *place, before_t before, uint32_t call,
         }
         /* The file changes hands with the rename only. */
         if (strcmp(scene.store.step, "flush the directory") != 0
-            && before == OLD_FILE) {
+            && (before == OLD_FILE || before == KEPT_FILE)) {
             assert_file_is(path_of(place), scene.old, place->pool);
         }
         if (to == call && before == REFUSED_FILE && scene.store.set_aside) {
@@ -647,7 +700,7 @@ static void *scribble(void *data)
     return NULL;
 }
 
-/* The file agrees with itself: the number free, and the in-use flags. */
+/* The file agrees with itself: the number free, and the marks. */
 static void check_count(const char *path, const slotmem_segment_t *segment,
                         apr_pool_t *pool)
 {
@@ -797,6 +850,7 @@ int main(void)
         TEST(test_set_aside_in_gap),
         TEST(test_set_aside_kinds),
         TEST(test_set_aside_fails),
+        TEST(test_backup),
         TEST(test_fault_at_each_call),
         TEST(test_kill_at_each_call),
         TEST(test_writers),

@@ -719,6 +719,41 @@ static void test_known_from_restore(void **state)
     }
 }
 
+/* [E12] Words and labels are compared too: the same are not written again,
+ * others are. */
+static void test_words(void **state)
+{
+    static const char words[] = "0011223344556677\0route\0a\0";
+    static const char labels[] = "balancer\0balancer://one\0";
+    unit_place_t *place = *state;
+    sample_t sample = sample_make(place->pool, 8, 70, types[1]);
+    slotmem_store_t store = store_sample(&sample, file_of(place, 1));
+    const char *const all[][2] = {
+        { words, labels }, { words, NULL }, { NULL, labels }, { NULL, NULL },
+        { labels, words }
+    };
+    size_t i;
+
+    for (i = 0; i < ELEMENTS(all); i++) {
+        sample.content.words = store.words = all[i][0];
+        sample.content.words_len = store.words_len
+            = all[i][0] == words ? sizeof(words)
+              : all[i][0] ? sizeof(labels) : 0;
+        sample.content.labels = store.labels = all[i][1];
+        sample.content.labels_len = store.labels_len
+            = all[i][1] == words ? sizeof(words)
+              : all[i][1] ? sizeof(labels) : 0;
+        slotmem_store(&store, 1, NULL, place->pool);
+        assert_written(&store, 1);
+        assert_file_is(store.path, encode(place->pool, &sample.content),
+                       place->pool);
+        unit_faults(0, 0, 0);
+        slotmem_store(&store, 1, NULL, place->pool);
+        assert_written(&store, 0);
+        assert_no_write();
+    }
+}
+
 #define TEST(function) \
     cmocka_unit_test_setup_teardown(function, unit_setup, unit_teardown)
 
@@ -734,7 +769,8 @@ int main(void)
         TEST(test_watch),
         TEST(test_few_files),
         TEST(test_no_files),
-        TEST(test_known_from_restore)
+        TEST(test_known_from_restore),
+        TEST(test_words)
     };
     int failed;
 

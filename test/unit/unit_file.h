@@ -471,7 +471,7 @@ UNUSED static slotmem_segment_t segment_new(apr_pool_t *pool,
     return segment;
 }
 
-/* A segment with the slots and in-use flags of a content; claims too. */
+/* A segment with the slots and marks of a content; claims too. */
 UNUSED static slotmem_segment_t segment_of(apr_pool_t *pool,
                                            const content_t *content)
 {
