@@ -103,6 +103,7 @@ cmp_ok($time, '<', 2,
     '[B14] crashed children are replaced while a store waits');
 $time = took { $api->run('get name=seg1 id=1') };
 cmp_ok($time, '<', 2, '[B14] ... and a request is answered');
+$s->wait_until('one process that stores', sub { 1 == (() = $disk->storing) });
 is(scalar(() = $disk->storing), 1, '[B14] one process stores');
 
 # A restart: it ends that process, and does not wait for the next one.
@@ -132,6 +133,7 @@ $mark = -s $s->log_file;
 restart_begins('HUP', $mark);
 $s->wait_ready($mark, %old);
 ok(all_have('again'), '[B12] the same for a hard restart right after it');
+$s->wait_until('one process that stores', sub { 1 == (() = $disk->storing) });
 is(scalar(() = $disk->storing), 1, '[B14] one process stores');
 $disk->well;
 $s->wait_until('the store', sub { all_stored('again') });
