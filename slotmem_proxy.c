@@ -92,6 +92,13 @@ static void add_name(const merge_t *merge, const char **names, apr_uint32_t id)
                     : name_of(merge, id);
 }
 
+static const char *stored_name(const merge_t *merge, const void *slot)
+{
+    return merge->proxy->has_members
+           ? ((const proxy_worker_shared *)slot)->name_ex
+           : ((const proxy_balancer_shared *)slot)->name;
+}
+
 /* Could mod_proxy have made this slot at run time? */
 static int is_usable(const merge_t *merge, apr_uint32_t id)
 {
@@ -101,6 +108,25 @@ static int is_usable(const merge_t *merge, apr_uint32_t id)
            ? slotmem_member_is_usable(slot, merge->pool)
            : strncmp(((const proxy_balancer_shared *)slot)->name,
                      BALANCER_PREFIX, sizeof(BALANCER_PREFIX) - 1) == 0;
+}
+
+/* Does it go by the name of another, which the configuration wants? Then the
+ * balancer-manager would show that one twice, and find only the first. */
+static int has_wanted_name(const merge_t *merge, apr_uint32_t id)
+{
+    const apr_array_header_t *all = merge->proxy->wanted;
+    const void *slot = image_slot(merge, id);
+    int i;
+
+    for (i = 0; i < all->nelts; i++) {
+        const void *config = APR_ARRAY_IDX(all, i, slotmem_wanted_t *)->config;
+
+        if (config && strcmp(stored_name(merge, slot),
+                             stored_name(merge, config)) == 0) {
+            return 1;
+        }
+    }
+    return 0;
 }
 
 static void take_slot(merge_t *merge, apr_uint32_t id)
@@ -127,7 +153,7 @@ static void take_slot(merge_t *merge, apr_uint32_t id)
     if (apr_hash_get(merge->seen, &hash, sizeof(hash))) {
         return;                     /* mod_proxy finds the first one */
     }
-    if (!is_usable(merge, id)) {
+    if (!is_usable(merge, id) || has_wanted_name(merge, id)) {
         add_name(merge, &merge->removed, id);
         return;
     }

@@ -198,7 +198,7 @@ const char *slotmem_member_merge(proxy_worker_shared *slot, int index,
  * member's. poll() counts milliseconds in an int, and with more than fit there
  * it may wait for ever. */
 #define LEAST_BUFFER 512
-#define MOST_BUFFER (1024 * 1024)
+#define MOST_BUFFER 1048576
 #define LEAST_TIMEOUT apr_time_from_msec(1)
 #define MOST_TIMEOUT apr_time_from_msec(INT_MAX)
 #define MOST_FLUSH_WAIT 1000000
@@ -343,6 +343,7 @@ const char *slotmem_balancer_merge(proxy_balancer_shared *slot, int index,
     }
     else {
         *slot = usable;
+        slotmem_words_limit(slotmem_balancer_settings, slot);
     }
     check_method(slot, config ? config->lbpname : "byrequests", pool);
     apr_cpystrn(slot->sname, sname, sizeof(slot->sname));

@@ -156,9 +156,9 @@ static int is_plain(const char *text)
     return 1;
 }
 
-/* mod_proxy_hcheck knows the method PROVIDER by name only: the request that it
- * would send is a null pointer, and each child that sends it crashes. With
- * CPING nothing is checked unless mod_proxy_ajp is there. */
+/* mod_proxy_hcheck knows the method PROVIDER by name only, and CPING only with
+ * mod_proxy_ajp. Such a check neither passes nor fails, so a member that was
+ * marked as failed would stay out for good; and each one is an error line. */
 static int is_method(hcmethod_t method)
 {
     return (unsigned int)method < EOT && method != PROVIDER

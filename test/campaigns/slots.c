@@ -223,8 +223,8 @@ static void check_strings(const slots_field_t *field, const void *slot)
     }
 }
 
-/* The balancer-manager takes these of a member; a request of mod_proxy_hcheck
- * with the method PROVIDER reads through a null pointer. */
+/* The balancer-manager takes these of a member. mod_proxy_hcheck does nothing
+ * but complain about the method PROVIDER, or CPING without mod_proxy_ajp. */
 static int is_valid_member(const char *name, const proxy_worker_shared *s)
 {
     if (strcmp(name, "lbset") == 0) {
@@ -523,6 +523,7 @@ static void one_balancer(apr_pool_t *pool)
 {
     proxy_balancer_shared config, stored, slot;
     const proxy_balancer_shared *known = draw() % 8 ? &config : NULL;
+    const slots_field_t *field;
     int index = (int)(draw() % 100);
     apr_uuid_t uuid;
 
@@ -539,6 +540,10 @@ static void one_balancer(apr_pool_t *pool)
     HOLDS(apr_uuid_parse(&uuid, slot.nonce) == APR_SUCCESS || !known, "nonce");
     HOLDS(slot.index == index && !slot.was_malloced, "index");
     HOLDS(is_plain(logged), "the log");
+    for (field = balancer_fields; field->name; field++) {
+        HOLDS(field->rule != RULE_MERGE || valid_balancer(field->name, &slot),
+              field->name);
+    }
     if (known) {
         check_rules(balancer_fields, &slot, &config, &stored, index,
                     valid_balancer);
