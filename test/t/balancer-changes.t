@@ -790,7 +790,7 @@ sub turn {
     my $turn = shift;
     $server  = SlotmemServer->new(
         timeout => 30,
-        modules => [@modules, 'proxy_hcheck']
+        modules => ['watchdog', @modules, 'proxy_hcheck']
     );
     $changes = SlotmemChanges->new($server, \%url);
     $port    = $server->port;
