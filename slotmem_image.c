@@ -551,15 +551,16 @@ int slotmem_image_load(slotmem_image_target_t *target, slotmem_reader_t *reader,
                        const slotmem_geometry_t *requested,
                        slotmem_geometry_t *found, apr_pool_t *scratch)
 {
-    target->is_ours = target->with_claims
-                      && load_ours(target, reader, requested, found, scratch);
+    target->is_ours = load_ours(target, reader, requested, found, scratch);
+    /* A file of ours that does not serve is not searched: its slots, which a
+     * child writes, can hold what looks like a smaller image. */
     if (!target->is_ours
-        && (reader->status != APR_SUCCESS
-            || (target->with_claims && identify_ours(reader, found))
+        && (reader->status != APR_SUCCESS || identify_ours(reader, found)
             || !load_theirs(target, reader, requested, found))) {
-        return 0;                   /* a file of ours is what its end says */
+        return 0;
     }
-    target->runtime_claims = apply_claims(target, found->item_num);
+    target->runtime_claims = target->with_claims
+                             ? apply_claims(target, found->item_num) : 0;
     return 1;
 }
 
