@@ -555,7 +555,7 @@ int slotmem_image_load(slotmem_image_target_t *target, slotmem_reader_t *reader,
     /* A file of ours that does not serve is not searched: its slots, which a
      * child writes, can hold what looks like a smaller image. */
     if (!target->is_ours
-        && (reader->status != APR_SUCCESS || identify_ours(reader, found)
+        && (identify_ours(reader, found) || reader->status != APR_SUCCESS
             || !load_theirs(target, reader, requested, found))) {
         return 0;
     }

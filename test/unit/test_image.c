@@ -12,265 +12,800 @@
  */
 
 /*
- * test_image.c: files with a section of ours, whole and damaged [E12], and
- * images of any number of slots [E6].
+ * test_image.c: our section in a persisted file, and reading an image of any
+ * number of slots.
+ *
+ * The expected bytes are made by unit_file.h, from the layout in
+ * slotmem_format.h.
  */
 
 #include "unit_file.h"
 
-#define TYPE_CLAIMS (TYPE_PERSIST | TYPE_CLEARINUSE)
+#define MAGIC 0x534c4d43u
+#define VERSION 2u
+#define BOTH (TYPE_PERSIST | TYPE_CLEARINUSE)
+#define MOST_SECTION ((size_t)16 * 1024 * 1024)
 
-static const char words[] = "0011223344556677\0loadfactor\0" "300\0\0";
-static const char labels[] = "server\0www.example.org\0port\0" "80\0\0";
-
-static const char *path_of(const unit_place_t *place)
+static const char *path_of(unit_place_t *place)
 {
-    return apr_pstrcat(place->pool, place->dir, "/f.persist", NULL);
+    return apr_pstrcat(place->pool, place->dir, "/p.persist", NULL);
 }
 
-static content_t sample(apr_pool_t *pool, apr_uint32_t num)
+static void set_words(content_t *content, bytes_t words)
 {
-    content_t content = content_make(pool, 16, num, TYPE_CLAIMS);
+    content->words = (const char *)words.data;
+    content->words_len = words.len;
+}
 
-    content.words = words;
-    content.words_len = sizeof(words) - 1;
-    content.labels = labels;
-    content.labels_len = sizeof(labels) - 1;
+static void set_labels(content_t *content, bytes_t labels)
+{
+    content->labels = (const char *)labels.data;
+    content->labels_len = labels.len;
+}
+
+static content_t section_content(apr_pool_t *pool, apr_size_t size,
+                                 apr_uint32_t num)
+{
+    content_t content = content_make(pool, size, num, BOTH);
+
+    if (num) {
+        content.claims[num - 1] = 1;
+    }
+    set_words(&content, bytes_random(pool, 70));
+    set_labels(&content, bytes_random(pool, 30));
     return content;
 }
 
-/* Restore the bytes as a segment of so many slots; returns its claims. */
-static apr_uint32_t claims_of(unit_place_t *place, bytes_t bytes,
-                              apr_uint32_t num)
+static apr_uint32_t count_claims(const content_t *content)
 {
-    slotmem_segment_t segment =
-        segment_new(place->pool, unit_geometry(16, num, TYPE_CLAIMS));
+    apr_uint32_t count = 0;
+    apr_uint32_t id;
+
+    for (id = 0; content->claims && id < content->geometry.item_num; id++) {
+        count += content->claims[id] != 0;
+    }
+    return count;
+}
+
+/* What a content's file is to the distributed module. */
+static content_t without_section(content_t content)
+{
+    content.claims = NULL;
+    content.words_len = content.labels_len = 0;
+    return content;
+}
+
+/* ---- chunks and sections, by the tests' own hand ---- */
+
+/* A chunk that says it has len bytes. */
+static bytes_t chunk_with(apr_pool_t *pool, uint32_t tag, uint64_t len,
+                          bytes_t content)
+{
+    bytes_t bytes = bytes_make(pool, CHUNK_LEN + content.len);
+    unsigned char *to = bytes.data;
+
+    put_chunk(&to, tag, content.data, content.len);
+    memcpy(bytes.data + 8, &len, 8);
+    return bytes;
+}
+
+static bytes_t chunk(apr_pool_t *pool, uint32_t tag, bytes_t content)
+{
+    return chunk_with(pool, tag, content.len, content);
+}
+
+static bytes_t claims_chunk(apr_pool_t *pool, const content_t *content)
+{
+    bytes_t claims = { content->claims, content->geometry.item_num };
+
+    return chunk(pool, TAG_CLAIMS, claims);
+}
+
+static bytes_t words_chunk(apr_pool_t *pool, const content_t *content)
+{
+    bytes_t words = { (void *)(uintptr_t)content->words, content->words_len };
+
+    return chunk(pool, TAG_WORDS, words);
+}
+
+static bytes_t labels_chunk(apr_pool_t *pool, const content_t *content)
+{
+    bytes_t labels = { (void *)(uintptr_t)content->labels,
+                       content->labels_len };
+
+    return chunk(pool, TAG_LABELS, labels);
+}
+
+/* The image of a content alone, as the distributed module stores it. */
+static bytes_t encode_image(apr_pool_t *pool, const content_t *content)
+{
+    bytes_t bytes = encode(pool, content);
+
+    bytes.len = image_end(content);
+    return bytes;
+}
+
+/* A file of an image and of chunks, whatever these are. */
+static bytes_t with_section(apr_pool_t *pool, const content_t *content,
+                            bytes_t chunks)
+{
+    static const uint32_t head[2] = { MAGIC, VERSION };
+    bytes_t image = encode_image(pool, content);
+    bytes_t bytes = bytes_make(pool, image.len + SECTION_LEN + chunks.len
+                                     + END_LEN);
+    unsigned char *to = bytes.data;
+
+    put(&to, image.data, image.len);
+    put(&to, head, SECTION_LEN);
+    put(&to, chunks.data, chunks.len);
+    put_end(&to, bytes.data, &content->geometry);
+    return bytes;
+}
+
+/* ---- reading ---- */
+
+/* Of the image that was read last: until its pool goes, its file is open. */
+static apr_pool_t *image_pool;
+
+static int section_setup(void **state)
+{
+    return unit_setup(state) || apr_pool_create(&image_pool, NULL);
+}
+
+static int section_teardown(void **state)
+{
+    apr_pool_destroy(image_pool);
+    return unit_teardown(state);
+}
+
+/* Read a file of these bytes as an image, for a geometry. It stays as it
+ * was. */
+static slotmem_restore_result_t read_image(unit_place_t *place,
+                                           slotmem_image_t *image,
+                                           slotmem_geometry_t asked,
+                                           bytes_t bytes)
+{
     slotmem_restore_result_t result;
 
     write_file(path_of(place), bytes);
+    memset(&result, 0x77, sizeof(result));
+    memset(image, 0x77, sizeof(*image));
+    apr_pool_clear(image_pool);
+    slotmem_restore_image(&result, image, &asked, path_of(place), image_pool);
+    assert_file_is(path_of(place), bytes, place->pool);
+    assert_int_equal(unit_count_entries(place->dir), 1);
+    return result;
+}
+
+static void assert_text(const char *found, apr_size_t len,
+                        const char *expected, size_t expected_len)
+{
+    assert_int_equal(len, expected_len);
+    if (len) {
+        assert_non_null(found);
+        assert_memory_equal(found, expected, len);
+    }
+}
+
+/* An image holds a content; with its section, if it has one. */
+static void assert_image(const slotmem_restore_result_t *result,
+                         const slotmem_image_t *image,
+                         const content_t *content)
+{
+    apr_uint32_t id;
+
+    if (result->outcome != SLOTMEM_RESTORE_DONE) {
+        fail_msg("not read: %s (%d)", result->reason, result->status);
+    }
+    assert_int_equal(result->item_num, content->geometry.item_num);
+    assert_int_equal(result->runtime_claims, count_claims(content));
+    assert_int_equal(image->segment.geometry.item_num,
+                     content->geometry.item_num);
+    assert_int_equal(image->segment.geometry.item_size,
+                     content->geometry.item_size);
+    assert_holds(&image->segment, content, 0);
+    assert_int_equal(image->has_section, content->claims != NULL);
+    for (id = 0; id < content->geometry.item_num; id++) {
+        assert_int_equal(slotmem_bit_test(image->claims, id),
+                         content->claims && content->claims[id]);
+    }
+    assert_text(image->words, image->words_len, content->words,
+                content->words_len);
+    assert_text(image->labels, image->labels_len, content->labels,
+                content->labels_len);
+}
+
+/* Restored by either way for its own number of slots and for more: the slots,
+ * and with a section in `content` its claims. */
+static void assert_restores(unit_place_t *place, const content_t *content,
+                            bytes_t bytes)
+{
+    apr_uint32_t more;
+
+    for (more = 0; more < 3; more++) {
+        slotmem_geometry_t asked = content->geometry;
+        slotmem_restore_result_t result;
+        slotmem_segment_t segment;
+        slotmem_image_t image;
+
+        asked.item_num += more;
+        result = read_image(place, &image, asked, bytes);
+        assert_image(&result, &image, content);
+        segment = segment_new(place->pool, asked);
+        slotmem_restore(&result, &segment, 1, path_of(place), place->pool);
+        assert_int_equal(result.outcome, SLOTMEM_RESTORE_DONE);
+        assert_int_equal(result.item_num, content->geometry.item_num);
+        assert_int_equal(result.runtime_claims, count_claims(content));
+        assert_holds(&segment, content, 1);
+    }
+}
+
+/* ---- what comes out ---- */
+
+/* Words and labels of these lengths, or none. */
+static const struct {
+    size_t words;
+    size_t labels;
+} lengths[] = {
+    { 0, 0 }, { 1, 0 }, { 0, 1 }, { 7, 9 }, { 65536, 3 }, { 200001, 70000 }
+};
+
+/* [E11][E12] Words and labels come out of a file as they went in, whatever
+ * bytes they are; the file has its exact length. */
+static void test_words_and_labels(void **state)
+{
+    unit_place_t *place = *state;
+    size_t i;
+
+    for (i = 0; i < ELEMENTS(lengths); i++) {
+        content_t content = section_content(place->pool, 24, 70);
+        slotmem_segment_t segment = segment_of(place->pool, &content);
+        slotmem_word_t none[2] = { 0, 0 };
+        slotmem_store_t store = { .segment = &segment,
+                                  .path = path_of(place),
+                                  .config_claims = none };
+
+        set_words(&content, bytes_random(place->pool, lengths[i].words));
+        set_labels(&content, bytes_random(place->pool, lengths[i].labels));
+        store.words = content.words;
+        store.words_len = content.words_len;
+        store.labels = content.labels;
+        store.labels_len = content.labels_len;
+        store_now(&store, 1, place->pool);
+        assert_null(store.step);
+        assert_file_is(store.path, encode(place->pool, &content), place->pool);
+        assert_int_equal(read_file(store.path, place->pool).len,
+                         image_end(&content) + 8 + 16 + 70 + 48
+                         + (lengths[i].words ? 16 + lengths[i].words : 0)
+                         + (lengths[i].labels ? 16 + lengths[i].labels : 0));
+        assert_restores(place, &content, encode(place->pool, &content));
+    }
+}
+
+/* [E12] Chunks that nobody knows are passed by, wherever they stand and
+ * whatever their bytes; so is the order. */
+static void test_unknown_chunks(void **state)
+{
+    unit_place_t *place = *state;
+    content_t content = section_content(place->pool, 10, 20);
+    apr_pool_t *pool = place->pool;
+    const bytes_t known[] = {
+        claims_chunk(pool, &content),
+        words_chunk(pool, &content),
+        labels_chunk(pool, &content)
+    };
+    const bytes_t unknown[] = {
+        chunk(pool, 0, bytes_make(pool, 0)),
+        chunk(pool, UINT32_MAX, bytes_random(pool, 100000)),
+        chunk(pool, MAGIC, claims_chunk(pool, &content)),
+        chunk(pool, TAG_CLAIMS + 1, bytes_make(pool, 20))
+    };
+    size_t i, k;
+
+    for (i = 0; i < ELEMENTS(unknown); i++) {
+        for (k = 0; k < 4 * 3; k++) {
+            bytes_t chunks = bytes_make(pool, 0);
+            size_t at;
+
+            for (at = 0; at < 3; at++) {
+                if (at == k % 4) {
+                    chunks = bytes_join(pool, chunks, unknown[i]);
+                }
+                chunks = bytes_join(pool, chunks, known[(at + k / 4) % 3]);
+            }
+            if (k % 4 == 3) {
+                chunks = bytes_join(pool, chunks, unknown[i]);
+            }
+            assert_restores(place, &content,
+                            with_section(pool, &content, chunks));
+        }
+    }
+}
+
+/* ---- what is believed ---- */
+
+/* Put into a chunk what makes the file as a whole begin with an image of
+ * `num` slots, too: its MD5 and its description at the offsets for that. */
+static bytes_t with_larger_image(apr_pool_t *pool, const content_t *content,
+                                 uint32_t num)
+{
+    content_t larger = *content;
+    size_t start = image_end(content) + SECTION_LEN + 2 * CHUNK_LEN
+                   + content->geometry.item_num;
+    bytes_t words;
+    bytes_t bytes;
+    unsigned char *to;
+    size_t at;
+
+    larger.geometry.item_num = num;
+    at = digest_at(&larger);
+    assert_true(at >= start);
+    words = bytes_random(pool, at + 40 - start);
+    bytes = with_section(pool, content,
+                         bytes_join(pool, claims_chunk(pool, content),
+                                    chunk(pool, TAG_WORDS, words)));
+    to = bytes.data + at;
+    put_md5(&to, bytes.data);
+    put(&to, &larger.geometry.item_size, sizeof(size_t));
+    put(&to, &num, 4);
+    put(&to, &larger.geometry.type, 4);
+    if (sizeof(size_t) == 4) {
+        memset(to, 0, 4);
+    }
+    digest_again(bytes);
+    return bytes;
+}
+
+/* [E12] An end that fits is believed, and nothing else is tried: the file also
+ * begins with an image of more slots, for which its length is enough. Without
+ * an end that fits, it is that. */
+static void test_end_is_believed(void **state)
+{
+    unit_place_t *place = *state;
+    content_t content = section_content(place->pool, 40, 10);
+    bytes_t bytes = with_larger_image(place->pool, &content, 16);
+    slotmem_geometry_t asked = content.geometry;
+    slotmem_geometry_t found;
+    slotmem_restore_result_t result;
+    slotmem_segment_t segment;
+    slotmem_image_t image;
+
+    for (asked.item_num = 0; asked.item_num < 20; asked.item_num++) {
+        unit_faults(0, 0, 0);
+        result = read_image(place, &image, asked, bytes);
+        assert_int_equal(result.outcome, SLOTMEM_RESTORE_DONE);
+        assert_int_equal(result.item_num, 10);
+        assert_int_equal(image.has_section, 1);
+        assert_holds(&image.segment, &content, 0);
+        assert_true(faults.bytes_digested <= bytes.len);
+        segment = segment_new(place->pool, asked);
+        slotmem_restore(&result, &segment, 1, path_of(place), place->pool);
+        assert_int_equal(result.outcome, asked.item_num < 10
+                         ? SLOTMEM_RESTORE_REJECTED : SLOTMEM_RESTORE_DONE);
+        assert_holds(&segment, asked.item_num < 10 ? NULL : &content, 1);
+    }
+    slotmem_identify(&result, &found, path_of(place), place->pool);
+    assert_int_equal(result.outcome, SLOTMEM_RESTORE_DONE);
+    assert_int_equal(found.item_num, 10);
+
+    bytes.data[bytes.len - 1] ^= 1;
+    result = read_image(place, &image, asked, bytes);
+    assert_int_equal(result.outcome, SLOTMEM_RESTORE_DONE);
+    assert_int_equal(result.item_num, 16);
+    assert_int_equal(image.has_section, 0);
+    slotmem_identify(&result, &found, path_of(place), place->pool);
+    assert_int_equal(found.item_num, 16);
+}
+
+/* [E12] The end fits, and the MD5 of the image does not: nothing is tried, not
+ * the smaller image that stands in the slots either. */
+static void test_image_is_damaged(void **state)
+{
+    unit_place_t *place = *state;
+    content_t small = content_make(place->pool, 40, 2, BOTH);
+    content_t large = section_content(place->pool, 40, 10);
+    slotmem_restore_result_t result;
+    slotmem_segment_t segment;
+    slotmem_image_t image;
+    bytes_t bytes;
+
+    small.claims = NULL;
+    bytes = encode_with(place->pool, &small, 10);
+    memcpy(large.slots, bytes.data + 8, bytes.len - 8);
+    bytes = encode_with(place->pool, &large, 10);
+    bytes.data[digest_at(&large)] ^= 1;
+    digest_again(bytes);
+    result = read_image(place, &image, large.geometry, bytes);
+    assert_int_equal(result.outcome, SLOTMEM_RESTORE_REJECTED);
+    assert_non_null(strstr(result.reason, "MD5"));
+    segment = segment_new(place->pool, large.geometry);
     slotmem_restore(&result, &segment, 1, path_of(place), place->pool);
-    return result.outcome == SLOTMEM_RESTORE_DONE ? result.runtime_claims
-                                                  : UINT32_MAX;
+    assert_int_equal(result.outcome, SLOTMEM_RESTORE_REJECTED);
+    assert_holds(&segment, NULL, 0);
 }
 
-static apr_uint32_t count_set(const unsigned char *bytes, apr_uint32_t num)
-{
-    apr_uint32_t set = 0;
+/* A number in the last 48 bytes, its offset there and its bytes. */
+static const struct {
+    size_t at;
+    size_t len;
+} numbers[] = {
+    { 0, 4 }, { 4, 4 }, { 8, 8 }, { 16, 4 }, { 20, 4 }, { 24, 8 }
+};
 
-    while (num--) {
-        set += bytes[num] != 0;
-    }
-    return set;
-}
+static const uint64_t changes[] = {
+    1, 2, 3, 15, 16, 63, 64, 0x7fffffff, 0x80000000u, 0xffffffff,
+    (uint64_t)1 << 32, (uint64_t)1 << 63, UINT64_MAX - 47, UINT64_MAX - 7,
+    UINT64_MAX
+};
 
-static bytes_t copy_of(apr_pool_t *pool, bytes_t bytes)
-{
-    bytes_t copy = bytes_make(pool, bytes.len);
-
-    memcpy(copy.data, bytes.data, bytes.len);
-    return copy;
-}
-
-/* Each byte of the section and of its end is covered by the end's MD5: with one
- * of them changed there is no section, and the image is restored all the same.
- */
-static void test_each_byte(void **state)
+/* [E2][E12] An end with another magic, version, item_size, item_num, type or
+ * length, and an MD5 that fits: no section. What is before it is restored as a
+ * file of the distributed module's. */
+static void test_end_that_lies(void **state)
 {
     unit_place_t *place = *state;
-    content_t content = sample(place->pool, 7);
-    bytes_t bytes = encode(place->pool, &content);
-    size_t i;
+    content_t content = section_content(place->pool, 40, 10);
+    content_t theirs = without_section(content);
+    bytes_t whole = encode(place->pool, &content);
+    size_t i, k;
 
-    assert_int_equal(claims_of(place, bytes, 7), count_set(content.claims, 7));
-    for (i = image_end(&content); i < bytes.len; i++) {
-        bytes_t changed = copy_of(place->pool, bytes);
+    for (i = 0; i < ELEMENTS(numbers); i++) {
+        for (k = 0; k < 2 * ELEMENTS(changes); k++) {
+            bytes_t bytes = bytes_copy(place->pool, whole);
+            unsigned char *at = bytes.data + bytes.len - 48 + numbers[i].at;
+            uint64_t now = 0;
+            uint64_t was;
 
-        changed.data[i] ^= 1;
-        assert_int_equal(claims_of(place, changed, 7), 0);
-    }
-    for (i = image_end(&content); i < bytes.len; i++) {
-        bytes_t cut = bytes;
-
-        cut.len = i;
-        assert_int_equal(claims_of(place, cut, 7), 0);
-    }
-    bytes = bytes_make(place->pool, bytes.len + 1);
-    memcpy(bytes.data, encode(place->pool, &content).data, bytes.len - 1);
-    assert_int_equal(claims_of(place, bytes, 7), 0);
-}
-
-/* Ends that name another shape, version or length, with an MD5 that fits. */
-static void test_lying_ends(void **state)
-{
-    static const size_t fields[] = { 0, 4, 8, 16, 20, 24 };
-    unit_place_t *place = *state;
-    content_t content = sample(place->pool, 7);
-    size_t i;
-
-    for (i = 0; i < ELEMENTS(fields); i++) {
-        bytes_t bytes = encode(place->pool, &content);
-
-        bytes.data[bytes.len - 48 + fields[i]]++;
-        digest_again(bytes);
-        assert_int_equal(claims_of(place, bytes, 7), 0);
+            memcpy(&now, at, numbers[i].len);   /* right where it is little */
+            was = now;
+            now += k % 2 ? changes[k / 2] : 0 - changes[k / 2];
+            memcpy(at, &now, numbers[i].len);
+            if (memcmp(&now, &was, numbers[i].len) == 0) {
+                continue;
+            }
+            digest_again(bytes);
+            assert_restores(place, &theirs, bytes);
+        }
     }
 }
 
-/* Chunks that lie, with an MD5 that fits: no section. */
-static void test_lying_chunks(void **state)
+/* [E12] A shape that the end names, of item_size and item_num whose product
+ * wraps, or that is none of a file of its length. */
+static void test_end_that_overflows(void **state)
 {
     static const struct {
-        size_t at;                  /* offset in the section */
-        uint64_t value;
-        size_t len;
-    } lies[] = {
-        { 0, 0x12345678, 4 },       /* magic */
-        { 4, 3, 4 },                /* version */
-        { 8, 0x12345678, 4 },       /* no claims: an unknown chunk */
-        { 12, 1, 4 },               /* what is to be 0 */
-        { 16, 6, 8 },               /* the claims' length */
-        { 16, 8, 8 },
-        { 16, UINT64_MAX, 8 },
-        { 16, UINT64_MAX - 15, 8 },
-        { 24 + 7 + 8, UINT64_MAX, 8 },  /* the words' length */
-        { 24 + 7 + 8, sizeof(words) + 200, 8 },
-        { 24 + 7 + 8, 0, 8 }
+        uint64_t size;
+        uint32_t num;
+    } cases[] = {
+        { 0, UINT32_MAX }, { 1, UINT32_MAX }, { UINT64_MAX, 1 },
+        { UINT64_MAX, UINT32_MAX }, { (uint64_t)1 << 63, 2 },
+        { ((uint64_t)1 << 62) + 1, 4 }, { (uint64_t)1 << 32, 1u << 31 },
+        { 0, 0 }, { 400, 1 }, { 80, 5 }, { 39, 10 }, { 1000, 10 }
     };
     unit_place_t *place = *state;
-    content_t content = sample(place->pool, 7);
+    content_t content = section_content(place->pool, 40, 10);
+    content_t theirs = without_section(content);
     size_t i;
 
-    for (i = 0; i < ELEMENTS(lies); i++) {
+    for (i = 0; i < ELEMENTS(cases); i++) {
         bytes_t bytes = encode(place->pool, &content);
 
-        memcpy(bytes.data + image_end(&content) + lies[i].at, &lies[i].value,
-               lies[i].len);
+        memcpy(bytes.data + bytes.len - 40, &cases[i].size, 8);
+        memcpy(bytes.data + bytes.len - 32, &cases[i].num, 4);
         digest_again(bytes);
-        assert_int_equal(claims_of(place, bytes, 7), 0);
+        assert_restores(place, &theirs, bytes);
     }
 }
 
-/* A chunk that nobody knows is skipped. */
-static void test_unknown_chunk(void **state)
+/* [E12] A section that has no head, or one of another version or magic; whose
+ * chunks lie about their length or have no zero; without claims, or with claims
+ * of another length: no section, whatever else it has. */
+static void test_section_that_lies(void **state)
 {
+    static const uint64_t lengths_that_lie[] = {
+        1, 15, 16, 31, 1000, UINT32_MAX, (uint64_t)1 << 32,
+        (uint64_t)1 << 63, UINT64_MAX - 15, UINT64_MAX
+    };
     unit_place_t *place = *state;
-    content_t content = sample(place->pool, 7);
-    bytes_t bytes = encode(place->pool, &content);
-    uint32_t tag = 0x12345678;
+    apr_pool_t *pool = place->pool;
+    content_t content = section_content(pool, 40, 10);
+    content_t theirs = without_section(content);
+    bytes_t image = encode_image(pool, &content);
+    bytes_t claims = claims_chunk(pool, &content);
+    bytes_t words = words_chunk(pool, &content);
+    bytes_t bytes;
+    size_t i;
 
-    memcpy(bytes.data + image_end(&content) + 24 + 7, &tag, sizeof(tag));
-    digest_again(bytes);
-    assert_int_equal(claims_of(place, bytes, 7), count_set(content.claims, 7));
+#define NO_SECTION(chunks) \
+    assert_restores(place, &theirs, \
+                    with_section(pool, &content, (chunks)))
+
+    /* No claims: no chunks at all, or others. */
+    NO_SECTION(bytes_make(pool, 0));
+    NO_SECTION(words);
+    /* Of another length. */
+    for (i = 0; i < 24; i++) {
+        if (i != 10) {
+            bytes = chunk(pool, TAG_CLAIMS, bytes_make(pool, i));
+            NO_SECTION(bytes_join(pool, bytes, words));
+            NO_SECTION(bytes_join(pool, words, bytes));
+            NO_SECTION(bytes_join(pool, claims, bytes));
+        }
+    }
+    /* Past the end: the last of the chunks, and the first. */
+    for (i = 0; i < ELEMENTS(lengths_that_lie); i++) {
+        bytes = chunk_with(pool, TAG_WORDS, lengths_that_lie[i],
+                           bytes_make(pool, 0));
+        NO_SECTION(bytes_join(pool, claims, bytes));
+        bytes = chunk_with(pool, 7, lengths_that_lie[i], bytes_make(pool, 0));
+        NO_SECTION(bytes_join(pool, claims, bytes));
+        if (lengths_that_lie[i] > 1000) {
+            NO_SECTION(bytes_join(pool, bytes, claims));
+        }
+        bytes = chunk_with(pool, TAG_CLAIMS, 10 + lengths_that_lie[i],
+                           (bytes_t){ content.claims, 10 });
+        NO_SECTION(bytes);
+    }
+    /* Less than a chunk's head. */
+    for (i = 1; i < 16; i++) {
+        NO_SECTION(bytes_join(pool, claims, bytes_make(pool, i)));
+    }
+    /* What is always 0. */
+    for (i = 4; i < 8; i++) {
+        bytes = bytes_join(pool, words, claims);
+        bytes.data[words.len + i] = 1;
+        NO_SECTION(bytes);
+        bytes = bytes_join(pool, claims, words);
+        bytes.data[claims.len + i] = 1;
+        NO_SECTION(bytes);
+    }
+    /* The head, with an MD5 that fits. */
+    for (i = 0; i < 8; i++) {
+        bytes = with_section(pool, &content, bytes_join(pool, claims, words));
+        bytes.data[image.len + i] ^= 1;
+        digest_again(bytes);
+        assert_restores(place, &theirs, bytes);
+    }
+    /* No head: the end follows the image, or some of a head. */
+    for (i = 0; i < 8; i++) {
+        bytes = bytes_join(pool, image, bytes_random(pool, i + END_LEN));
+        end_again(bytes, &content);
+        assert_restores(place, &theirs, bytes);
+    }
+#undef NO_SECTION
 }
 
-/* An image has the shape of the file, whatever is requested, and its words. */
-static void test_image_of_any_number(void **state)
+/* [E12] Cut anywhere, and with anything appended: no section. */
+static void test_section_cut_or_longer(void **state)
 {
-    static const apr_uint32_t requested[] = { 1, 6, 7, 8, 200 };
     unit_place_t *place = *state;
+    content_t content = section_content(place->pool, 40, 10);
+    content_t theirs = without_section(content);
+    bytes_t whole = encode(place->pool, &content);
+    bytes_t part = whole;
     size_t i;
-    int ours;
 
-    for (i = 0; i < 2 * ELEMENTS(requested); i++) {
-        content_t content = sample(place->pool, 7);
-        slotmem_geometry_t geometry =
-            unit_geometry(16, requested[i / 2], TYPE_CLAIMS);
+    for (part.len = image_end(&content); part.len < whole.len; part.len++) {
+        assert_restores(place, &theirs, part);
+    }
+    assert_restores(place, &content, part);
+    for (i = 1; i < 100; i++) {
+        assert_restores(place, &theirs,
+                        bytes_join(place->pool, whole,
+                                   bytes_make(place->pool, i)));
+    }
+    /* Twice: the last is at the wrong place. */
+    part = whole;
+    part.data += image_end(&content);
+    part.len -= image_end(&content);
+    assert_restores(place, &theirs, bytes_join(place->pool, whole, part));
+}
+
+/* [E12] Each byte of it changed: no section, as its MD5 does not fit. */
+static void test_section_flipped(void **state)
+{
+    unit_place_t *place = *state;
+    content_t content = section_content(place->pool, 40, 10);
+    content_t theirs = without_section(content);
+    bytes_t bytes = encode(place->pool, &content);
+    size_t at;
+
+    for (at = image_end(&content); at < bytes.len; at++) {
+        bytes.data[at] ^= 0x81;
+        assert_restores(place, &theirs, bytes);
+        bytes.data[at] ^= 0x81;
+    }
+    assert_restores(place, &content, bytes);
+}
+
+/* [E12] A section has 16 MiB besides its claims, and no more. */
+static void test_longest_section(void **state)
+{
+    unit_place_t *place = *state;
+    content_t content = section_content(place->pool, 40, 10);
+    content_t theirs = without_section(content);
+
+    content.labels_len = 0;
+    set_words(&content, bytes_make(place->pool,
+                                   MOST_SECTION - SECTION_LEN - 2 * CHUNK_LEN
+                                   - END_LEN));
+    assert_restores(place, &content, encode(place->pool, &content));
+    set_words(&content, bytes_make(place->pool, content.words_len + 1));
+    assert_restores(place, &theirs, encode(place->pool, &content));
+}
+
+/* ---- any number of slots ---- */
+
+enum form_t { OURS, THEIRS, WITHOUT_DESCRIPTION, FORMS };
+
+/* [E5][E6] An image is read whatever number of slots is requested, from both
+ * modules' files: fewer, as many and more. A file that has no description says
+ * nothing of its number. */
+static void test_any_number(void **state)
+{
+    static const apr_uint32_t held[] = { 0, 1, 7, 64, 65 };
+    static const apr_uint32_t asked[] = { 0, 1, 6, 7, 8, 64, 65, 100 };
+    unit_place_t *place = *state;
+    size_t i, k;
+    int form;
+
+    for (i = 0; i < ELEMENTS(held); i++) {
+        for (k = 0; k < ELEMENTS(asked); k++) {
+            for (form = OURS; form < FORMS; form++) {
+                content_t content = section_content(place->pool, 40, held[i]);
+                slotmem_geometry_t geometry = content.geometry;
+                slotmem_restore_result_t result;
+                slotmem_image_t image;
+                bytes_t bytes;
+
+                if (form != OURS) {
+                    content = without_section(content);
+                }
+                bytes = encode(place->pool, &content);
+                if (form == WITHOUT_DESCRIPTION) {
+                    bytes.len = description_at(&content);
+                }
+                geometry.item_num = asked[k];
+                result = read_image(place, &image, geometry, bytes);
+                if (form == WITHOUT_DESCRIPTION && asked[k] != held[i]) {
+                    assert_int_equal(result.outcome, SLOTMEM_RESTORE_REJECTED);
+                    assert_non_null(result.reason);
+                }
+                else {
+                    assert_image(&result, &image, &content);
+                }
+            }
+        }
+    }
+}
+
+/* [E6] Slots of another size and another type are not read, however many. */
+static void test_other_slots(void **state)
+{
+    unit_place_t *place = *state;
+    int form;
+
+    for (form = OURS; form < WITHOUT_DESCRIPTION; form++) {
+        content_t content = section_content(place->pool, 40, 10);
+        slotmem_geometry_t asked = content.geometry;
         slotmem_restore_result_t result;
         slotmem_image_t image;
-        apr_pool_t *pool;
-        apr_uint32_t id;
+        bytes_t bytes = encode(place->pool, &content);
 
-        apr_pool_create(&pool, place->pool);
-        ours = i % 2;
-        if (!ours) {
-            content.claims = NULL;
+        if (form == THEIRS) {
+            bytes.len = image_end(&content);
         }
-        write_file(path_of(place), encode(place->pool, &content));
-        slotmem_restore_image(&result, &image, &geometry, path_of(place),
-                              pool);
-        assert_int_equal(result.outcome, SLOTMEM_RESTORE_DONE);
-        assert_int_equal(image.segment.geometry.item_num, 7);
-        assert_memory_equal(image.segment.slots, content.slots, 7 * 16);
-        assert_int_equal(image.has_section, ours);
-        assert_int_equal(image.words_len, ours ? sizeof(words) - 1 : 0);
-        for (id = 0; ours && id < 7; id++) {
-            assert_int_equal(slotmem_bit_test(image.claims, id),
-                             content.claims[id]);
-        }
-        if (ours) {
-            assert_memory_equal(image.words, words, sizeof(words) - 1);
-        }
-        apr_pool_destroy(pool);
+        asked.item_size = 41;
+        result = read_image(place, &image, asked, bytes);
+        assert_int_equal(result.outcome, SLOTMEM_RESTORE_REJECTED);
+        assert_non_null(strstr(result.reason, "found 10 slots of 40 bytes"));
+        assert_int_equal(image.has_section, 0);
+        assert_null(image.words);
+        asked = content.geometry;
+        asked.type |= TYPE_PREGRAB;
+        result = read_image(place, &image, asked, bytes);
+        assert_int_equal(result.outcome, SLOTMEM_RESTORE_REJECTED);
+        assert_non_null(strstr(result.reason, "type 0x9"));
     }
 }
 
-/* [E6] What a store must keep of the old file is P.bak, for its owner alone. */
-static void test_backup(void **state)
+/* [E4] The distributed module stored fewer slots in place of more: what it
+ * stored is the image, and what is left over after it is none. */
+static void test_left_over(void **state)
 {
     unit_place_t *place = *state;
-    content_t content = sample(place->pool, 7);
-    slotmem_segment_t segment = segment_of(place->pool, &content);
-    const char *backup = apr_pstrcat(place->pool, path_of(place), ".bak", NULL);
-    bytes_t old = bytes_make(place->pool, 100);
-    slotmem_store_t store = { .segment = &segment, .path = path_of(place),
-                              .backup = 1 };
-    apr_finfo_t info;
-    int round;
+    content_t large = section_content(place->pool, 40, 10);
+    content_t small = without_section(section_content(place->pool, 40, 4));
+    bytes_t bytes = encode(place->pool, &large);
+    bytes_t image = encode(place->pool, &small);
+    slotmem_geometry_t asked = large.geometry;
 
-    write_file(backup, bytes_make(place->pool, 5));
-    for (round = 0; round < 2; round++) {
-        old.data[0] = (unsigned char)round;
-        write_file(path_of(place), old);
-        apr_file_perms_set(path_of(place), 0x644);
-        store.backup = 1;
-        slotmem_store(&store, 1, NULL, place->pool);
-        assert_null(store.step);
-        assert_int_equal(store.backup, 0);
-        assert_true(bytes_same(read_file(backup, place->pool), old));
-        assert_int_equal(apr_stat(&info, backup, APR_FINFO_PROT, place->pool),
-                         APR_SUCCESS);
-        assert_int_equal(info.protection, 0x600);
+    memcpy(bytes.data, image.data, image.len);
+    for (asked.item_num = 0; asked.item_num < 12; asked.item_num++) {
+        slotmem_restore_result_t result;
+        slotmem_image_t found;
+
+        result = read_image(place, &found, asked, bytes);
+        assert_image(&result, &found, &small);
     }
-    apr_file_remove(path_of(place), place->pool);
-    store.backup = 1;
-    memset(&store.file_state, 0, sizeof(store.file_state));
-    slotmem_store(&store, 1, NULL, place->pool);
-    assert_null(store.step);        /* nothing was there to keep */
 }
 
-/* Where it cannot be kept the store fails, and the old file stays. */
-static void test_no_backup(void **state)
+/* [E3] There is no file: nothing is read. */
+static void test_no_file(void **state)
 {
     unit_place_t *place = *state;
-    content_t content = sample(place->pool, 7);
-    slotmem_segment_t segment = segment_of(place->pool, &content);
-    const char *backup = apr_pstrcat(place->pool, path_of(place), ".bak", NULL);
-    bytes_t old = bytes_make(place->pool, 100);
-    slotmem_store_t store = { .segment = &segment, .path = path_of(place),
-                              .backup = 1 };
+    slotmem_geometry_t asked = unit_geometry(40, 10, BOTH);
+    slotmem_restore_result_t result;
+    slotmem_image_t image;
 
-    assert_int_equal(apr_dir_make(backup, APR_OS_DEFAULT, place->pool),
-                     APR_SUCCESS);
-    write_file(path_of(place), old);
-    slotmem_store(&store, 1, NULL, place->pool);
-    assert_string_equal(store.step, "keep the old file");
-    assert_int_equal(store.backup, 1);
-    assert_true(bytes_same(read_file(path_of(place), place->pool), old));
+    slotmem_restore_image(&result, &image, &asked, path_of(place), image_pool);
+    assert_int_equal(result.outcome, SLOTMEM_RESTORE_NO_FILE);
+    assert_int_equal(image.has_section, 0);
+    assert_null(image.words);
+}
+
+/* [E3] Each call that reading an image makes fails once: nothing is read, and
+ * a want of resources says so. */
+static void test_fault_at_each_call(void **state)
+{
+    static const struct {
+        apr_status_t status;
+        int outcome;
+    } cases[] = {
+        { EIO, SLOTMEM_RESTORE_REJECTED },
+        { APR_EOF, SLOTMEM_RESTORE_REJECTED },
+        { EMFILE, SLOTMEM_RESTORE_UNAVAILABLE },
+        { ENOMEM, SLOTMEM_RESTORE_UNAVAILABLE }
+    };
+    unit_place_t *place = *state;
+    content_t content = section_content(place->pool, 70000, 3);
+    bytes_t bytes = encode(place->pool, &content);
+    size_t i;
+
+    for (i = 0; i < ELEMENTS(cases); i++) {
+        uint32_t call;
+
+        for (call = 1;; call++) {
+            slotmem_geometry_t asked = content.geometry;
+            slotmem_restore_result_t result;
+            slotmem_image_t image;
+
+            asked.item_num = 2;
+            unit_faults(call, call, cases[i].status);
+            result = read_image(place, &image, asked, bytes);
+            if (faults.calls < call) {
+                assert_image(&result, &image, &content);
+                break;
+            }
+            assert_int_equal(result.outcome, cases[i].outcome);
+            assert_int_equal(result.status, cases[i].status);
+        }
+        assert_true(call > 8);
+    }
+    unit_faults(0, 0, 0);
 }
 
 #define TEST(function) \
-    cmocka_unit_test_setup_teardown(function, unit_setup, unit_teardown)
+    cmocka_unit_test_setup_teardown(function, section_setup, section_teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_each_byte),
-        TEST(test_lying_ends),
-        TEST(test_lying_chunks),
-        TEST(test_unknown_chunk),
-        TEST(test_image_of_any_number),
-        TEST(test_backup),
-        TEST(test_no_backup)
+        TEST(test_words_and_labels),
+        TEST(test_unknown_chunks),
+        TEST(test_end_is_believed),
+        TEST(test_image_is_damaged),
+        TEST(test_end_that_lies),
+        TEST(test_end_that_overflows),
+        TEST(test_section_that_lies),
+        TEST(test_section_cut_or_longer),
+        TEST(test_section_flipped),
+        TEST(test_longest_section),
+        TEST(test_any_number),
+        TEST(test_other_slots),
+        TEST(test_left_over),
+        TEST(test_no_file),
+        TEST(test_fault_at_each_call)
     };
     int failed;
 

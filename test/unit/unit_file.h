@@ -104,6 +104,8 @@ WRAP(apr_file_read, (apr_file_t *file, void *buffer, apr_size_t *len), 'r',
      (file, buffer, len))
 WRAP(apr_file_sync, (apr_file_t *file), 's', (file))
 WRAP(apr_file_link, (const char *from, const char *to), 'l', (from, to))
+WRAP(apr_file_perms_set, (const char *path, apr_fileperms_t mode), 'm',
+     (path, mode))
 WRAP(apr_file_remove, (const char *path, apr_pool_t *pool), 'x', (path, pool))
 
 /* What others do to a file just before it is renamed, and just after. */
@@ -217,6 +219,24 @@ UNUSED static bytes_t bytes_join(apr_pool_t *pool, bytes_t a, bytes_t b)
     memcpy(both.data, a.data, a.len);
     memcpy(both.data + a.len, b.data, b.len);
     return both;
+}
+
+UNUSED static bytes_t bytes_copy(apr_pool_t *pool, bytes_t a)
+{
+    bytes_t copy = bytes_make(pool, a.len);
+
+    memcpy(copy.data, a.data, a.len);
+    return copy;
+}
+
+/* Random bytes: what they mean is nothing to those who store and restore. */
+UNUSED static bytes_t bytes_random(apr_pool_t *pool, size_t len)
+{
+    static unit_random_t random = { 20250 };
+    bytes_t bytes = bytes_make(pool, len);
+
+    unit_fill(&random, bytes.data, len);
+    return bytes;
 }
 
 UNUSED static bytes_t bytes_of(apr_pool_t *pool, const char *text)
