@@ -411,9 +411,11 @@ static apr_status_t make_backup(slotmem_store_t *store, apr_pool_t *scratch)
 {
     const char *backup = apr_pstrcat(scratch, store->path,
                                      SLOTMEM_BACKUP_SUFFIX, NULL);
-    apr_status_t rv;
+    apr_status_t rv = apr_file_remove(backup, scratch);
 
-    apr_file_remove(backup, scratch);
+    if (rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv)) {
+        return rv;
+    }
     rv = apr_file_link(store->path, backup);
     if (APR_STATUS_IS_ENOENT(rv)) {
         return APR_SUCCESS;         /* gone meanwhile: nothing to keep */
