@@ -425,44 +425,133 @@ static void test_set_aside_fails(void **state)
     assert_file_is(bad_name(place, 3), bad, place->pool);
 }
 
-/* ---- the file that is kept ---- */
+/* ---- the old file, kept ---- */
 
-/* [E6] The old file is kept as P.bak with mode 0600, in place of an older one,
- * once; without an old file there is nothing to keep. */
+static const char *backup_of(unit_place_t *place)
+{
+    return in_dir(place, "p.persist.bak");
+}
+
+static mode_t mode_of(const char *path)
+{
+    struct stat info;
+
+    assert_int_equal(lstat(path, &info), 0);
+    return info.st_mode;
+}
+
+/* [E6] With backup the old file is kept as .bak, mode 0600, in place of an older
+ * one; once only. Without an old file there is nothing to keep. */
 static void test_backup(void **state)
 {
     unit_place_t *place = *state;
     const char *path = path_of(place);
-    const char *backup = in_dir(place, "p.persist.bak");
-    sample_t sample = sample_make(place->pool, 10, 5);
+    sample_t sample = sample_make(place->pool, 30, 4);
     slotmem_store_t store = store_of(&sample.segment, path);
     bytes_t old = bytes_of(place->pool, "the old file");
-    struct stat info;
+    bytes_t older = bytes_of(place->pool, "an older one");
+    int round;
 
-    store.backup = 1;
-    store_now(&store, 1, place->pool);
-    assert_stored(&store);
-    assert_int_equal(store.backup, 0);
-    assert_int_equal(unit_count_entries(place->dir), 1);
+    for (round = 0; round < 2; round++) {
+        write_file(path, old);
+        assert_int_equal(chmod(path, 0664), 0);
+        store.backup = 1;
+        store_now(&store, 1, place->pool);
+        assert_stored(&store);
+        assert_int_equal(store.backup, 0);
+        assert_null(store.aside);
+        assert_file_is(path, sample.bytes, place->pool);
+        assert_file_is(backup_of(place), old, place->pool);
+        assert_int_equal(mode_of(backup_of(place)), S_IFREG | 0600);
+        assert_int_equal(mode_of(path), S_IFREG | 0600);
+        assert_int_equal(unit_count_entries(place->dir), 2);
 
-    write_file(path, old);
-    assert_int_equal(chmod(path, 0644), 0);
-    write_file(backup, bytes_of(place->pool, "an older one"));
-    assert_int_equal(chmod(backup, 0666), 0);
+        store_now(&store, 1, place->pool);
+        assert_stored(&store);
+        assert_file_is(backup_of(place), old, place->pool);
+
+        write_file(backup_of(place), older);
+        assert_int_equal(chmod(backup_of(place), 0644), 0);
+    }
+    unlink(backup_of(place));
+    unlink(path);
     store.backup = 1;
     store_now(&store, 1, place->pool);
     assert_stored(&store);
     assert_int_equal(store.backup, 0);
     assert_file_is(path, sample.bytes, place->pool);
-    assert_file_is(backup, old, place->pool);
-    assert_int_equal(lstat(backup, &info), 0);
-    assert_int_equal(info.st_mode, S_IFREG | 0600);
-    assert_int_equal(info.st_nlink, 1);
+    assert_int_equal(unit_count_entries(place->dir), 1);
+}
 
-    store_now(&store, 1, place->pool);      /* not again */
+/* [E6] A .bak that is a symbolic link is replaced, not followed. */
+static void test_backup_is_link(void **state)
+{
+    unit_place_t *place = *state;
+    const char *target = in_dir(place, "target");
+    sample_t sample = sample_make(place->pool, 30, 4);
+    slotmem_store_t store = store_of(&sample.segment, path_of(place));
+    bytes_t old = bytes_of(place->pool, "the old file");
+    bytes_t theirs = bytes_of(place->pool, "not ours");
+
+    write_file(target, theirs);
+    assert_int_equal(chmod(target, 0644), 0);
+    assert_int_equal(symlink(target, backup_of(place)), 0);
+    write_file(path_of(place), old);
+    store.backup = 1;
+    store_now(&store, 1, place->pool);
     assert_stored(&store);
-    assert_file_is(backup, old, place->pool);
-    assert_int_equal(unit_count_entries(place->dir), 2);
+    assert_file_is(target, theirs, place->pool);
+    assert_int_equal(mode_of(target), S_IFREG | 0644);
+    assert_file_is(backup_of(place), old, place->pool);
+}
+
+/* [E6] The old file is not a file: a symbolic link at the path leads to one
+ * whose mode stays as it was, and the store fails. */
+static void test_backup_of_link(void **state)
+{
+    unit_place_t *place = *state;
+    const char *target = in_dir(place, "target");
+    sample_t sample = sample_make(place->pool, 30, 4);
+    slotmem_store_t store = store_of(&sample.segment, path_of(place));
+    bytes_t theirs = bytes_of(place->pool, "not ours");
+
+    write_file(target, theirs);
+    assert_int_equal(chmod(target, 0644), 0);
+    assert_int_equal(symlink(target, path_of(place)), 0);
+    store.backup = 1;
+    store_now(&store, 1, place->pool);
+    assert_non_null(store.step);
+    assert_int_equal(store.backup, 1);
+    assert_true(S_ISLNK(mode_of(path_of(place))));
+    assert_file_is(target, theirs, place->pool);
+    assert_int_equal(mode_of(target), S_IFREG | 0644);
+}
+
+/* [E6] It cannot be kept: the store fails, the old file stays, and the next
+ * store tries again. */
+static void test_backup_fails(void **state)
+{
+    unit_place_t *place = *state;
+    sample_t sample = sample_make(place->pool, 10, 5);
+    slotmem_store_t store = store_of(&sample.segment, path_of(place));
+    bytes_t old = bytes_of(place->pool, "the old file");
+    int n;
+
+    assert_int_equal(mkdir(backup_of(place), 0700), 0);
+    write_file(path_of(place), old);
+    store.backup = 1;
+    for (n = 0; n < 2; n++) {
+        store_now(&store, 1, place->pool);
+        assert_string_equal(store.step, "keep the old file");
+        assert_int_not_equal(store.status, APR_SUCCESS);
+        assert_int_equal(store.backup, 1);
+        assert_file_is(path_of(place), old, place->pool);
+        assert_int_equal(unit_count_entries(place->dir), 2);
+    }
+    assert_int_equal(rmdir(backup_of(place)), 0);
+    store_now(&store, 1, place->pool);
+    assert_stored(&store);
+    assert_file_is(backup_of(place), old, place->pool);
 }
 
 /* ---- faults ---- */
@@ -472,7 +561,7 @@ typedef enum before_t {
     NO_FILE,
     OLD_FILE,                   /* a store replaces it */
     REFUSED_FILE,               /* a store sets it aside */
-    KEPT_FILE,                  /* a store keeps it [E6] */
+    KEPT_FILE,                  /* a store keeps it as .bak; there is one */
     BEFORE_END
 } before_t;
 
@@ -482,6 +571,7 @@ typedef struct scene_t {
     sample_t sample;
     slotmem_store_t store;
     bytes_t old;
+    bytes_t older;              /* .bak */
 } scene_t;
 
 static void scene_make(scene_t *scene, unit_place_t *place, before_t before)
@@ -494,18 +584,18 @@ static void scene_make(scene_t *scene, unit_place_t *place, before_t before)
     scene->store.set_aside = before == REFUSED_FILE;
     scene->store.backup = before == KEPT_FILE;
     scene->old = bytes_of(place->pool, "what was there before");
+    scene->older = bytes_of(place->pool, "and before that");
     if (before != NO_FILE) {
         write_file(path_of(place), scene->old);
     }
-}
-
-static const char *backup_name(unit_place_t *place)
-{
-    return in_dir(place, "p.persist.bak");
+    if (before == KEPT_FILE) {
+        write_file(backup_of(place), scene->older);
+    }
 }
 
 /* After a store that may have failed, or was killed: the old file or the new
- * one, whole; a refused one always under some name. */
+ * one, whole; a refused one always under some name. One that is to be kept is
+ * never missing at the path. */
 static void scene_check(const scene_t *scene)
 {
     apr_pool_t *pool = scene->place->pool;
@@ -513,6 +603,7 @@ static void scene_check(const scene_t *scene)
     bytes_t aside = read_file(bad_name(scene->place, 1), pool);
     int is_new = bytes_same(found, scene->sample.bytes);
     int is_old = bytes_same(found, scene->old);
+    bytes_t backup = read_file(backup_of(scene->place), pool);
 
     switch (scene->before) {
     case NO_FILE:
@@ -523,10 +614,14 @@ static void scene_check(const scene_t *scene)
         assert_true(is_new || is_old);
         assert_null(aside.data);
         break;
-    case KEPT_FILE:             /* never missing; kept before it is replaced */
+    case KEPT_FILE:
         assert_true(is_new || is_old);
-        assert_true(is_old || bytes_same(read_file(backup_name(scene->place),
-                                                   pool), scene->old));
+        assert_null(aside.data);
+        assert_true(!backup.data || bytes_same(backup, scene->old)
+                    || (is_old && bytes_same(backup, scene->older)));
+        assert_true(is_old || (bytes_same(backup, scene->old)
+                               && mode_of(backup_of(scene->place))
+                                  == (S_IFREG | 0600)));
         break;
     default:
         assert_true(is_new || is_old || !found.data);
@@ -548,7 +643,10 @@ static void scene_end(scene_t *scene)
         assert_file_is(bad_name(scene->place, 1), scene->old, pool);
         unlink(bad_name(scene->place, 1));
     }
-    unlink(backup_name(scene->place));
+    if (scene->before == KEPT_FILE) {
+        assert_file_is(backup_of(scene->place), scene->old, pool);
+        unlink(backup_of(scene->place));
+    }
     unlink(path);
     assert_int_equal(unit_count_entries(scene->place->dir), 0);
     apr_pool_clear(pool);
@@ -664,6 +762,10 @@ static void test_kill_at_each_call(void **state)
             if (exists(bad_name(place, 1))) {
                 scene.store.set_aside = 0;  /* a restart finds no bad file */
             }
+            if (bytes_same(read_file(path_of(place), place->pool),
+                           scene.sample.bytes)) {
+                scene.store.backup = 0;     /* ... and misses nothing */
+            }
             scene_end(&scene);
         } while (code == FAULT_EXIT);
         assert_true(call > 7);
@@ -700,7 +802,7 @@ static void *scribble(void *data)
     return NULL;
 }
 
-/* The file agrees with itself: the number free, and the marks. */
+/* The file agrees with itself: the number free, and the in-use flags. */
 static void check_count(const char *path, const slotmem_segment_t *segment,
                         apr_pool_t *pool)
 {
@@ -851,6 +953,9 @@ int main(void)
         TEST(test_set_aside_kinds),
         TEST(test_set_aside_fails),
         TEST(test_backup),
+        TEST(test_backup_is_link),
+        TEST(test_backup_of_link),
+        TEST(test_backup_fails),
         TEST(test_fault_at_each_call),
         TEST(test_kill_at_each_call),
         TEST(test_writers),

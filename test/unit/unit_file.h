@@ -104,9 +104,15 @@ WRAP(apr_file_read, (apr_file_t *file, void *buffer, apr_size_t *len), 'r',
      (file, buffer, len))
 WRAP(apr_file_sync, (apr_file_t *file), 's', (file))
 WRAP(apr_file_link, (const char *from, const char *to), 'l', (from, to))
-WRAP(apr_file_perms_set, (const char *path, apr_fileperms_t mode), 'm',
-     (path, mode))
 WRAP(apr_file_remove, (const char *path, apr_pool_t *pool), 'x', (path, pool))
+
+int __real_fchmod(int fd, mode_t mode);
+int __wrap_fchmod(int fd, mode_t mode);
+int __wrap_fchmod(int fd, mode_t mode)
+{
+    errno = fault('m');
+    return errno ? -1 : __real_fchmod(fd, mode);
+}
 
 /* What others do to a file just before it is renamed, and just after. */
 static struct {
