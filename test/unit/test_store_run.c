@@ -74,12 +74,28 @@ typedef struct sample_t {
     slotmem_word_t *config_claims;
 } sample_t;
 
+/* Words and labels for a file with a section: of some lengths, or none. */
+static void add_words(content_t *content, apr_pool_t *pool)
+{
+    static const size_t lengths[] = { 0, 9, 3000, SLOTMEM_CHUNK + 5 };
+    static size_t calls;
+
+    if (content->claims) {
+        content->words_len = lengths[calls % 4];
+        content->words = (char *)bytes_random(pool, content->words_len).data;
+        content->labels_len = lengths[calls / 4 % 3];
+        content->labels = (char *)bytes_random(pool, content->labels_len).data;
+        calls++;
+    }
+}
+
 static sample_t sample_make(apr_pool_t *pool, apr_size_t size,
                             apr_uint32_t num, apr_uint32_t type)
 {
     sample_t sample;
 
     sample.content = content_make(pool, size, num, type);
+    add_words(&sample.content, pool);
     sample.segment = segment_of(pool, &sample.content);
     sample.config_claims = NULL;
     if (type & TYPE_CLEARINUSE) {
@@ -89,11 +105,20 @@ static sample_t sample_make(apr_pool_t *pool, apr_size_t size,
     return sample;
 }
 
+static void set_words(slotmem_store_t *store, const content_t *content)
+{
+    store->words = content->words;
+    store->words_len = content->words_len;
+    store->labels = content->labels;
+    store->labels_len = content->labels_len;
+}
+
 static slotmem_store_t store_sample(const sample_t *sample, const char *path)
 {
     slotmem_store_t store = store_of(&sample->segment, path);
 
     store.config_claims = sample->config_claims;
+    set_words(&store, &sample->content);
     return store;
 }
 
@@ -220,6 +245,39 @@ static void change_claim(unit_place_t *place, sample_t *sample,
     assert_change_is_stored(place, sample, store);
 }
 
+/* Another byte of the words and of the labels, and other lengths. */
+static void change_words(unit_place_t *place, sample_t *sample,
+                         slotmem_store_t *store)
+{
+    content_t *content = &sample->content;
+    const size_t at[] = { 0, content->words_len / 2, content->words_len - 1 };
+    size_t i;
+
+    for (i = 0; i < ELEMENTS(at) && content->words_len; i++) {
+        char *words = apr_pmemdup(place->pool, content->words,
+                                  content->words_len);
+
+        words[at[i]] ^= 4;
+        content->words = words;
+        set_words(store, content);
+        assert_change_is_stored(place, sample, store);
+    }
+    content->words = apr_pmemdup(place->pool, "longer or shorter", 18);
+    content->words_len = content->words_len == 18 ? 17 : 18;
+    set_words(store, content);
+    assert_change_is_stored(place, sample, store);
+    content->words_len--;
+    set_words(store, content);
+    assert_change_is_stored(place, sample, store);
+    content->labels = apr_pstrdup(place->pool, "other labels");
+    content->labels_len = content->labels_len == 12 ? 11 : 12;
+    set_words(store, content);
+    assert_change_is_stored(place, sample, store);
+    content->words_len = content->labels_len = 0;
+    set_words(store, content);
+    assert_change_is_stored(place, sample, store);
+}
+
 static void check_changed(unit_place_t *place, sample_t *sample,
                           slotmem_store_t *store)
 {
@@ -245,10 +303,14 @@ static void check_changed(unit_place_t *place, sample_t *sample,
             change_claim(place, sample, store, ids[i]);
         }
     }
+    if (sample->config_claims) {
+        change_words(place, sample, store);
+    }
 }
 
 /* [B2][E2] One bit that has changed anywhere is stored: in a slot, at each end
- * of a chunk, a mark (and with it the number of free slots), a claim. */
+ * of a chunk, a mark (and with it the number of free slots), a claim, words and
+ * labels. */
 static void test_changed(void **state)
 {
     for_each_shape(*state, check_changed);
@@ -653,6 +715,7 @@ static void restore_and_store(unit_place_t *place, const content_t *content,
         store.config_claims = (slotmem_word_t *)bytes_make(
             place->pool, sizeof(slotmem_word_t) * slotmem_map_words(num)).data;
     }
+    set_words(&store, content);
     write_file(path, file);
     write_file(apr_pstrcat(place->pool, path, ".tmp", NULL), file);
     slotmem_restore(&result, &segment, content->claims != NULL, path,
@@ -676,9 +739,9 @@ static void restore_and_store(unit_place_t *place, const content_t *content,
     }
     else {
         assert_int_equal(read_file(path, place->pool).len,
-                         segment.layout.image_len
-                         + (content->claims ? SECTION_LEN + CHUNK_LEN + num
-                                              + END_LEN : 0));
+                         segment.layout.image_len + section_len(content)
+                         + (content->claims
+                            ? num - content->geometry.item_num : 0));
     }
     assert_int_equal(unit_count_entries(place->dir), 1);
     unlink(path);
@@ -697,9 +760,11 @@ static void test_known_from_restore(void **state)
         for (t = 0; t < ELEMENTS(types); t++) {
             content_t content = content_make(place->pool, shapes[i].size,
                                              shapes[i].num, types[t]);
-            bytes_t file = encode(place->pool, &content);
             apr_uint32_t num = shapes[i].num;
+            bytes_t file;
 
+            add_words(&content, place->pool);
+            file = encode(place->pool, &content);
             restore_and_store(place, &content, file, num, 0);
             restore_and_store(place, &content,
                               bytes_join(place->pool, file, tail), num, 1);
