@@ -440,8 +440,8 @@ static mode_t mode_of(const char *path)
     return info.st_mode;
 }
 
-/* [E6] With backup the old file is kept as .bak, mode 0600, in place of an older
- * one; once only. Without an old file there is nothing to keep. */
+/* [E6] With backup the old file is kept as .bak, mode 0600, in place of an
+ * older one; once only. Without an old file there is nothing to keep. */
 static void test_backup(void **state)
 {
     unit_place_t *place = *state;
