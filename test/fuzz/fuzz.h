@@ -272,6 +272,8 @@ typedef struct fuzz_shape_t {
 
 #define FUZZ_MAGIC   0x534c4d43u
 #define FUZZ_CLAIMS  0x534d4c43u
+#define FUZZ_WORDS   0x53445257u
+#define FUZZ_LABELS  0x534c424cu
 #define FUZZ_SECTION 8          /* bytes of a section's head */
 #define FUZZ_CHUNK   16         /* ... of a chunk's */
 #define FUZZ_END     48         /* ... of the end, with its MD5 */
@@ -368,18 +370,19 @@ static int fuzz_is_ours(const uint8_t *file, size_t len, fuzz_shape_t *shape)
 }
 
 /* How many slots a file gives to a segment of that shape, or -1: none (E4,
- * E5). */
+ * E5). any: to a reader that takes whatever number there is (E6) */
 static int64_t fuzz_expected(const uint8_t *file, size_t len,
-                             fuzz_shape_t shape, int with_claims)
+                             fuzz_shape_t shape, int any)
 {
     uint64_t whole = fuzz_digest_at(shape.size, shape.num) + 16;
+    uint64_t most = any ? len : shape.num;
     fuzz_shape_t ours;
     int64_t best = -1;
     uint64_t num;
 
-    if (with_claims && fuzz_is_ours(file, len, &ours)) {
+    if (fuzz_is_ours(file, len, &ours)) {
         return ours.size == shape.size && ours.type == shape.type
-               && ours.num <= shape.num
+               && ours.num <= most
                && fuzz_is_image(file, len, shape, ours.num)
                ? (int64_t)ours.num : -1;
     }
@@ -392,14 +395,14 @@ static int64_t fuzz_expected(const uint8_t *file, size_t len,
         && fuzz_is_image(file, len, shape, shape.num)) {
         return shape.num;
     }
-    for (num = (uint64_t)shape.num + 1; num <= len; num++) {
+    for (num = (uint64_t)shape.num + 1; !any && num <= len; num++) {
         if ((shape.size == 0 || num <= len / shape.size)
             && len == fuzz_digest_at(shape.size, num) + 32
             && fuzz_is_image(file, len, shape, num)) {
             return -1;              /* of a larger segment, as a whole */
         }
     }
-    for (num = 0; num <= shape.num; num++) {
+    for (num = 0; num <= most; num++) {
         if (fuzz_is_image(file, len, shape, num)) {
             best = (int64_t)num;
         }
@@ -407,77 +410,138 @@ static int64_t fuzz_expected(const uint8_t *file, size_t len,
     return best;
 }
 
-/* The bytes of the run-time claims in a file, or NULL: there is no section, or
- * one that lies (E2, E12). */
-static const uint8_t *fuzz_claims(const uint8_t *file, size_t len)
+/* Bytes of a file, or none: NULL, 0. */
+typedef struct fuzz_bytes_t {
+    const uint8_t *data;
+    size_t len;
+} fuzz_bytes_t;
+
+/* What the section of a file has. */
+typedef struct fuzz_chunks_t {
+    fuzz_bytes_t claims;
+    fuzz_bytes_t words;
+    fuzz_bytes_t labels;
+} fuzz_chunks_t;
+
+static void fuzz_take(fuzz_bytes_t *to, const uint8_t *data, size_t len)
 {
-    const uint8_t *claims = NULL;
+    to->data = data;
+    to->len = len;
+}
+
+/* Returns 0: there is no section, or one that lies (E2, E12). */
+static int fuzz_read_chunks(const uint8_t *file, size_t len,
+                            fuzz_chunks_t *chunks)
+{
     fuzz_shape_t ours;
     size_t at;
 
+    memset(chunks, 0, sizeof(*chunks));
     if (!fuzz_is_ours(file, len, &ours)) {
-        return NULL;
+        return 0;
     }
     at = fuzz_digest_at(ours.size, ours.num) + 32;
     len -= FUZZ_END;
     if (fuzz_u32(file + at) != FUZZ_MAGIC || fuzz_u32(file + at + 4) != 2) {
-        return NULL;
+        return 0;
     }
     for (at += FUZZ_SECTION; at < len;) {
-        uint64_t chunk;
+        uint64_t n;
 
         if (len - at < FUZZ_CHUNK || fuzz_u32(file + at + 4)) {
-            return NULL;
+            return 0;
         }
-        chunk = fuzz_u64(file + at + 8);
-        if (chunk > len - at - FUZZ_CHUNK) {
-            return NULL;
+        n = fuzz_u64(file + at + 8);
+        if (n > len - at - FUZZ_CHUNK) {
+            return 0;
         }
-        if (fuzz_u32(file + at) == FUZZ_CLAIMS) {
-            if (chunk != ours.num) {
-                return NULL;
+        switch (fuzz_u32(file + at)) {
+        case FUZZ_CLAIMS:
+            if (n != ours.num) {
+                return 0;
             }
-            claims = file + at + FUZZ_CHUNK;
+            fuzz_take(&chunks->claims, file + at + FUZZ_CHUNK, (size_t)n);
+            break;
+        case FUZZ_WORDS:
+            fuzz_take(&chunks->words, file + at + FUZZ_CHUNK, (size_t)n);
+            break;
+        case FUZZ_LABELS:
+            fuzz_take(&chunks->labels, file + at + FUZZ_CHUNK, (size_t)n);
+            break;
+        default:
+            break;
         }
-        at += FUZZ_CHUNK + (size_t)chunk;
+        at += FUZZ_CHUNK + (size_t)n;
     }
-    return claims;
+    return chunks->claims.data != NULL;
 }
 
-/* Put head, claims and end around the claims that stand in their place.
- * Returns the length of the file. */
-static size_t fuzz_seal(uint8_t *file, fuzz_shape_t shape)
+/* The bytes of the run-time claims in a file, or NULL. */
+static const uint8_t *fuzz_claims(const uint8_t *file, size_t len)
+{
+    fuzz_chunks_t chunks;
+
+    return fuzz_read_chunks(file, len, &chunks) ? chunks.claims.data : NULL;
+}
+
+/* The end of a file of ours. Returns what is after it. */
+static uint8_t *fuzz_put_end(uint8_t *file, uint8_t *to, fuzz_shape_t shape)
 {
     static const uint32_t head[2] = { FUZZ_MAGIC, 2 };
-    static const uint32_t claims[2] = { FUZZ_CLAIMS, 0 };
-    uint64_t num = shape.num;
-    uint8_t *to = file + fuzz_digest_at(shape.size, num) + 32;
-    uint64_t len;
+    uint64_t len = (uint64_t)(to - file) + FUZZ_END;
 
-    memcpy(to, head, 8);
-    memcpy(to + 8, claims, 8);
-    memcpy(to + 16, &num, 8);
-    to += FUZZ_SECTION + FUZZ_CHUNK + num;
-    len = (uint64_t)(to - file) + FUZZ_END;
     memcpy(to, head, 8);
     memcpy(to + 8, &shape.size, 8);
     memcpy(to + 16, &shape.num, 4);
     memcpy(to + 20, &shape.type, 4);
     memcpy(to + 24, &len, 8);
     apr_md5(to + 32, file, (apr_size_t)(to + 32 - file));
-    return (size_t)len;
+    return to + FUZZ_END;
+}
+
+static uint8_t *fuzz_put_chunk(uint8_t *to, uint32_t tag, uint64_t len)
+{
+    const uint32_t head[2] = { tag, 0 };
+
+    memcpy(to, head, 8);
+    memcpy(to + 8, &len, 8);
+    return to + FUZZ_CHUNK;
+}
+
+/* Put head and chunks around the claims that stand in their place, and add
+ * words, labels and the end. Returns the length of the file. */
+static size_t fuzz_seal(uint8_t *file, fuzz_shape_t shape, fuzz_bytes_t words,
+                        fuzz_bytes_t labels)
+{
+    static const uint32_t head[2] = { FUZZ_MAGIC, 2 };
+    uint8_t *to = file + fuzz_digest_at(shape.size, shape.num) + 32;
+
+    memcpy(to, head, 8);
+    to = fuzz_put_chunk(to + 8, FUZZ_CLAIMS, shape.num) + shape.num;
+    if (words.len) {
+        to = fuzz_put_chunk(to, FUZZ_WORDS, words.len);
+        memcpy(to, words.data, words.len);
+        to += words.len;
+    }
+    if (labels.len) {
+        to = fuzz_put_chunk(to, FUZZ_LABELS, labels.len);
+        memcpy(to, labels.data, labels.len);
+        to += labels.len;
+    }
+    return (size_t)(fuzz_put_end(file, to, shape) - file);
 }
 
 /* The bytes a store writes. used: a byte a slot; configured: the same, or
  * NULL unless CLEARINUSE. From the heap. */
 static uint8_t *fuzz_encode(fuzz_shape_t shape, const uint8_t *slots,
                             const uint8_t *used, const uint8_t *configured,
+                            fuzz_bytes_t words, fuzz_bytes_t labels,
                             size_t *len)
 {
     size_t area = (size_t)(shape.size * shape.num);
     size_t at = fuzz_digest_at(shape.size, shape.num);
-    uint8_t *file = calloc(1, at + 32 + FUZZ_SECTION + FUZZ_CHUNK + shape.num
-                              + FUZZ_END);
+    uint8_t *file = calloc(1, at + 32 + FUZZ_SECTION + 3 * FUZZ_CHUNK
+                              + shape.num + words.len + labels.len + FUZZ_END);
     uint32_t free_num = shape.num;
     uint32_t i;
 
@@ -498,7 +562,7 @@ static uint8_t *fuzz_encode(fuzz_shape_t shape, const uint8_t *slots,
             file[at + 32 + FUZZ_SECTION + FUZZ_CHUNK + i] =
                 used[i] && !configured[i];
         }
-        *len = fuzz_seal(file, shape);
+        *len = fuzz_seal(file, shape, words, labels);
     }
     return file;
 }

@@ -12,16 +12,19 @@
  */
 
 /*
- * fuzz_restore.c: libFuzzer's way into verify and restore [E3][E4][E5].
+ * fuzz_restore.c: libFuzzer's way into verify and restore [E3][E4][E5][E12].
  *
- * Input: item_size (u16), item_num (u16), type (u8), flags (u8), and the
- * content of the persisted file. The mutator seals half of what it makes: it
- * puts the descriptor and the MD5s right, which it would never guess.
+ * Input: item_size (u16), item_num (u16), type (u8), flags (u8: 1 with run-time
+ * claims, 2 the store has words and labels), and the content of the persisted
+ * file. The mutator seals half of what it makes: it puts the descriptor, the
+ * MD5s and chunks right, which it would never guess; or all but one number of
+ * the section.
  *
  * Holds for each input: the segment has what a plain reading of the file says
  * (slots, in-use flags, run-time claims, zeros behind them), or it is all zero;
- * the map grants the lowest free slot; a store gives the bytes that it should,
- * and leaves the memory alone; what was stored is restored, and not written
+ * an image of whatever number of slots has too, with its words and labels; the
+ * map grants the lowest free slot; a store gives the bytes that it should, and
+ * leaves the memory alone; what was stored is restored, and not written
  * again.
  *
  * Built with a chunk of 64 bytes, so that small files have many.
@@ -40,6 +43,8 @@ typedef struct input_t {
     int with_claims;
     const uint8_t *file;
     size_t len;
+    fuzz_bytes_t words;             /* for the store */
+    fuzz_bytes_t labels;
 } input_t;
 
 static char path[300];
@@ -65,6 +70,12 @@ static input_t read_input(const uint8_t *data, size_t size)
     input.with_claims = data[5] & 1;
     input.file = data + HEAD;
     input.len = size - HEAD;
+    memset(&input.words, 0, sizeof(input.words));
+    input.labels = input.words;
+    if (input.with_claims && (data[5] & 2)) {
+        fuzz_take(&input.words, input.file, input.len / 2);
+        fuzz_take(&input.labels, input.file + input.len / 3, input.len / 4);
+    }
     return input;
 }
 
@@ -80,17 +91,50 @@ static uint32_t draw(uint32_t below)
     return below ? rng % below : 0;
 }
 
-/* Put descriptor and MD5s right for an image of num slots. */
+/* Change a number of a section, 8 bytes from a random place on, and put its MD5
+ * right again. */
+static void tell_a_lie(uint8_t *file, size_t section, size_t len)
+{
+    static const uint64_t lies[] = {
+        0, 1, 2, FUZZ_MAGIC, FUZZ_CLAIMS, FUZZ_WORDS, 0x7fffffff, UINT32_MAX,
+        (uint64_t)1 << 32, (uint64_t)1 << 63, UINT64_MAX, UINT64_MAX - 15
+    };
+    size_t at = section + draw((uint32_t)(len - 16 - section - 7));
+    uint64_t value = fuzz_u64(file + at);
+
+    value = draw(2) ? lies[draw(sizeof(lies) / sizeof(*lies))]
+                    : value + draw(5) - 2;
+    memcpy(file + at, &value, draw(2) ? 8 : 4);
+    apr_md5(file + len - 16, file, len - 16);
+}
+
+/* Words and labels for a file that has room for them: some of its bytes. */
+static fuzz_bytes_t draw_words(const uint8_t *file, size_t len)
+{
+    fuzz_bytes_t words = { file, draw(41) };
+
+    if (words.len > len) {
+        words.len = 0;
+    }
+    return words;
+}
+
+/* Put descriptor, chunks and MD5s right for an image of num slots. */
 static size_t seal(uint8_t *data, size_t size, size_t max, uint64_t num)
 {
+    static const fuzz_bytes_t none;
     input_t input = read_input(data, size);
     uint8_t *file = data + HEAD;
     uint64_t at = 8 + input.shape.size * num + num;
     uint64_t end = at + 32;
-    uint32_t form = draw(5);
+    uint32_t form = draw(6);
+    fuzz_bytes_t words = form > 2 ? draw_words(file, (size_t)at) : none;
+    fuzz_bytes_t labels = form > 2 ? draw_words(file, (size_t)at) : none;
 
     if (form > 1) {
-        end += FUZZ_SECTION + FUZZ_CHUNK + num + FUZZ_END;
+        end += FUZZ_SECTION + FUZZ_CHUNK + num + FUZZ_END
+               + (words.len ? FUZZ_CHUNK + words.len : 0)
+               + (labels.len ? FUZZ_CHUNK + labels.len : 0);
     }
     if (end + HEAD > max) {
         return size;
@@ -99,7 +143,7 @@ static size_t seal(uint8_t *data, size_t size, size_t max, uint64_t num)
         memset(data + size, 0, (size_t)end - input.len);
         input.len = (size_t)end;
     }
-    else if (draw(4)) {
+    else if (draw(8)) {
         input.len = (size_t)end;    /* else: something is left behind it */
     }
     apr_md5(file + at, file, (size_t)at);
@@ -109,7 +153,10 @@ static size_t seal(uint8_t *data, size_t size, size_t max, uint64_t num)
         fuzz_shape_t shape = { input.shape.size, (uint32_t)num,
                                input.shape.type };
 
-        fuzz_seal(file, shape);
+        MUST(fuzz_seal(file, shape, words, labels) == end);
+    }
+    if (form == 5) {
+        tell_a_lie(file, (size_t)at + 32, (size_t)end);
     }
     if (form == 0 && draw(2)) {
         input.len = (size_t)at + 16;
@@ -176,8 +223,7 @@ static model_t read_plainly(const input_t *input)
     memset(&model, 0, sizeof(model));
     model.slots = calloc(1, area + 1);
     model.used = calloc(1, shape.num + 1);
-    model.num = fuzz_expected(input->file, input->len, shape,
-                              input->with_claims);
+    model.num = fuzz_expected(input->file, input->len, shape, 0);
     if (model.num < 0) {
         return model;
     }
@@ -218,6 +264,55 @@ static void compare(slotmem_segment_t *segment, const model_t *model)
     }
 }
 
+static int is_same(const char *found, size_t len, fuzz_bytes_t expected)
+{
+    return len == expected.len
+           && (!len || memcmp(found, expected.data, len) == 0);
+}
+
+/* Read the file as an image of any number of slots (E6). */
+static void check_image(const input_t *input, const slotmem_geometry_t *shape)
+{
+    int64_t num = fuzz_expected(input->file, input->len, input->shape, 1);
+    size_t area = (size_t)(shape->item_size * (uint64_t)(num < 0 ? 0 : num));
+    slotmem_restore_result_t result;
+    slotmem_image_t image;
+    fuzz_chunks_t chunks;
+    apr_pool_t *pool;
+    int64_t i;
+    int has_section = fuzz_read_chunks(input->file, input->len, &chunks);
+
+    apr_pool_create(&pool, NULL);
+    slotmem_restore_image(&result, &image, shape, path, pool);
+    if (num < 0) {
+        MUST(result.outcome == SLOTMEM_RESTORE_REJECTED && result.reason);
+        MUST(!image.has_section && !image.words && !image.labels);
+        apr_pool_destroy(pool);
+        return;
+    }
+    MUST(result.outcome == SLOTMEM_RESTORE_DONE);
+    MUST(result.item_num == (uint64_t)num);
+    MUST(image.segment.geometry.item_num == (uint64_t)num);
+    MUST(image.segment.layout.slots_len == area);
+    MUST(memcmp(image.segment.slots, input->file + 8, area) == 0);
+    MUST(image.has_section == has_section);
+    for (i = 0; i < num; i++) {
+        MUST(slotmem_map_test(&image.segment.map, (uint32_t)i)
+             == (input->file[8 + area + (size_t)i] != 0));
+        MUST(slotmem_bit_test(image.claims, (uint32_t)i)
+             == (has_section && chunks.claims.data[i]));
+    }
+    if (has_section) {
+        MUST(is_same(image.words, image.words_len, chunks.words));
+        MUST(is_same(image.labels, image.labels_len, chunks.labels));
+    }
+    else {
+        MUST(!image.words && !image.words_len);
+        MUST(!image.labels && !image.labels_len);
+    }
+    apr_pool_destroy(pool);
+}
+
 static void create(slotmem_segment_t *segment, const slotmem_geometry_t *shape,
                    apr_pool_t *pool)
 {
@@ -249,6 +344,10 @@ static void store(slotmem_segment_t *segment, const input_t *input,
     stores.segment = segment;
     stores.path = path;
     stores.config_claims = input->with_claims ? words : NULL;
+    stores.words = (const char *)input->words.data;
+    stores.words_len = input->words.len;
+    stores.labels = (const char *)input->labels.data;
+    stores.labels_len = input->labels.len;
     stores.file_state = restored->file_state;
     stores.set_aside = restored->outcome == SLOTMEM_RESTORE_REJECTED;
     slotmem_store(&stores, 1, NULL, pool);
@@ -263,7 +362,7 @@ static void store(slotmem_segment_t *segment, const input_t *input,
     compare(segment, model);
     expected = fuzz_encode(input->shape, model->slots, model->used,
                            input->with_claims ? configured : NULL,
-                           &expected_len);
+                           input->words, input->labels, &expected_len);
     found = fuzz_read(path, &len);
     MUST(len == expected_len && memcmp(found, expected, len) == 0);
     if (stores.unchanged) {
@@ -319,6 +418,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         MUST(result.runtime_claims == model.claims);
     }
     compare(&segment, &model);
+    check_image(&input, &shape);
     store(&segment, &input, &model, &result, pool);
 
     create(&segment, &shape, pool);
