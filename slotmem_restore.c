@@ -182,7 +182,8 @@ static void restore_from(slotmem_restore_result_t *result,
     result->item_num = found.item_num;
     result->runtime_claims = target->runtime_claims;
     result->file_state.verified = !reader->memory
-                                  && (target->is_ours || !target->with_claims);
+                                  && (target->section.claims
+                                      || !target->with_claims);
 }
 
 /* bytes NULL: a file; else memory. */

@@ -236,6 +236,7 @@ static void assert_restores(unit_place_t *place, const content_t *content,
         assert_int_equal(result.outcome, SLOTMEM_RESTORE_DONE);
         assert_int_equal(result.item_num, content->geometry.item_num);
         assert_int_equal(result.runtime_claims, count_claims(content));
+        assert_int_equal(result.file_state.verified, content->claims != NULL);
         assert_holds(&segment, content, 1);
     }
 }
