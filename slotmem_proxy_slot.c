@@ -299,7 +299,8 @@ static void forget_default_attempts(proxy_balancer_shared *stored,
     const char *members = then ? apr_table_get(then, WORD_MEMBERS) : NULL;
 
     if (members && !apr_table_get(then, "maxattempts")
-        && stored->max_attempts == atoi(members) - 1) {
+        && (apr_int64_t)stored->max_attempts + 1
+           == apr_strtoi64(members, NULL, 10)) {
         stored->max_attempts_set = 0;
     }
 }
