@@ -70,7 +70,9 @@ static proxy_server_conf *conf_of(server_rec *s)
 static proxy_balancer *balancer_at(const proxy_server_conf *conf, int i)
 {
     return (proxy_balancer *)(void *)(conf->balancers->elts
-                                      + i * conf->balancers->elt_size);
+                                      + (apr_size_t)i
+                                        * (apr_size_t)conf->balancers
+                                          ->elt_size);
 }
 
 static void copy_config(const void *key, const void *shared, apr_size_t len)

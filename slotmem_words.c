@@ -32,6 +32,8 @@
 
 struct slotmem_setting_t {
     const char *name;               /* for people; also in the file */
+    size_t offset;
+    size_t size;                    /* bytes; 0 ends the table */
     enum {
         SETTING_TEXT,               /* char[size] */
         SETTING_INT,                /* int, least to most */
@@ -43,8 +45,6 @@ struct slotmem_setting_t {
         SETTING_STICKY_FORCE,
         SETTING_ATTEMPTS            /* max_attempts, if max_attempts_set */
     } kind;
-    size_t offset;
-    size_t size;                    /* bytes; 0 ends the table */
     int least;                      /* what the balancer-manager accepts: */
     int most;                       /* other values are not carried over */
     unsigned int flag;
@@ -54,7 +54,7 @@ struct slotmem_setting_t {
 #define MEMBER(field) FIELD(proxy_worker_shared, field)
 #define BALANCER(field) FIELD(proxy_balancer_shared, field)
 #define STATUS(letter, flag) \
-    { "status=" letter, SETTING_FLAG, MEMBER(status), 0, 0, flag }
+    { "status=" letter, MEMBER(status), SETTING_FLAG, 0, 0, flag }
 
 /* More often than this, a health check would be a storm of connections. With
  * more than this, the time of the next one could overflow, and then each time
@@ -73,32 +73,32 @@ static const proxy_balancer_shared balancer_defaults = {
 };
 
 static const slotmem_setting_t member_settings[] = {
-    { "route", SETTING_TEXT, MEMBER(route), 0, 0, 0 },
-    { "redirect", SETTING_TEXT, MEMBER(redirect), 0, 0, 0 },
-    { "lbset", SETTING_INT, MEMBER(lbset), 0, 99, 0 },
-    { "loadfactor", SETTING_INT, MEMBER(lbfactor), 100, 10000, 0 },
+    { "route", MEMBER(route), SETTING_TEXT, 0, 0, 0 },
+    { "redirect", MEMBER(redirect), SETTING_TEXT, 0, 0, 0 },
+    { "lbset", MEMBER(lbset), SETTING_INT, 0, 99, 0 },
+    { "loadfactor", MEMBER(lbfactor), SETTING_INT, 100, 10000, 0 },
     STATUS("I", PROXY_WORKER_IGNORE_ERRORS),
     STATUS("N", PROXY_WORKER_DRAIN),
     STATUS("D", PROXY_WORKER_DISABLED),
     STATUS("S", PROXY_WORKER_STOPPED),
     STATUS("H", PROXY_WORKER_HOT_STANDBY),
     STATUS("R", PROXY_WORKER_HOT_SPARE),
-    { "hcmethod", SETTING_METHOD, MEMBER(method), 0, 0, 0 },
-    { "hcinterval", SETTING_INTERVAL, MEMBER(interval), 0, 0, 0 },
-    { "hcpasses", SETTING_INT, MEMBER(passes), 0, INT_MAX, 0 },
-    { "hcfails", SETTING_INT, MEMBER(fails), 0, INT_MAX, 0 },
-    { "hcuri", SETTING_TEXT, MEMBER(hcuri), 0, 0, 0 },
-    { "hcexpr", SETTING_TEXT, MEMBER(hcexpr), 0, 0, 0 },
-    { NULL, SETTING_TEXT, 0, 0, 0, 0, 0 }
+    { "hcmethod", MEMBER(method), SETTING_METHOD, 0, 0, 0 },
+    { "hcinterval", MEMBER(interval), SETTING_INTERVAL, 0, 0, 0 },
+    { "hcpasses", MEMBER(passes), SETTING_INT, 0, INT_MAX, 0 },
+    { "hcfails", MEMBER(fails), SETTING_INT, 0, INT_MAX, 0 },
+    { "hcuri", MEMBER(hcuri), SETTING_TEXT, 0, 0, 0 },
+    { "hcexpr", MEMBER(hcexpr), SETTING_TEXT, 0, 0, 0 },
+    { NULL, 0, 0, SETTING_TEXT, 0, 0, 0 }
 };
 
 static const slotmem_setting_t balancer_settings[] = {
-    { "lbmethod", SETTING_TEXT, BALANCER(lbpname), 0, 0, 0 },
-    { "stickysession", SETTING_STICKY, BALANCER(sticky), 0, 0, 0 },
-    { "nofailover", SETTING_STICKY_FORCE, BALANCER(index), 0, 0, 0 },
-    { "timeout", SETTING_SECONDS, BALANCER(timeout), 0, 7200, 0 },
-    { "maxattempts", SETTING_ATTEMPTS, BALANCER(max_attempts), 0, 99, 0 },
-    { NULL, SETTING_TEXT, 0, 0, 0, 0, 0 }
+    { "lbmethod", BALANCER(lbpname), SETTING_TEXT, 0, 0, 0 },
+    { "stickysession", BALANCER(sticky), SETTING_STICKY, 0, 0, 0 },
+    { "nofailover", BALANCER(index), SETTING_STICKY_FORCE, 0, 0, 0 },
+    { "timeout", BALANCER(timeout), SETTING_SECONDS, 0, 7200, 0 },
+    { "maxattempts", BALANCER(max_attempts), SETTING_ATTEMPTS, 0, 99, 0 },
+    { NULL, 0, 0, SETTING_TEXT, 0, 0, 0 }
 };
 
 /* The defaults that a table is for. */
