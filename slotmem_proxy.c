@@ -371,25 +371,23 @@ static void add_balancer_label(apr_array_header_t *strings,
     }
 }
 
-void slotmem_proxy_words(slotmem_proxy_t *proxy, const char **words,
-                         apr_size_t *words_len, const char **labels,
-                         apr_size_t *labels_len, apr_pool_t *pool)
+static const char *render_words(const slotmem_proxy_t *proxy, apr_size_t *len,
+                                apr_pool_t *pool)
 {
     apr_array_header_t *strings = apr_array_make(pool, 40,
                                                  sizeof(const char *));
-    server_rec *server = proxy->server;
     int i;
 
     for (i = 0; i < proxy->wanted->nelts; i++) {
-        const slotmem_wanted_t *wanted
-            = APR_ARRAY_IDX(proxy->wanted, i, slotmem_wanted_t *);
+        const slotmem_wanted_t *wanted =
+            APR_ARRAY_IDX(proxy->wanted, i, slotmem_wanted_t *);
 
         if (!wanted->config) {
             continue;
         }
-        slotmem_words_append(strings, apr_psprintf(pool, "%08x%08x",
-                                                   wanted->hash.def,
-                                                   wanted->hash.fnv),
+        slotmem_words_append(strings,
+                             apr_psprintf(pool, "%08x%08x", wanted->hash.def,
+                                          wanted->hash.fnv),
                              proxy->has_members ? slotmem_member_settings
                                                 : slotmem_balancer_settings,
                              wanted->config);
@@ -399,14 +397,21 @@ void slotmem_proxy_words(slotmem_proxy_t *proxy, const char **words,
         }
         slotmem_words_end(strings);
     }
-    *words = slotmem_words_flatten(strings, words_len, pool);
-    strings->nelts = 0;
+    return slotmem_words_flatten(strings, len, pool);
+}
+
+static const char *render_labels(const slotmem_proxy_t *proxy, apr_size_t *len,
+                                 apr_pool_t *pool)
+{
+    apr_array_header_t *strings = apr_array_make(pool, 8, sizeof(const char *));
+    const server_rec *server = proxy->server;
+    int i;
+
     slotmem_words_pair(strings, "server", server->server_hostname
                                           ? server->server_hostname : "");
     slotmem_words_pair(strings, "port",
-                       apr_itoa(pool, server->addrs
-                                              ? server->addrs->host_port
-                                              : server->port));
+                       apr_itoa(pool, server->addrs ? server->addrs->host_port
+                                                    : server->port));
     for (i = 0; i < proxy->balancers->nelts; i++) {
         add_balancer_label(strings, slotmem_wanted_config(
             APR_ARRAY_IDX(proxy->balancers, i, proxy_balancer *)));
@@ -416,7 +421,15 @@ void slotmem_proxy_words(slotmem_proxy_t *proxy, const char **words,
                                                   slotmem_wanted_t *)->config);
     }
     slotmem_words_end(strings);
-    *labels = slotmem_words_flatten(strings, labels_len, pool);
+    return slotmem_words_flatten(strings, len, pool);
+}
+
+void slotmem_proxy_words(slotmem_proxy_t *proxy, const char **words,
+                         apr_size_t *words_len, const char **labels,
+                         apr_size_t *labels_len, apr_pool_t *pool)
+{
+    *words = render_words(proxy, words_len, pool);
+    *labels = render_labels(proxy, labels_len, pool);
 }
 
 #else /* SLOTMEM_HAVE_PROXY */
