@@ -333,9 +333,9 @@ static void cut_power_everywhere(const int *at_start)
     }
 }
 
-/* A server that stores with a fault, or is killed at a call (which is as if that
- * call and all later ones had failed) and started anew; stores again; and stores
- * something new. Returns 0 when there was nothing to do. */
+/* A server that stores with a fault, or is killed at a call (which is as if
+ * that call and all later ones had failed) and started anew; stores again; and
+ * stores something new. Returns 0 when there was nothing to do. */
 static int power_case(int at, fault_t fault, int dies)
 {
     int at_start[NAMES_MAX];

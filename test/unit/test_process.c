@@ -98,7 +98,8 @@ static void wait_for_note(const slotmem_process_t *process, int i)
 {
     int tries;
 
-    for (tries = 0; outcome_of(process, i) == SLOTMEM_OUTCOME_UNKNOWN; tries++) {
+    for (tries = 0; outcome_of(process, i) == SLOTMEM_OUTCOME_UNKNOWN;
+         tries++) {
         assert_true(tries < 5000);
         usleep(1000);
     }
@@ -383,7 +384,8 @@ static void test_notes(void **state)
 }
 
 /* [B12] A note of any bytes gives a result that can be used: an outcome that
- * exists, a step where there is one, a name that exists; nonsense is unknown. */
+ * exists, a step where there is one, a name that exists; nonsense is unknown.
+ */
 static void test_nonsense(void **state)
 {
     unit_random_t random = { 99 };
