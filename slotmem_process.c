@@ -33,6 +33,8 @@
 #include <sys/syscall.h>
 #endif
 
+#include "apr_strings.h"
+
 #include "slotmem_process.h"
 
 #define PAUSE_MAX 10000                 /* microseconds */
@@ -77,7 +79,7 @@ void slotmem_note_write(slotmem_note_t *note, const slotmem_store_t *store)
 
     atomic_store(&note->outcome, SLOTMEM_OUTCOME_UNKNOWN);
     note->aside_replaced = store->aside_replaced != 0;
-    atomic_store(&note->aside, aside ? (uint32_t)atoi(aside + 1) : 0);
+    atomic_store(&note->aside, aside ? (uint32_t)apr_atoi64(aside + 1) : 0);
     note->set_aside = store->set_aside != 0;
     note->step = store->step ? number_of(store->step) : 0;
     note->status = store->status;
