@@ -28,6 +28,7 @@ slotmem_restore.lo dnl
 slotmem_stream.lo dnl
 slotmem_store.lo dnl
 slotmem_lock.lo dnl
+slotmem_directory.lo dnl
 slotmem_process.lo dnl
 slotmem_carried.lo dnl
 slotmem_persist.lo dnl

@@ -85,51 +85,38 @@ static struct {
 
 /* ---- directives ---- */
 
-/* Is this folder one that only who runs the server can change? */
-static const char *check_directory(cmd_parms *cmd, const char *path)
-{
-    apr_finfo_t info;
-    apr_status_t rv = apr_stat(&info, path, APR_FINFO_TYPE | APR_FINFO_PROT,
-                               cmd->temp_pool);
-
-    if (rv != APR_SUCCESS && rv != APR_INCOMPLETE) {
-        return apr_psprintf(cmd->pool, "%s: %pm", path, (void *)&rv);
-    }
-    if (info.filetype != APR_DIR) {
-        return apr_psprintf(cmd->pool, "%s is not a directory", path);
-    }
-    if (access(path, W_OK | X_OK) != 0) {
-        rv = errno;
-        return apr_psprintf(cmd->pool, "%s is not writable: %pm", path,
-                            (void *)&rv);
-    }
-    if ((info.protection & (APR_FPROT_WWRITE | APR_FPROT_WSTICKY))
-        == APR_FPROT_WWRITE) {
-        return apr_psprintf(cmd->pool, "%s is writable by everybody, who could "
-                            "put files of their own in it: chmod o-w it", path);
-    }
-    if (info.protection & APR_FPROT_GWRITE) {
-        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, cmd->server,
-                     SLOTMEM_TAG(06)
-                     "%s: %s is writable by its group, who could put files of "
-                     "their own in it", cmd->cmd->name, path);
-    }
-    return NULL;
-}
-
+/* Only a server that starts can be stopped by a directory that is not to be
+ * trusted. One that restarts goes on without storing. */
 static const char *set_persist_dir(cmd_parms *cmd, void *config,
                                    const char *arg)
 {
     const char *error = ap_check_cmd_context(cmd, GLOBAL_ONLY);
     const char *path = ap_server_root_relative(cmd->pool, arg);
+    const char *warning = NULL;
 
     (void)config;
     if (error) {
         return error;
     }
-    error = path ? check_directory(cmd, path)
-                 : apr_psprintf(cmd->pool, "%s is no valid path", arg);
-    if (error) {
+    if (!path) {
+        error = apr_psprintf(cmd->pool, "%s is no valid path", arg);
+    }
+    else {
+        path = slotmem_directory_trust(path, ap_state_query(AP_SQ_RUN_MODE)
+                                             == AP_SQ_RM_NORMAL, &error,
+                                       &warning, cmd->pool);
+    }
+    if (warning) {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, cmd->server,
+                     SLOTMEM_TAG(06) "%s: %s", cmd->cmd->name, warning);
+    }
+    if (error && path && slotmem_persist_is_restart()) {
+        ap_log_error(APLOG_MARK, APLOG_ERR, 0, cmd->server,
+                     SLOTMEM_TAG(44)
+                     "%s: %s; until then nothing is restored from there, and "
+                     "nothing stored", cmd->cmd->name, error);
+    }
+    else if (error) {
         return apr_pstrcat(cmd->pool, SLOTMEM_TAG(20), cmd->cmd->name, ": ",
                            error, NULL);
     }
@@ -161,7 +148,7 @@ static const char *set_checkpoint_interval(cmd_parms *cmd, void *config,
 
 static const command_rec slotmem_directives[] = {
     AP_INIT_TAKE1("SlotmemPersistDir", set_persist_dir, NULL, RSRC_CONF,
-                  "folder of the persisted files of relative names; default: "
+                  "directory of the persisted files of relative names; default: "
                   "DefaultRuntimeDir"),
     AP_INIT_TAKE1("SlotmemCheckpointInterval", set_checkpoint_interval, NULL,
                   RSRC_CONF, "seconds between two checkpoints; 0: none; "

@@ -44,6 +44,9 @@ typedef struct slotmem_carried_t {
     apr_size_t len;
     int set_aside;                  /**< what stands at path was refused */
     int backup;                     /**< ... or is to be kept as path.bak */
+    int checked;                    /**< path is in SlotmemPersistDir */
+    slotmem_file_state_t file_state; /**< see slotmem_store_t */
+    slotmem_file_state_t new_state;
     int note;                       /**< of the process, or -1 */
     int taken;                      /**< 1: a segment was restored from it */
     int refused;                    /**< 1: it did not fit the segment: it is
@@ -58,6 +61,11 @@ typedef struct slotmem_outliving_t {
     int generation;                 /**< of the configuration that ended */
     slotmem_carried_t *images;      /**< oldest first */
     slotmem_process_t process;      /**< that stores */
+    char token[24];                 /**< for the temporary files of owner; "":
+                                         not made yet */
+    pid_t token_owner;
+    apr_time_t all_stored;          /**< when the last generation had stored all
+                                         files; 0: not all */
 } slotmem_outliving_t;
 
 /** @return what outlives generations; never NULL. After pre_config only. */

@@ -20,7 +20,9 @@
  */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -42,24 +44,60 @@ slotmem_persist_entry_t *slotmem_files_entry(int i)
 
 /* ---- which files are stored ---- */
 
-/* May this server store the file? Says so once if not. The lock is asked for
- * each time: it may have been lost, with a lease on a network file system, or
- * when the folder's lock file was closed under another spelling. A folder that
- * takes no lock is no reason to lose state: if it cannot be written, the store
- * will tell. */
-int slotmem_files_may_store(slotmem_persist_entry_t *entry)
+const char *slotmem_files_holder(char *text, apr_size_t size, pid_t pid)
 {
-    pid_t holder;
-    apr_status_t rv = slotmem_lock(entry->path, &holder,
-                                   ap_server_conf->process->pool);
+    if (pid > 0) {
+        apr_snprintf(text, size, "process %" APR_PID_T_FMT, pid);
+        return text;
+    }
+    return "in another container or on another machine";
+}
 
+/* Once for each directory. */
+static void log_lock_problem(slotmem_directory_t *directory, apr_status_t rv)
+{
+    if (directory->lock_problem && !directory->lock_logged) {
+        directory->lock_logged = 1;
+        ap_log_error(APLOG_MARK, APLOG_WARNING, rv, ap_server_conf,
+                     SLOTMEM_TAG(40)
+                     "%s: its lock file %s %s: files in it are stored, but "
+                     "nothing keeps two servers apart", directory->path,
+                     SLOTMEM_LOCK_FILE, directory->lock_problem);
+    }
+}
+
+/* A directory that cannot be used is no reason not to try: the store will say
+ * why. */
+static apr_status_t ask_for_lock(slotmem_directory_t *directory,
+                                 const char *path, pid_t *holder)
+{
+    slotmem_distrust_t distrust;
+    apr_status_t rv = slotmem_directory_open(directory, 0, &distrust);
+
+    if (rv == APR_SUCCESS) {
+        rv = slotmem_lock(directory, path, holder,
+                          ap_server_conf->process->pool);
+        log_lock_problem(directory, rv == APR_EINVAL ? APR_SUCCESS : rv);
+    }
+    return rv;
+}
+
+/* May this server store the file? Says so once if not. */
+static int may_store(slotmem_persist_entry_t *entry)
+{
+    char text[80];
+    pid_t holder;
+    apr_status_t rv = ask_for_lock(entry->directory, entry->path, &holder);
+
+    entry->unlocked = rv != APR_SUCCESS;
     if (rv != APR_EBUSY) {
         if (entry->conflict_logged) {
             ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, ap_server_conf,
                          SLOTMEM_TAG(13)
-                         "segment %s: %s is stored again: process %"
-                         APR_PID_T_FMT " gave it up", entry->name, entry->path,
-                         entry->lock_holder);
+                         "segment %s: %s is stored again: %s gave it up",
+                         entry->name, entry->path,
+                         slotmem_files_holder(text, sizeof(text),
+                                         entry->lock_holder));
         }
         entry->conflict_logged = 0;
         return 1;
@@ -67,9 +105,9 @@ int slotmem_files_may_store(slotmem_persist_entry_t *entry)
     if (!entry->conflict_logged) {
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
                      SLOTMEM_TAG(14)
-                     "segment %s: %s belongs to another server, process %"
-                     APR_PID_T_FMT "; this one does not store it", entry->name,
-                     entry->path, holder);
+                     "segment %s: %s belongs to another server, %s; this one "
+                     "does not store it", entry->name, entry->path,
+                     slotmem_files_holder(text, sizeof(text), holder));
     }
     entry->conflict_logged = 1;
     entry->lock_holder = holder;
@@ -86,13 +124,36 @@ static void publish_report(const slotmem_persist_entry_t *entry,
     }
 }
 
+static slotmem_directory_t *directory_of_image(const slotmem_carried_t *image)
+{
+    slotmem_directory_t *directory = slotmem_directory_of(image->path);
+
+    directory->checked |= image->checked;
+    return directory;
+}
+
 static int may_store_image(const slotmem_carried_t *image)
 {
     pid_t holder;
 
     return !image->taken
-           && slotmem_lock(image->path, &holder, ap_server_conf->process->pool)
+           && ask_for_lock(directory_of_image(image), image->path, &holder)
               != APR_EBUSY;
+}
+
+void slotmem_files_lock(void)
+{
+    slotmem_carried_t *image;
+    int i;
+
+    slotmem_lock_begin(ap_server_conf->process->pool);
+    for (i = 0; i < slotmem_files.entries->nelts; i++) {
+        may_store(slotmem_files_entry(i));
+    }
+    for (image = slotmem_files.outliving->images; image; image = image->next) {
+        may_store_image(image);
+    }
+    slotmem_lock_end(ap_server_conf->process->pool);
 }
 
 /* Give each file that may be stored the number of its note. Returns how many
@@ -111,7 +172,7 @@ int slotmem_files_number(void)
         if (entry->unavailable) {
             publish_report(entry, SLOTMEM_REPORT_UNAVAILABLE);
         }
-        else if (!slotmem_files_may_store(entry)) {
+        else if (!may_store(entry)) {
             publish_report(entry, SLOTMEM_REPORT_CONFLICT);
         }
         else {
@@ -178,11 +239,13 @@ static int is_done(const slotmem_result_t *result)
 }
 
 /* Add a file that has not been stored yet. A second try has what the first one
- * found. Returns NULL when there is nothing to do. */
-static slotmem_store_t *add_store(round_t *round, int note, const char *path,
-                                  int rejected)
+ * found. Returns NULL when there is nothing to do, or it has failed already. */
+static slotmem_store_t *add_store(round_t *round, int note,
+                                  slotmem_directory_t *directory,
+                                  const char *path, int rejected)
 {
     slotmem_store_t *store = &round->stores[round->num];
+    slotmem_distrust_t distrust;
     slotmem_result_t before;
 
     if (note < 0) {
@@ -192,15 +255,26 @@ static slotmem_store_t *add_store(round_t *round, int note, const char *path,
     if (is_done(&before)) {
         return NULL;
     }
-    round->note_of[round->num++] = note;
+    memset(store, 0, sizeof(*store));
     store->path = path;
     store->set_aside = rejected && before.set_aside;
+    store->directory = directory;
+    store->status = slotmem_directory_open(directory, 1, &distrust);
+    if (store->status != APR_SUCCESS) {
+        store->step = store->status == APR_EGENERAL
+                      ? SLOTMEM_STEP_TRUST_DIRECTORY
+                      : SLOTMEM_STEP_OPEN_DIRECTORY;
+        slotmem_note_write(&round->notes[note], store);
+        return NULL;
+    }
+    round->note_of[round->num++] = note;
     return store;
 }
 
 static void run_round(round_t *round, apr_pool_t *pool)
 {
-    slotmem_store_watch_t watch = { note_store, round };
+    slotmem_store_watch_t watch = { slotmem_files.outliving->token, note_store,
+                                    round };
 
     slotmem_store(round->stores, round->num, &watch, pool);
 }
@@ -216,10 +290,13 @@ static void store_images(slotmem_note_t *notes, apr_pool_t *pool)
     }
     begin_round(&round, notes, max, pool);
     for (image = slotmem_files.outliving->images; image; image = image->next) {
-        slotmem_store_t *store = add_store(&round, image->note, image->path,
-                                           image->set_aside);
+        slotmem_store_t *store = add_store(&round, image->note,
+                                           directory_of_image(image),
+                                           image->path, image->set_aside);
 
         if (store) {
+            store->file_state = image->file_state;
+            store->new_state = image->new_state;
             store->image = image->bytes;
             store->image_len = image->len;
             store->backup = image->backup;
@@ -253,10 +330,28 @@ static int waits_for_image(const slotmem_persist_entry_t *entry,
 void slotmem_files_describe(slotmem_store_t *store,
                      const slotmem_persist_entry_t *entry)
 {
-    store->words = entry->words;
-    store->words_len = entry->words_len;
+    /* No more than a restore reads. */
+    if (entry->words_len < SLOTMEM_FILE_SPARE / 2) {
+        store->words = entry->words;
+        store->words_len = entry->words_len;
+    }
     store->labels = entry->labels;
     store->labels_len = entry->labels_len;
+}
+
+/* What dead servers have left beside the files of this round. Without a lock it
+ * may be a live one's. */
+static void clean_directories(const round_t *round)
+{
+    slotmem_directory_t *directory;
+
+    for (directory = slotmem_directories(); directory;
+         directory = directory->next) {
+        if (directory->fd >= 0 && !directory->lock_problem) {
+            slotmem_store_clean(directory, round->stores, round->num,
+                                slotmem_files.outliving->token);
+        }
+    }
 }
 
 /* Store all files that have a number, and were not stored yet. */
@@ -265,6 +360,9 @@ void slotmem_files_store(slotmem_note_t *notes, apr_pool_t *pool)
     round_t round;
     int i;
 
+    if (getpid() != slotmem_files.parent) {
+        slotmem_directory_forget_all(); /* closed, as all descriptors here */
+    }
     store_images(notes, pool);
     begin_round(&round, notes, slotmem_files.entries->nelts, pool);
     for (i = 0; i < slotmem_files.entries->nelts; i++) {
@@ -274,16 +372,67 @@ void slotmem_files_store(slotmem_note_t *notes, apr_pool_t *pool)
         if (entry->note >= 0 && waits_for_image(entry, notes)) {
             continue;
         }
-        store = add_store(&round, entry->note, entry->path, entry->rejected);
+        store = add_store(&round, entry->note, entry->directory, entry->path,
+                          entry->rejected);
         if (store) {
             store->segment = entry->segment;
             store->config_claims = entry->config_claims;
             store->file_state = entry->file_state;
+            store->new_state = entry->new_state;
             store->backup = entry->backup;
             slotmem_files_describe(store, entry);
         }
     }
+    if (!slotmem_files.cleaned) {
+        clean_directories(&round);
+    }
     run_round(&round, pool);
+}
+
+/* It is renamed under the lock that a server which stores it would hold. */
+static slotmem_fallback_e retire_fallback(const slotmem_persist_entry_t *entry,
+                                          apr_pool_t *pool)
+{
+    slotmem_directory_t *directory = entry->fallback_directory;
+    slotmem_distrust_t distrust;
+    const char *name;
+    struct stat info;
+
+    if (slotmem_directory_open(directory, 0, &distrust) != APR_SUCCESS) {
+        return SLOTMEM_FALLBACK_NONE;
+    }
+    slotmem_directory_fd(directory, entry->fallback, &name);
+    if (fstatat(directory->fd, name, &info, AT_SYMLINK_NOFOLLOW) != 0
+        || !S_ISREG(info.st_mode)) {
+        return SLOTMEM_FALLBACK_NONE;
+    }
+    if (slotmem_lock_is_held(directory, entry->fallback)) {
+        return SLOTMEM_FALLBACK_BUSY;
+    }
+    if (renameat(directory->fd, name, directory->fd,
+                 apr_pstrcat(pool, name, SLOTMEM_RETIRED_SUFFIX, NULL)) != 0) {
+        return SLOTMEM_FALLBACK_FAILED;
+    }
+    fsync(directory->fd);
+    return SLOTMEM_FALLBACK_RENAMED;
+}
+
+void slotmem_files_retire_fallbacks(slotmem_note_t *notes, apr_pool_t *pool)
+{
+    int i;
+
+    for (i = 0; i < slotmem_files.entries->nelts; i++) {
+        const slotmem_persist_entry_t *entry = slotmem_files_entry(i);
+        slotmem_result_t result;
+
+        if (entry->fallback && !entry->fallback_done && entry->note >= 0) {
+            slotmem_note_read(&result, &notes[entry->note]);
+            if (is_done(&result)) {
+                atomic_store(&notes[entry->note].fallback,
+                             retire_fallback(entry, pool));
+            }
+        }
+    }
 }
 
 /* ---- what became of them ---- */
@@ -298,8 +447,19 @@ static int same_failure(const slotmem_persist_entry_t *a,
 static void log_failure(const slotmem_persist_entry_t *entry, int more,
                         slotmem_failure_e kind)
 {
+    slotmem_distrust_t distrust;
+    const char *reason = "";
     char same[48] = "";
+    apr_pool_t *pool;
 
+    apr_pool_create(&pool, slotmem_files.entries->pool);
+    if (strcmp(entry->failed_step, SLOTMEM_STEP_TRUST_DIRECTORY) == 0
+        && slotmem_directory_open(entry->directory, 0, &distrust)
+           == APR_EGENERAL) {
+        reason = apr_pstrcat(pool, ": ",
+                             slotmem_directory_reason(entry->directory,
+                                                      &distrust, pool), NULL);
+    }
     if (more) {
         apr_snprintf(same, sizeof(same), " (the same for %d more)", more);
     }
@@ -307,14 +467,16 @@ static void log_failure(const slotmem_persist_entry_t *entry, int more,
         ap_log_error(APLOG_MARK, APLOG_ERR, entry->failed_status,
                      ap_server_conf, SLOTMEM_TAG(34)
                      "segment %s: what has changed since its last store is "
-                     "lost: cannot store %s: cannot %s%s", entry->name,
-                     entry->path, entry->failed_step, same);
-        return;
+                     "lost: cannot store %s: cannot %s%s%s", entry->name,
+                     entry->path, entry->failed_step, reason, same);
     }
-    ap_log_error(APLOG_MARK, APLOG_ERR, entry->failed_status, ap_server_conf,
-                 SLOTMEM_TAG(17)
-                 "segment %s: cannot store %s: cannot %s%s", entry->name,
-                 entry->path, entry->failed_step, same);
+    else {
+        ap_log_error(APLOG_MARK, APLOG_ERR, entry->failed_status,
+                     ap_server_conf, SLOTMEM_TAG(17)
+                     "segment %s: cannot store %s: cannot %s%s%s", entry->name,
+                     entry->path, entry->failed_step, reason, same);
+    }
+    apr_pool_destroy(pool);
 }
 
 static void log_failures(slotmem_failure_e kind)
@@ -368,26 +530,83 @@ static void record_outcome(slotmem_persist_entry_t *entry,
     entry->pending = 0;
 }
 
-/* Take over what is known of the file. */
-static void record_file(slotmem_persist_entry_t *entry,
-                        const slotmem_result_t *result)
+static void log_fallback(slotmem_persist_entry_t *entry,
+                         slotmem_fallback_e fallback)
 {
-    if (entry->rejected && result->aside) {
+    if (fallback == SLOTMEM_FALLBACK_UNKNOWN || entry->fallback_done) {
+        return;
+    }
+    entry->fallback_done = 1;
+    if (fallback == SLOTMEM_FALLBACK_RENAMED) {
+        ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, ap_server_conf,
+                     SLOTMEM_TAG(42)
+                     "segment %s is stored in %s now: %s was renamed to "
+                     "*%s, which is never restored", entry->name, entry->path,
+                     entry->fallback, SLOTMEM_RETIRED_SUFFIX);
+    }
+    else if (fallback != SLOTMEM_FALLBACK_NONE) {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
+                     SLOTMEM_TAG(43)
+                     "segment %s: %s %s, and would be restored if %s were "
+                     "removed: rename it", entry->name, entry->fallback,
+                     fallback == SLOTMEM_FALLBACK_BUSY
+                     ? "is another server's" : "could not be renamed",
+                     entry->path);
+    }
+}
+
+static void log_aside(const slotmem_persist_entry_t *entry,
+                      const slotmem_result_t *result)
+{
+    const char *replaced = result->aside_replaced
+                           ? ", in place of the oldest one kept" : "";
+
+    if (entry->rejected) {
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
                      SLOTMEM_TAG(15)
                      "segment %s: the refused file %s is kept as %s.bad-%d%s",
                      entry->name, entry->path, entry->path, result->aside,
-                     result->aside_replaced
-                     ? ", in place of the oldest one kept" : "");
-    }
-    entry->rejected = entry->rejected && result->set_aside;
-    entry->backup = entry->backup && !is_done(result);
-    if (result->outcome == SLOTMEM_OUTCOME_UNKNOWN) {
-        entry->file_state.verified = 0;
+                     replaced);
     }
     else {
-        entry->file_state = result->file_state;
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
+                     SLOTMEM_TAG(41)
+                     "segment %s: the file that stood at %s was neither "
+                     "restored nor written by this server; it is kept as "
+                     "%s.bad-%d%s", entry->name, entry->path, entry->path,
+                     result->aside, replaced);
     }
+}
+
+/* Which file stands at the path, or may: a process that was killed has perhaps
+ * put its new one there. */
+static void record_states(slotmem_file_state_t *file_state,
+                          slotmem_file_state_t *new_state,
+                          const slotmem_result_t *result)
+{
+    int unknown = result->outcome == SLOTMEM_OUTCOME_UNKNOWN;
+
+    if (!unknown || result->new_state.known) {
+        *file_state = result->file_state;
+        *new_state = result->new_state;
+    }
+    if (unknown) {
+        file_state->verified = 0;
+    }
+}
+
+/* Take over what is known of the file. */
+static void record_file(slotmem_persist_entry_t *entry,
+                        const slotmem_result_t *result)
+{
+    if (result->aside) {
+        log_aside(entry, result);
+    }
+    log_fallback(entry, result->fallback);
+    entry->rejected = entry->rejected && result->set_aside;
+    entry->backup = entry->backup && !is_done(result);
+    record_states(&entry->file_state, &entry->new_state, result);
+    slotmem_files.cleaned |= is_done(result);
 }
 
 /* An image that is stored is of no use any more. */
@@ -401,6 +620,7 @@ static void free_stored_images(const slotmem_process_t *process)
         next = image->next;
         slotmem_process_read(&result, process, image->note);
         image->set_aside = image->set_aside && result.set_aside;
+        record_states(&image->file_state, &image->new_state, &result);
         if (image->taken || !is_done(&result)) {
             continue;
         }

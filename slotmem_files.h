@@ -50,19 +50,25 @@ enum {
     SLOTMEM_REPORT_UNAVAILABLE  /* it could not be read, and is not replaced */
 };
 
-/** Process-local: a segment that is kept in a file. */
+/** Process-local: a segment that is kept in a file. Its directory is that of
+ *  its path. */
 typedef struct slotmem_persist_entry_t {
     /* set by the caller */
     slotmem_segment_t *segment;
     const char *name;           /**< as created; for the log */
     const char *path;           /**< the persisted file */
-    const char *fallback;       /**< restored while path has no file; or NULL */
+    const char *fallback;       /**< restored while path has no file, and
+                                     renamed by the first store; or NULL */
     slotmem_word_t *config_claims; /**< see slotmem_store_t; or NULL */
     slotmem_proxy_t *proxy;     /**< decides on each stored slot; or NULL */
     /* set by this room; zero when handed over */
     slotmem_restore_result_t restored; /**< how that went */
     slotmem_report_t *report;   /**< of the last store; NULL: not published */
-    slotmem_file_state_t file_state;
+    slotmem_directory_t *directory;
+    slotmem_directory_t *fallback_directory;
+    int fallback_done;          /* 1: nothing more is to be done about it */
+    slotmem_file_state_t file_state; /* see slotmem_store_t */
+    slotmem_file_state_t new_state;
     int rejected;               /* what stands at path is to be set aside */
     int backup;                 /* what stands at path is to be kept: it has
                                    what was not restored */
@@ -72,7 +78,8 @@ typedef struct slotmem_persist_entry_t {
     apr_size_t labels_len;
     int unavailable;            /* what stands at path must not be replaced */
     int conflict_logged;        /* 1: another server was said to have it */
-    pid_t lock_holder;          /* ... this one; 0: one in another container */
+    pid_t lock_holder;          /* ... this one; not above 0: one elsewhere */
+    int unlocked;               /* 1: the directory takes no lock */
     apr_status_t failed_status; /* the last failed store that was logged: */
     const char *failed_step;    /* ... or NULL; "": one before the restart */
     int to_log;                 /* 1: it is yet to be logged */
@@ -88,6 +95,8 @@ typedef struct slotmem_files_t {
     apr_array_header_t *entries;    /**< of slotmem_persist_entry_t * */
     slotmem_outliving_t *outliving; /**< what a restart carries over */
     pid_t parent;                   /**< that stores */
+    int cleaned;                    /**< 1: by a store of this generation, of
+                                         temporary files of dead servers */
 } slotmem_files_t;
 extern slotmem_files_t slotmem_files;
 
@@ -102,8 +111,13 @@ typedef enum slotmem_failure_e {
 /** @return the entry of that index, below slotmem_files.entries->nelts */
 slotmem_persist_entry_t *slotmem_files_entry(int i);
 
-/** May this server store the file? Says so once if not. */
-int slotmem_files_may_store(slotmem_persist_entry_t *entry);
+/** @return which server has the lock of a file, in words. @param text takes
+ *  the words, @param size 80 bytes will do */
+const char *slotmem_files_holder(char *text, apr_size_t size, pid_t pid);
+
+/** Ask for the locks of all files, and say of which another server has it. Give
+ *  up those of files that are no longer stored. */
+void slotmem_files_lock(void);
 
 /** Give each file that may be stored the number of its note. @return how many
  *  there are */
@@ -117,6 +131,11 @@ void slotmem_files_forget_numbers(void);
  *  @param notes as many as slotmem_files_number() said
  *  @param pool for temporary use; not enough of it is fatal */
 void slotmem_files_store(slotmem_note_t *notes, apr_pool_t *pool);
+
+/** Once a file is stored, the one in DefaultRuntimeDir that it was restored
+ *  from is not to be restored again. In the process that stores, or in the
+ *  parent at stop. */
+void slotmem_files_retire_fallbacks(slotmem_note_t *notes, apr_pool_t *pool);
 
 /** Set what a store adds to the file of a segment whose slots are known. */
 void slotmem_files_describe(slotmem_store_t *store,

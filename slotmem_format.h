@@ -46,6 +46,7 @@
 #define SLOTMEM_FILE_SUFFIX         ".persist"
 /** Of a file that is kept because its successor lacks what it has. */
 #define SLOTMEM_BACKUP_SUFFIX       ".bak"
+#define SLOTMEM_RETIRED_SUFFIX      ".old"
 /** Bytes before the slots: the number of free slots and its padding. */
 #define SLOTMEM_FILE_HEADER           8
 /** Bytes of an MD5. */

@@ -14,35 +14,43 @@
 /*
  * slotmem_lock.c: which server stores a persisted file; see slotmem_lock.h.
  * APR locks whole files only and follows symbolic links, hence fcntl() and
- * open(). Nothing here takes memory from a pool but the first call for each
- * directory, when a server starts: later a lack of it would end the parent.
+ * openat(). Closing any descriptor of a lock file gives all locks in it up, so
+ * each lock file is open once, whatever its directory is called.
  */
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdint.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "apr_errno.h"
 #include "apr_md5.h"
-#include "apr_strings.h"
 
 #include "slotmem_lock.h"
 
 /* Where a process finds its lock files again, also when this module has been
- * loaded anew by a restart. To be changed with the struct. */
-#define LOCK_FILES "slotmem_shm:lock-files:1"
+ * loaded anew by a restart. To be changed with the structs. */
+#define LOCK_FILES "slotmem_shm:lock-files:2"
+
+/* Process-local: one byte that is locked. */
+typedef struct held_t {
+    uint32_t offset;
+    int wanted;                 /* 1: asked for since slotmem_lock_begin() */
+} held_t;
 
 /* Process-local: an open lock file. Close-on-exec; the parent has it, and what
  * it forks until that has called slotmem_lock_close_all(). */
 typedef struct lock_file_t {
     struct lock_file_t *next;
-    int fd;                     /* -1: closed */
-    const char *name;
+    int fd;
+    dev_t dev;
+    ino_t ino;
+    held_t *held;               /* malloc()ed, in order of their offsets */
+    size_t num;
+    size_t room;
 } lock_file_t;
 
 /* The list of a process. */
@@ -58,120 +66,288 @@ static lock_file_t **lock_files(apr_pool_t *process_pool)
     return found;
 }
 
-/* The entry of a lock file, which may be closed. */
-static lock_file_t *entry_of(const char *name, apr_pool_t *process_pool)
+/* ---- the locks of a file ---- */
+
+/* The place of an offset among those that are held, or where it would be. */
+static size_t place_of(const lock_file_t *file, uint32_t offset)
+{
+    size_t low = 0;
+    size_t high = file->num;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (file->held[middle].offset < offset) {
+            low = middle + 1;
+        }
+        else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+static held_t *find_held(const lock_file_t *file, uint32_t offset)
+{
+    size_t place = place_of(file, offset);
+
+    return place < file->num && file->held[place].offset == offset
+           ? &file->held[place] : NULL;
+}
+
+/* Without memory for it the lock is asked for each time, and kept. */
+static void note_held(lock_file_t *file, uint32_t offset)
+{
+    held_t *held = find_held(file, offset);
+    size_t place;
+
+    if (!held && file->num == file->room) {
+        size_t room = file->room ? 2 * file->room : 16;
+        held_t *larger = realloc(file->held, room * sizeof(*larger));
+
+        if (!larger) {
+            return;
+        }
+        file->held = larger;
+        file->room = room;
+    }
+    if (!held) {
+        place = place_of(file, offset);
+        held = &file->held[place];
+        memmove(held + 1, held, (file->num - place) * sizeof(*held));
+        held->offset = offset;
+        file->num++;
+    }
+    held->wanted = 1;
+}
+
+static struct flock record(short type, uint32_t offset)
+{
+    struct flock lock = { .l_type = type, .l_whence = SEEK_SET,
+                          .l_start = (off_t)offset, .l_len = 1 };
+
+    return lock;
+}
+
+static void give_up(lock_file_t *file, uint32_t offset)
+{
+    struct flock lock = record(F_UNLCK, offset);
+
+    fcntl(file->fd, F_SETLK, &lock);
+}
+
+void slotmem_lock_begin(apr_pool_t *process_pool)
+{
+    lock_file_t *file;
+    size_t i;
+
+    for (file = *lock_files(process_pool); file; file = file->next) {
+        for (i = 0; i < file->num; i++) {
+            file->held[i].wanted = 0;
+        }
+    }
+}
+
+void slotmem_lock_end(apr_pool_t *process_pool)
+{
+    lock_file_t **at = lock_files(process_pool);
+
+    while (*at) {
+        lock_file_t *file = *at;
+        size_t kept = 0;
+        size_t i;
+
+        for (i = 0; i < file->num; i++) {
+            if (file->held[i].wanted) {
+                file->held[kept++] = file->held[i];
+            }
+            else {
+                give_up(file, file->held[i].offset);
+            }
+        }
+        file->num = kept;
+        if (kept) {
+            at = &file->next;
+            continue;
+        }
+        *at = file->next;       /* also one that was removed under us */
+        close(file->fd);
+        free(file->held);
+        free(file);
+    }
+    slotmem_directory_close_all();
+}
+
+void slotmem_lock_close_all(apr_pool_t *process_pool)
 {
     lock_file_t **files = lock_files(process_pool);
-    lock_file_t *file = *files;
 
-    while (file && strcmp(file->name, name) != 0) {
-        file = file->next;
+    for (; *files; *files = (*files)->next) {
+        close((*files)->fd);
     }
-    if (!file) {
-        file = apr_pcalloc(process_pool, sizeof(*file));
-        file->fd = -1;
-        file->name = apr_pstrdup(process_pool, name);
-        file->next = *files;
-        *files = file;
+}
+
+/* ---- the file ---- */
+
+/* Why a file that stands under its name does not count, or NULL. */
+static const char *problem_of(const slotmem_directory_t *directory,
+                              const struct stat *info)
+{
+    return !S_ISREG(info->st_mode) ? "is no regular file"
+           : info->st_size         ? "is not empty"
+           : info->st_nlink != 1   ? "has more than one link"
+           : !slotmem_directory_trusts(directory, info)
+                                   ? "belongs to another user"
+           : (info->st_mode & 07777) != slotmem_directory_mode(directory)
+                                   ? "has another mode" : NULL;
+}
+
+/* Open one that counts. It is not created by the same call, which would wait
+ * while the file system is frozen. */
+static apr_status_t open_existing(const slotmem_directory_t *directory,
+                                  int *fd, struct stat *info,
+                                  const char **problem)
+{
+    *fd = openat(directory->fd, SLOTMEM_LOCK_FILE,
+                 O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (*fd < 0) {
+        if (errno == ENOENT) {
+            return errno;
+        }
+        *problem = fstatat(directory->fd, SLOTMEM_LOCK_FILE, info,
+                           AT_SYMLINK_NOFOLLOW) == 0
+                   ? problem_of(directory, info) : NULL;
+        *problem = *problem ? *problem : "cannot be opened";
+        return errno;
+    }
+    *problem = fstat(*fd, info) == 0 ? problem_of(directory, info)
+                                     : "cannot be looked at";
+    if (*problem) {
+        close(*fd);
+        return APR_EINVAL;
+    }
+    return APR_SUCCESS;
+}
+
+static apr_status_t create_file(const slotmem_directory_t *directory, int *fd,
+                                struct stat *info)
+{
+    apr_status_t rv;
+
+    *fd = openat(directory->fd, SLOTMEM_LOCK_FILE,
+                 O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+                 S_IRUSR | S_IWUSR);
+    if (*fd < 0) {
+        return errno;
+    }
+    rv = slotmem_directory_own(directory, *fd);
+    if (rv == APR_SUCCESS && fstat(*fd, info) != 0) {
+        rv = errno;
+    }
+    if (rv != APR_SUCCESS) {
+        close(*fd);
+    }
+    return rv;
+}
+
+/* Open the lock file of a directory, and replace one that does not count. A
+ * directory that cannot be written is no problem of the lock: the store will
+ * say so. */
+static apr_status_t open_file(slotmem_directory_t *directory, int *fd,
+                              struct stat *info)
+{
+    const char *problem = NULL;
+    apr_status_t rv = open_existing(directory, fd, info, &problem);
+
+    if (rv == ENOENT) {
+        rv = create_file(directory, fd, info);
+        if (rv == EEXIST) {     /* another server's, this very moment */
+            rv = open_existing(directory, fd, info, &problem);
+        }
+    }
+    else if (problem && !APR_STATUS_IS_EMFILE(rv) && rv != ENFILE) {
+        rv = unlinkat(directory->fd, SLOTMEM_LOCK_FILE, 0) == 0
+             ? create_file(directory, fd, info) : errno;
+        if (rv != APR_SUCCESS && rv != EROFS && rv != EACCES) {
+            directory->lock_problem = problem;
+        }
+    }
+    return rv;
+}
+
+/* The open file that stands in the directory now, as it should be. */
+static lock_file_t *find_current(const slotmem_directory_t *directory,
+                                 lock_file_t *file)
+{
+    struct stat info;
+
+    if (fstatat(directory->fd, SLOTMEM_LOCK_FILE, &info, AT_SYMLINK_NOFOLLOW)
+        != 0 || problem_of(directory, &info)) {
+        return NULL;
+    }
+    while (file && (file->dev != info.st_dev || file->ino != info.st_ino)) {
+        file = file->next;
     }
     return file;
 }
 
-/* Open the lock file of a directory; nothing but a regular file of that name.
- * One that is there is not asked to be created: that waits while the file
- * system is frozen. */
-static apr_status_t open_lock_file(int *opened, const char *name)
+/* The lock file of an open directory. */
+static apr_status_t lock_file(lock_file_t **found,
+                              slotmem_directory_t *directory,
+                              apr_pool_t *process_pool)
 {
-    const int flags = O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
-    int fd = open(name, flags);
+    lock_file_t **files = lock_files(process_pool);
     struct stat info;
+    apr_status_t rv;
+    int fd;
 
-    if (fd < 0 && errno == ENOENT) {
-        fd = open(name, flags | O_CREAT, S_IRUSR | S_IWUSR);
+    directory->lock_problem = NULL;
+    *found = find_current(directory, *files);
+    if (*found) {
+        return APR_SUCCESS;
     }
-    if (fd < 0) {
-        return errno;
+    rv = open_file(directory, &fd, &info);
+    if (rv != APR_SUCCESS) {
+        return rv;
     }
-    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
+    *found = calloc(1, sizeof(**found));
+    if (!*found) {
         close(fd);
-        return APR_EINVAL;
+        return APR_ENOMEM;
     }
-    *opened = fd;
+    (*found)->fd = fd;
+    (*found)->dev = info.st_dev;
+    (*found)->ino = info.st_ino;
+    (*found)->next = *files;
+    *files = *found;
     return APR_SUCCESS;
 }
 
-/* Is this still the file that others find by its name? */
-static int is_current(int fd, const char *name)
-{
-    struct stat opened;
-    struct stat named;
-
-    return fstat(fd, &opened) == 0 && lstat(name, &named) == 0
-           && opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
-}
-
-/* The one open file of a directory; closing another one would drop its locks.
- * One that somebody has removed is left for a new one. */
-static apr_status_t lock_file(int *fd, const char *path, size_t dir_len,
-                              apr_pool_t *process_pool)
-{
-    char name[PATH_MAX];
-    lock_file_t *file;
-    apr_status_t rv = APR_SUCCESS;
-
-    if (snprintf(name, sizeof(name), "%.*s%s", (int)dir_len, path,
-                 SLOTMEM_LOCK_FILE) >= (int)sizeof(name)) {
-        return ENAMETOOLONG;
-    }
-    file = entry_of(name, process_pool);
-    if (file->fd >= 0 && !is_current(file->fd, name)) {
-        close(file->fd);
-        file->fd = -1;
-    }
-    if (file->fd < 0) {
-        rv = open_lock_file(&file->fd, name);
-    }
-    *fd = file->fd;
-    return rv;
-}
-
 /* The byte of a name. Two names of one byte would only share a lock. */
-static off_t offset_of(const char *name)
+static uint32_t offset_of(const char *path)
 {
+    const char *slash = strrchr(path, '/');
+    const char *name = slash ? slash + 1 : path;
     unsigned char digest[APR_MD5_DIGESTSIZE];
     uint32_t offset;
 
     apr_md5(digest, name, strlen(name));
     memcpy(&offset, digest, sizeof(offset));
-    return (off_t)(offset & 0x7ffffffe);
+    return offset & 0x7ffffffe;
 }
 
-apr_status_t slotmem_lock(const char *path, pid_t *other,
-                          apr_pool_t *process_pool)
+static apr_status_t take(lock_file_t *file, uint32_t offset, pid_t *other)
 {
-    const char *slash = strrchr(path, '/');
-    size_t dir_len = slash ? (size_t)(slash - path) + 1 : 0;
-    struct flock lock = {
-        .l_type = F_WRLCK,
-        .l_whence = SEEK_SET,
-        .l_start = offset_of(path + dir_len),
-        .l_len = 1
-    };
-    apr_status_t rv;
-    int fd;
+    struct flock lock = record(F_WRLCK, offset);
 
-    rv = lock_file(&fd, path, dir_len, process_pool);
-    if (rv != APR_SUCCESS) {
-        return rv;
-    }
-    while (fcntl(fd, F_SETLK, &lock) != 0) {
+    while (fcntl(file->fd, F_SETLK, &lock) != 0) {
         if (errno == EINTR) {
             continue;
         }
         if (errno != EACCES && errno != EAGAIN) {
             return errno;
         }
-        if (fcntl(fd, F_GETLK, &lock) != 0) {
+        if (fcntl(file->fd, F_GETLK, &lock) != 0) {
             return errno;
         }
         if (lock.l_type != F_UNLCK) {
@@ -180,17 +356,49 @@ apr_status_t slotmem_lock(const char *path, pid_t *other,
         }
         lock.l_type = F_WRLCK;      /* it was given up in between */
     }
+    note_held(file, offset);
     return APR_SUCCESS;
 }
 
-void slotmem_lock_close_all(apr_pool_t *process_pool)
+apr_status_t slotmem_lock(slotmem_directory_t *directory, const char *path,
+                          pid_t *other, apr_pool_t *process_pool)
 {
-    lock_file_t *file;
+    uint32_t offset = offset_of(path);
+    lock_file_t *file = directory->lock_file;
+    const held_t *held;
+    apr_status_t rv;
 
-    for (file = *lock_files(process_pool); file; file = file->next) {
-        if (file->fd >= 0) {
-            close(file->fd);
-            file->fd = -1;
+    if (!file) {
+        rv = lock_file(&file, directory, process_pool);
+        if (rv != APR_SUCCESS) {
+            return rv;
         }
+        directory->lock_file = file;
     }
+    held = find_held(file, offset);
+    if (held && held->wanted) {
+        return APR_SUCCESS;
+    }
+    rv = take(file, offset, other);
+    if (rv != APR_SUCCESS && rv != APR_EBUSY) {
+        directory->lock_problem = "takes no lock";
+    }
+    return rv;
+}
+
+int slotmem_lock_is_held(const slotmem_directory_t *directory,
+                         const char *path)
+{
+    struct flock lock = record(F_WRLCK, offset_of(path));
+    const char *problem = NULL;
+    struct stat info;
+    int is_held;
+    int fd;
+
+    if (open_existing(directory, &fd, &info, &problem) != APR_SUCCESS) {
+        return 0;
+    }
+    is_held = fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+    close(fd);
+    return is_held;
 }

@@ -21,6 +21,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "apr_general.h"
 #include "apr_strings.h"
 
 #include "httpd.h"
@@ -47,7 +48,7 @@ static struct {
     apr_pool_t *pool;
     apr_pool_t *watch_pool;         /* for APR's record of the process */
     int enabled;
-    apr_time_t last_checkpoint;     /* when the last one began */
+    apr_time_t last_checkpoint;     /* slotmem_monotonic_now() of the last */
     apr_time_t last_stopping;       /* ... while the server stops; or 0 */
     apr_status_t not_started;       /* why no process could be, if logged */
 } persist;
@@ -56,6 +57,7 @@ void slotmem_persist_reset(apr_pool_t *pool)
 {
     memset(&persist, 0, sizeof(persist));
     memset(&slotmem_files, 0, sizeof(slotmem_files));
+    slotmem_directory_reset(pool);
     slotmem_recover_reset(pool);
     if (pool) {
         persist.pool = pool;
@@ -66,9 +68,18 @@ void slotmem_persist_reset(apr_pool_t *pool)
     }
 }
 
+int slotmem_persist_is_restart(void)
+{
+    return slotmem_files.outliving->owner == getpid();
+}
+
 void slotmem_persist_add(slotmem_persist_entry_t *entry)
 {
     entry->note = -1;
+    entry->directory = slotmem_directory_of(entry->path);
+    if (entry->fallback) {
+        entry->fallback_directory = slotmem_directory_of(entry->fallback);
+    }
     slotmem_recover(entry);
     APR_ARRAY_PUSH(slotmem_files.entries, slotmem_persist_entry_t *) = entry;
 }
@@ -92,11 +103,18 @@ static void collect(void)
                                      : SLOTMEM_TRIES_AGAIN);
 }
 
+/* In the process that stores. */
+static void store_and_retire(slotmem_note_t *notes, apr_pool_t *pool)
+{
+    slotmem_files_store(notes, pool);
+    slotmem_files_retire_fallbacks(notes, pool);
+}
+
 static int start_process(void)
 {
     apr_status_t rv = slotmem_process_start(&slotmem_files.outliving->process,
                                             (apr_size_t)slotmem_files_number(),
-                                            slotmem_files_store);
+                                            store_and_retire);
 
     if (rv != APR_SUCCESS && rv != persist.not_started) {
         ap_log_error(APLOG_MARK, APLOG_ERR, rv, ap_server_conf,
@@ -105,6 +123,7 @@ static int start_process(void)
                      "tries again");
     }
     persist.not_started = rv;
+    slotmem_directory_close_all();
     if (rv != APR_SUCCESS) {
         slotmem_files_forget_numbers();
     }
@@ -138,6 +157,23 @@ static void free_taken_images(void)
     }
 }
 
+/* What no other server has in the names of its temporary files. */
+static void make_token(slotmem_outliving_t *outliving)
+{
+    unsigned char bytes[8];
+
+    if (outliving->token_owner == getpid()) {
+        return;
+    }
+    if (apr_generate_random_bytes(bytes, sizeof(bytes)) != APR_SUCCESS) {
+        apr_time_t now = apr_time_now() ^ getpid();
+
+        memcpy(bytes, &now, sizeof(bytes));
+    }
+    ap_bin2hex(bytes, sizeof(bytes), outliving->token);
+    outliving->token_owner = getpid();
+}
+
 void slotmem_persist_enable(void)
 {
     slotmem_report_t *reports;
@@ -149,7 +185,8 @@ void slotmem_persist_enable(void)
     reports = create_reports();
     persist.enabled = 1;
     slotmem_files.parent = getpid();
-    persist.last_checkpoint = apr_time_now();
+    persist.last_checkpoint = slotmem_monotonic_now();
+    make_token(slotmem_files.outliving);
     for (i = 0; i < slotmem_files.entries->nelts; i++) {
         slotmem_persist_entry_t *entry = slotmem_files_entry(i);
 
@@ -159,9 +196,9 @@ void slotmem_persist_enable(void)
                                 persist.pool);
         }
         entry->report = reports ? &reports[i] : NULL;
-        slotmem_files_may_store(entry);
     }
     free_taken_images();
+    slotmem_files_lock();
     slotmem_process_watch(&slotmem_files.outliving->process, collect,
                           persist.watch_pool);
 }
@@ -170,7 +207,7 @@ void slotmem_persist_enable(void)
 static int is_idle(void)
 {
     slotmem_process_t *process = &slotmem_files.outliving->process;
-    apr_time_t now = apr_time_now();
+    apr_time_t now = slotmem_monotonic_now();
 
     if (slotmem_process_poll(process)) {
         collect();
@@ -198,13 +235,10 @@ static void store_beside(void)
 
 void slotmem_persist_checkpoint(apr_interval_time_t interval)
 {
-    apr_time_t now = apr_time_now();
+    apr_time_t now = slotmem_monotonic_now();
 
     if (!persist.enabled || !is_idle() || !interval) {
         return;
-    }
-    if (now < persist.last_checkpoint) {    /* the clock was set back */
-        persist.last_checkpoint = now;
     }
     if (now - persist.last_checkpoint >= interval) {
         persist.last_checkpoint = now;
@@ -214,10 +248,10 @@ void slotmem_persist_checkpoint(apr_interval_time_t interval)
 
 void slotmem_persist_stopping(void)
 {
-    apr_time_t now = apr_time_now();
+    apr_time_t now = slotmem_monotonic_now();
 
     if (persist.enabled && is_idle()
-        && (now < persist.last_stopping
+        && (!persist.last_stopping
             || now - persist.last_stopping >= STOPPING_INTERVAL)) {
         persist.last_stopping = now;
         store_beside();
@@ -228,6 +262,7 @@ void slotmem_persist_forget(void)
 {
     if (slotmem_files.outliving) {
         slotmem_process_forget(&slotmem_files.outliving->process);
+        slotmem_directory_close_all();
         slotmem_lock_close_all(ap_server_conf->process->pool);
     }
 }
@@ -297,6 +332,9 @@ static void carry(slotmem_persist_entry_t *entry)
         return;
     }
     image->set_aside = set_aside;
+    image->checked = entry->directory->checked;
+    image->file_state = entry->file_state;
+    image->new_state = entry->new_state;
     image->backup = entry->backup;
     image->note = entry->note;
     image->failed = entry->failed_step != NULL;
@@ -305,14 +343,17 @@ static void carry(slotmem_persist_entry_t *entry)
 /* What was not stored goes on in memory. */
 static void carry_all(void)
 {
+    int all_stored = 1;
     int i;
 
     for (i = 0; i < slotmem_files.entries->nelts; i++) {
         if (!slotmem_files_entry(i)->stored
             && !slotmem_files_entry(i)->unavailable) {
             carry(slotmem_files_entry(i));
+            all_stored = 0;
         }
     }
+    slotmem_files.outliving->all_stored = all_stored ? apr_time_now() : 0;
     slotmem_files.outliving->owner = getpid();
     slotmem_files.outliving->generation = ap_state_query(AP_SQ_CONFIG_GEN);
 }
@@ -333,12 +374,13 @@ static void set_pending(void)
 static void end_for_restart(void)
 {
     slotmem_process_t *process = &slotmem_files.outliving->process;
-    apr_time_t deadline = apr_time_now() + RESTART_WAIT;
+    apr_time_t deadline = slotmem_monotonic_now() + RESTART_WAIT;
 
     slotmem_process_kill(process);
     if (!slotmem_process_wait(process, deadline)) {     /* frozen, it seems */
         slotmem_files_number();
         slotmem_files_forget_numbers();
+        slotmem_directory_close_all();
         set_pending();
     }
     else {
@@ -357,6 +399,7 @@ static void end_for_restart(void)
 /* Whose file was another server's. */
 static void log_conflicts(void)
 {
+    char text[80];
     int i;
 
     for (i = 0; i < slotmem_files.entries->nelts; i++) {
@@ -366,9 +409,10 @@ static void log_conflicts(void)
             ap_log_error(APLOG_MARK, APLOG_ERR, 0, ap_server_conf,
                          SLOTMEM_TAG(35)
                          "segment %s: what has changed since the start is "
-                         "lost: %s belongs to another server, process %"
-                         APR_PID_T_FMT, entry->name, entry->path,
-                         entry->lock_holder);
+                         "lost: %s belongs to another server, %s", entry->name,
+                         entry->path,
+                         slotmem_files_holder(text, sizeof(text),
+                                              entry->lock_holder));
         }
     }
 }
@@ -405,9 +449,11 @@ static void end_for_good(void)
     slotmem_files_store(here.notes, persist.pool);
     /* What has failed, once more. */
     slotmem_files_store(here.notes, persist.pool);
+    slotmem_files_retire_fallbacks(here.notes, persist.pool);
     slotmem_files_read_notes(&here, SLOTMEM_IS_LOST);
     log_conflicts();
     give_images_up();
+    slotmem_directory_close_all();
 }
 
 /* The configuration of a restart has failed, and the parent ends. What it had

@@ -45,6 +45,9 @@
  *  NULL: the generation has ended */
 void slotmem_persist_reset(apr_pool_t *pool);
 
+/** @return 1: this configuration pass is that of a restart */
+int slotmem_persist_is_restart(void);
+
 /** Keep a new segment: restore it now, store it from now on. A failure is
  *  logged, and the segment is as new. */
 void slotmem_persist_add(slotmem_persist_entry_t *entry);

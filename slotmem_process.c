@@ -26,6 +26,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifdef __linux__
@@ -46,6 +47,8 @@
 static const char *const steps[] = {
     "finish: the storing process ended early",
     "find memory",
+    SLOTMEM_STEP_OPEN_DIRECTORY,
+    SLOTMEM_STEP_TRUST_DIRECTORY,
     "create a new file",
     "write",
     "flush",
@@ -69,6 +72,14 @@ static uint32_t number_of(const char *step)
     return 0;
 }
 
+apr_time_t slotmem_monotonic_now(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return apr_time_from_sec(now.tv_sec) + now.tv_nsec / 1000;
+}
+
 void slotmem_note_write(slotmem_note_t *note, const slotmem_store_t *store)
 {
     uint32_t outcome = store->step        ? SLOTMEM_OUTCOME_FAILED
@@ -84,6 +95,7 @@ void slotmem_note_write(slotmem_note_t *note, const slotmem_store_t *store)
     note->step = store->step ? number_of(store->step) : 0;
     note->status = store->status;
     note->file_state = store->file_state;
+    note->new_state = store->new_state;
     atomic_store(&note->outcome, outcome);
 }
 
@@ -93,7 +105,14 @@ void slotmem_note_read(slotmem_result_t *result, const slotmem_note_t *note)
     uint32_t aside = atomic_load(&note->aside);
     uint32_t step = note->step;
 
+    uint32_t fallback = atomic_load(&note->fallback);
+
     memset(result, 0, sizeof(*result));
+    result->file_state = note->file_state;
+    result->new_state = note->new_state;
+    result->fallback = fallback < SLOTMEM_FALLBACKS
+                       ? (slotmem_fallback_e)fallback
+                       : SLOTMEM_FALLBACK_UNKNOWN;
     if (aside >= 1 && aside <= SLOTMEM_BAD_FILES) {
         result->aside = (int)aside;
         result->aside_replaced = note->aside_replaced == 1;
@@ -109,7 +128,6 @@ void slotmem_note_read(slotmem_result_t *result, const slotmem_note_t *note)
     result->set_aside = (int)note->set_aside;
     result->step = step ? steps[step] : NULL;
     result->status = note->status;
-    result->file_state = note->file_state;
 }
 
 void slotmem_process_read(slotmem_result_t *result,
@@ -232,7 +250,7 @@ apr_status_t slotmem_process_start(slotmem_process_t *process, apr_size_t num,
     madvise(process->notes, notes_size(num), MADV_DONTFORK);
 #endif
     process->proc.pid = pid;
-    process->begun = apr_time_now();
+    process->begun = slotmem_monotonic_now();
     return APR_SUCCESS;
 }
 
@@ -271,7 +289,7 @@ int slotmem_process_wait(slotmem_process_t *process, apr_time_t deadline)
     apr_interval_time_t pause = 500;
 
     while (!slotmem_process_poll(process)) {
-        if (deadline && apr_time_now() >= deadline) {
+        if (deadline && slotmem_monotonic_now() >= deadline) {
             return 0;
         }
         apr_sleep(pause);

@@ -56,6 +56,16 @@ typedef enum slotmem_outcome_e {
     SLOTMEM_OUTCOMES
 } slotmem_outcome_e;
 
+/** What became of the file in DefaultRuntimeDir. */
+typedef enum slotmem_fallback_e {
+    SLOTMEM_FALLBACK_UNKNOWN,
+    SLOTMEM_FALLBACK_NONE,          /**< there was none */
+    SLOTMEM_FALLBACK_RENAMED,
+    SLOTMEM_FALLBACK_BUSY,          /**< it is another server's */
+    SLOTMEM_FALLBACK_FAILED,
+    SLOTMEM_FALLBACKS
+} slotmem_fallback_e;
+
 /** Memory that the process and the parent share, one a file. Written by the
  *  process alone: outcome last, with release; 0 while the others change. */
 typedef struct slotmem_note_t {
@@ -66,7 +76,9 @@ typedef struct slotmem_note_t {
     uint32_t set_aside;             /* 1: that is still to be done */
     uint32_t step;                  /* what failed: index in a table, or 0 */
     int32_t status;
+    _Atomic uint32_t fallback;      /* slotmem_fallback_e */
     slotmem_file_state_t file_state;
+    slotmem_file_state_t new_state;
 } slotmem_note_t;
 
 /** Process-local: a note that was read and makes sense. */
@@ -75,9 +87,11 @@ typedef struct slotmem_result_t {
     int aside;                      /**< N of the file's .bad-N, or 0 */
     int aside_replaced;
     int set_aside;
+    slotmem_fallback_e fallback;
     const char *step;               /**< if it failed */
     apr_status_t status;
-    slotmem_file_state_t file_state;
+    slotmem_file_state_t file_state; /**< see slotmem_store_t; these two also */
+    slotmem_file_state_t new_state; /**< if the outcome is not known */
 } slotmem_result_t;
 
 /** Process-local, in the parent: a process that stores. */
@@ -88,7 +102,7 @@ typedef struct slotmem_process_t {
                                          somebody else has reaped it */
     int killed;                     /**< 1: by slotmem_process_kill() */
     int overdue;                    /**< for the caller; 0 at the start */
-    apr_time_t begun;
+    apr_time_t begun;               /**< slotmem_monotonic_now() */
     slotmem_note_t *notes;          /* mapped; NULL: none */
     apr_size_t num;
 } slotmem_process_t;
@@ -118,10 +132,14 @@ apr_status_t slotmem_process_start(slotmem_process_t *process, apr_size_t num,
 /** Is there a process that has not ended, as far as is known? */
 int slotmem_process_is_running(const slotmem_process_t *process);
 
+/** @return microseconds by a clock that nobody sets */
+apr_time_t slotmem_monotonic_now(void);
+
 /** Look whether it has ended. @return 1: it has, or there is none */
 int slotmem_process_poll(slotmem_process_t *process);
 
-/** Wait for its end. @param deadline 0: none. @return 1: it has ended */
+/** Wait for its end. @param deadline as slotmem_monotonic_now(); 0:
+ *  none. @return 1: it has ended */
 int slotmem_process_wait(slotmem_process_t *process, apr_time_t deadline);
 
 /** Kill it. It may take long to end when it waits for a disk. */

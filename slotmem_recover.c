@@ -55,9 +55,26 @@ static const char *reason_number(const slotmem_restore_result_t *result)
     }
 }
 
+/* State that is older than a day may be none that anybody expects. */
+static const char *age_of(const slotmem_restore_result_t *result, char *text,
+                          apr_size_t size)
+{
+    apr_int64_t days = apr_time_sec(apr_time_now() - result->file_state.mtime)
+                       / (24 * 60 * 60);
+
+    if (days < 1) {
+        return "";
+    }
+    apr_snprintf(text, size, "; the file is %" APR_INT64_T_FMT " day%s old",
+                 days, days == 1 ? "" : "s");
+    return text;
+}
+
 static void log_restore(const slotmem_persist_entry_t *entry, const char *path,
                         const slotmem_restore_result_t *result)
 {
+    char age[64];
+
     switch (result->outcome) {
     case SLOTMEM_RESTORE_NO_FILE:
         break;
@@ -65,9 +82,9 @@ static void log_restore(const slotmem_persist_entry_t *entry, const char *path,
         ap_log_error(APLOG_MARK, APLOG_INFO, 0, ap_server_conf,
                      APLOGNO(02335) SLOTMEM_TAG(10)
                      "segment %s: restored %u of %u slots from %s, %u of them "
-                     "claimed at run time", entry->name, result->item_num,
+                     "claimed at run time%s", entry->name, result->item_num,
                      entry->segment->geometry.item_num, path,
-                     result->runtime_claims);
+                     result->runtime_claims, age_of(result, age, sizeof(age)));
         break;
     case SLOTMEM_RESTORE_REJECTED:
         ap_log_error(APLOG_MARK, APLOG_ERR, result->status, ap_server_conf,
@@ -76,7 +93,8 @@ static void log_restore(const slotmem_persist_entry_t *entry, const char *path,
                      entry->name, path, reason_number(result), result->reason,
                      path == entry->path ? "the first store will keep it as "
                                           ".bad-1 to .bad-4"
-                                        : "it stays as it is");
+                                        : "the first store will rename it "
+                                          "to *" SLOTMEM_RETIRED_SUFFIX);
         break;
     case SLOTMEM_RESTORE_UNAVAILABLE:
         ap_log_error(APLOG_MARK, APLOG_ERR, result->status, ap_server_conf,
@@ -92,8 +110,9 @@ static void log_restore(const slotmem_persist_entry_t *entry, const char *path,
 /* Where mod_proxy's configuration is known, it decides on each slot. carried:
  * the bytes, or NULL: those of the file */
 static void restore_by_slot(slotmem_restore_result_t *result,
-                            slotmem_persist_entry_t *entry, const char *path,
-                            const slotmem_carried_t *carried)
+                            slotmem_persist_entry_t *entry,
+                            const slotmem_directory_t *directory,
+                            const char *path, const slotmem_carried_t *carried)
 {
     const slotmem_geometry_t *geometry = &entry->segment->geometry;
     apr_pool_t *scratch = recover.scratch;
@@ -105,7 +124,8 @@ static void restore_by_slot(slotmem_restore_result_t *result,
                                      carried->len, scratch);
     }
     else {
-        slotmem_restore_image(result, &image, geometry, path, scratch);
+        slotmem_restore_image(result, &image, geometry, directory, path,
+                              scratch);
     }
     if (result->outcome != SLOTMEM_RESTORE_DONE) {
         return;
@@ -123,21 +143,43 @@ static void restore_by_slot(slotmem_restore_result_t *result,
     entry->backup = merged.dropped && path == entry->path;
 }
 
+/* A directory that cannot be opened holds no file that is believed. */
+static int open_directory(slotmem_restore_result_t *result,
+                          slotmem_directory_t *directory)
+{
+    slotmem_distrust_t distrust;
+    apr_status_t rv = slotmem_directory_open(directory, 0, &distrust);
+
+    if (rv == APR_SUCCESS) {
+        return 1;
+    }
+    slotmem_restore_reject(result, rv == APR_EGENERAL ? APR_SUCCESS : rv,
+                           rv == APR_EGENERAL
+                           ? slotmem_directory_reason(directory, &distrust,
+                                                      recover.scratch)
+                           : "its directory cannot be opened");
+    return 0;
+}
+
 static void restore_from(slotmem_restore_result_t *result,
-                         slotmem_persist_entry_t *entry, const char *path,
+                         slotmem_persist_entry_t *entry,
+                         slotmem_directory_t *directory, const char *path,
                          const slotmem_carried_t *carried)
 {
     int with_claims = entry->config_claims != NULL;
 
-    if (entry->proxy) {
-        restore_by_slot(result, entry, path, carried);
+    if (!carried && !open_directory(result, directory)) {
+        /* it says why */
+    }
+    else if (entry->proxy) {
+        restore_by_slot(result, entry, directory, path, carried);
     }
     else if (carried) {
         slotmem_restore_memory(result, entry->segment, with_claims,
                                carried->bytes, carried->len, recover.scratch);
     }
     else {
-        slotmem_restore(result, entry->segment, with_claims, path,
+        slotmem_restore(result, entry->segment, with_claims, directory, path,
                         recover.scratch);
     }
     result->reason = apr_pstrdup(recover.pool, result->reason);
@@ -148,17 +190,22 @@ static void restore_file(slotmem_persist_entry_t *entry)
 {
     slotmem_restore_result_t result;
 
-    restore_from(&result, entry, entry->path, NULL);
+    restore_from(&result, entry, entry->directory, entry->path, NULL);
     log_restore(entry, entry->path, &result);
     entry->restored = result;
     entry->file_state = result.file_state;
+    /* The last generation of this server has called fsync() for it. */
+    entry->file_state.synced
+        = result.file_state.ctime < slotmem_outliving()->all_stored
+          && slotmem_outliving()->owner == getpid();
     entry->rejected = result.outcome == SLOTMEM_RESTORE_REJECTED;
     entry->unavailable = result.outcome == SLOTMEM_RESTORE_UNAVAILABLE;
     if (result.outcome == SLOTMEM_RESTORE_NO_FILE && entry->fallback) {
-        restore_from(&result, entry, entry->fallback, NULL);
+        restore_from(&result, entry, entry->fallback_directory,
+                     entry->fallback, NULL);
         log_restore(entry, entry->fallback, &result);
         entry->restored = result;
-        /* A file of ours would hide it. */
+        /* Writing path would hide the fallback from the next start. */
         entry->unavailable = result.outcome == SLOTMEM_RESTORE_UNAVAILABLE;
     }
 }
@@ -170,7 +217,9 @@ static void restore_carried(slotmem_persist_entry_t *entry,
 {
     slotmem_restore_result_t *result = &entry->restored;
 
-    restore_from(result, entry, entry->path, image);
+    restore_from(result, entry, entry->directory, entry->path, image);
+    entry->file_state = image->file_state;
+    entry->new_state = image->new_state;
     if (result->outcome == SLOTMEM_RESTORE_DONE) {
         image->taken = 1;
         entry->note = image->note;

@@ -18,9 +18,13 @@
  */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "apr_md5.h"
+#include "apr_portable.h"
 #include "apr_strings.h"
 
 #include "slotmem_restore.h"
@@ -88,6 +92,16 @@ static int reject(slotmem_restore_result_t *result, apr_status_t status,
     return 0;
 }
 
+void slotmem_restore_reject(slotmem_restore_result_t *result,
+                            apr_status_t status, const char *reason)
+{
+    memset(result, 0, sizeof(*result));
+    reject(result, status, reason);
+    if (APR_STATUS_IS_ENOENT(status) || APR_STATUS_IS_ENOTDIR(status)) {
+        result->outcome = SLOTMEM_RESTORE_NO_FILE;
+    }
+}
+
 /* Of a file that was opened. */
 static void reject_content(slotmem_restore_result_t *result,
                            const slotmem_reader_t *reader, const char *reason)
@@ -97,70 +111,116 @@ static void reject_content(slotmem_restore_result_t *result,
                        ? SLOTMEM_REASON_CONTENT : SLOTMEM_REASON_UNREADABLE;
 }
 
-static const char *not_regular(apr_filetype_e type)
+static const char *not_regular(mode_t mode)
 {
-    return type == APR_DIR ? "expected a regular file, found a directory"
-         : type == APR_LNK ? "expected a regular file, found a symbolic link"
-         : type == APR_PIPE ? "expected a regular file, found a FIFO"
-         : "expected a regular file, found something else";
+    return S_ISDIR(mode)    ? "expected a regular file, found a directory"
+           : S_ISLNK(mode)  ? "expected a regular file, found a symbolic link"
+           : S_ISFIFO(mode) ? "expected a regular file, found a FIFO"
+                            : "expected a regular file, found something else";
 }
 
-/* Is what was opened what was looked at before? Notes by what it can be told,
- * and its length. */
+apr_time_t slotmem_time_of(const struct timespec *time)
+{
+    return apr_time_from_sec(time->tv_sec) + time->tv_nsec / 1000;
+}
+
+void slotmem_file_state_set(slotmem_file_state_t *state,
+                            const struct stat *info)
+{
+    memset(state, 0, sizeof(*state));
+    state->known = 1;
+    state->size = info->st_size;
+    state->mtime = slotmem_time_of(&info->st_mtim);
+    state->ctime = slotmem_time_of(&info->st_ctim);
+    state->inode = info->st_ino;
+    state->device = info->st_dev;
+}
+
+/* Is what was opened what was looked at before, and whose is it? Notes by what
+ * it can be told, and its length. requested NULL: of any length */
 static int check_opened_file(slotmem_restore_result_t *result,
                              slotmem_reader_t *reader,
-                             const apr_finfo_t *before)
+                             const slotmem_directory_t *directory,
+                             const struct stat *before,
+                             const slotmem_geometry_t *requested,
+                             apr_pool_t *pool)
 {
-    apr_finfo_t opened;
-    apr_status_t rv = apr_file_info_get(&opened, APR_FINFO_TYPE
-                                        | APR_FINFO_IDENT | APR_FINFO_SIZE
-                                        | APR_FINFO_MTIME | APR_FINFO_CTIME,
-                                        reader->file);
+    slotmem_layout_t layout;
+    struct stat opened;
+    apr_os_file_t fd;
 
-    if (rv != APR_SUCCESS) {
-        return reject(result, rv, "its length cannot be found out");
+    apr_os_file_get(&fd, reader->file);
+    if (fstat(fd, &opened) != 0) {
+        return reject(result, errno, "its length cannot be found out");
     }
-    if (opened.filetype != APR_REG || opened.inode != before->inode
-        || opened.device != before->device) {
+    if (!S_ISREG(opened.st_mode) || opened.st_ino != before->st_ino
+        || opened.st_dev != before->st_dev) {
         return reject(result, APR_SUCCESS,
                       "it was exchanged while it was being opened");
     }
-    reader->len = opened.size;
-    result->file_state.size = opened.size;
-    result->file_state.mtime = opened.mtime;
-    result->file_state.ctime = opened.ctime;
-    result->file_state.inode = opened.inode;
-    result->file_state.device = opened.device;
+    slotmem_file_state_set(&result->file_state, &opened);
+    if (directory && !slotmem_directory_trusts(directory, &opened)) {
+        return reject(result, APR_SUCCESS,
+                      apr_psprintf(pool, "it belongs to user %ld, group %ld; "
+                                   "expected user %ld or root: if its content "
+                                   "is yours, stop the server and chown it",
+                                   (long)opened.st_uid, (long)opened.st_gid,
+                                   (long)geteuid()));
+    }
+    reader->len = opened.st_size;
+    if (requested) {
+        slotmem_layout(&layout, requested);
+        if (reader->len > SLOTMEM_FILE_SPARE
+            && reader->len - SLOTMEM_FILE_SPARE
+               > (apr_off_t)layout.image_len) {
+            return reject(result, APR_SUCCESS,
+                          apr_psprintf(pool, "expected %" APR_SIZE_T_FMT
+                                       " bytes and at most 16 MiB more, found "
+                                       "%" APR_OFF_T_FMT, layout.image_len,
+                                       reader->len));
+        }
+    }
     return 1;
+}
+
+static apr_status_t close_file(void *file)
+{
+    return apr_file_close(file);
 }
 
 /* Open a persisted file to read it, if it is a regular file: anything else
  * is not touched, since opening a FIFO would block the start. */
 static int open_regular(slotmem_restore_result_t *result,
-                        slotmem_reader_t *reader, const char *path,
-                        apr_pool_t *scratch)
+                        slotmem_reader_t *reader,
+                        const slotmem_directory_t *directory,
+                        const char *path, const slotmem_geometry_t *requested,
+                        apr_pool_t *pool, apr_pool_t *scratch)
 {
-    apr_finfo_t before;
-    apr_status_t rv = apr_stat(&before, path, APR_FINFO_LINK | APR_FINFO_TYPE
-                                              | APR_FINFO_IDENT, scratch);
+    const char *name;
+    int at = slotmem_directory_fd(directory, path, &name);
+    struct stat before;
+    apr_os_file_t fd;
 
-    if (APR_STATUS_IS_ENOENT(rv) || APR_STATUS_IS_ENOTDIR(rv)) {
-        result->outcome = SLOTMEM_RESTORE_NO_FILE;
-        return 0;
+    if (fstatat(at, name, &before, AT_SYMLINK_NOFOLLOW) != 0) {
+        if (errno == ENOENT || errno == ENOTDIR) {
+            result->outcome = SLOTMEM_RESTORE_NO_FILE;
+            return 0;
+        }
+        return reject(result, errno, "its type cannot be found out");
     }
-    if (rv != APR_SUCCESS && rv != APR_INCOMPLETE) {
-        return reject(result, rv, "its type cannot be found out");
+    if (!S_ISREG(before.st_mode)) {
+        return reject(result, APR_SUCCESS, not_regular(before.st_mode));
     }
-    if (before.filetype != APR_REG) {
-        return reject(result, APR_SUCCESS, not_regular(before.filetype));
+    fd = openat(at, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0) {
+        return reject(result, errno, "it cannot be opened");
     }
-    rv = apr_file_open(&reader->file, path,
-                       APR_FOPEN_READ | APR_FOPEN_BINARY | APR_FOPEN_NONBLOCK,
-                       APR_OS_DEFAULT, scratch);
-    if (rv != APR_SUCCESS) {
-        return reject(result, rv, "it cannot be opened");
-    }
-    return check_opened_file(result, reader, &before);
+    apr_os_file_put(&reader->file, &fd, APR_FOPEN_READ | APR_FOPEN_BINARY,
+                    scratch);
+    apr_pool_cleanup_register(scratch, reader->file, close_file,
+                              apr_pool_cleanup_null);
+    return check_opened_file(result, reader, directory, &before, requested,
+                             pool);
 }
 
 /* Read what the reader has opened. */
@@ -189,7 +249,8 @@ static void restore_from(slotmem_restore_result_t *result,
 /* bytes NULL: a file; else memory. */
 static void restore(slotmem_restore_result_t *result,
                     slotmem_image_target_t *target,
-                    const slotmem_geometry_t *requested, const char *path,
+                    const slotmem_geometry_t *requested,
+                    const slotmem_directory_t *directory, const char *path,
                     const unsigned char *bytes, apr_size_t len,
                     apr_pool_t *scratch)
 {
@@ -201,13 +262,15 @@ static void restore(slotmem_restore_result_t *result,
         reader.memory = bytes;
         reader.len = (apr_off_t)len;
     }
-    if (bytes || open_regular(result, &reader, path, scratch)) {
+    if (bytes || open_regular(result, &reader, directory, path, requested,
+                              target->pool, scratch)) {
         restore_from(result, target, &reader, requested, scratch);
     }
 }
 
 static void restore_segment(slotmem_restore_result_t *result,
                             slotmem_segment_t *segment, int with_claims,
+                            const slotmem_directory_t *directory,
                             const char *path, const unsigned char *bytes,
                             apr_size_t len, apr_pool_t *pool)
 {
@@ -217,15 +280,18 @@ static void restore_segment(slotmem_restore_result_t *result,
     apr_pool_t *scratch;
 
     apr_pool_create(&scratch, pool);
-    restore(result, &target, &segment->geometry, path, bytes, len, scratch);
+    restore(result, &target, &segment->geometry, directory, path, bytes, len,
+            scratch);
     apr_pool_destroy(scratch);
 }
 
 void slotmem_restore(slotmem_restore_result_t *result,
                      slotmem_segment_t *segment, int with_claims,
-                     const char *path, apr_pool_t *pool)
+                     const slotmem_directory_t *directory, const char *path,
+                     apr_pool_t *pool)
 {
-    restore_segment(result, segment, with_claims, path, NULL, 0, pool);
+    restore_segment(result, segment, with_claims, directory, path, NULL, 0,
+                    pool);
 }
 
 void slotmem_restore_memory(slotmem_restore_result_t *result,
@@ -233,12 +299,14 @@ void slotmem_restore_memory(slotmem_restore_result_t *result,
                             const unsigned char *bytes, apr_size_t len,
                             apr_pool_t *pool)
 {
-    restore_segment(result, segment, with_claims, NULL, bytes, len, pool);
+    restore_segment(result, segment, with_claims, NULL, NULL, bytes, len,
+                    pool);
 }
 
 static void restore_image(slotmem_restore_result_t *result,
                           slotmem_image_t *image,
                           const slotmem_geometry_t *requested,
+                          const slotmem_directory_t *directory,
                           const char *path, const unsigned char *bytes,
                           apr_size_t len, apr_pool_t *pool)
 {
@@ -248,7 +316,7 @@ static void restore_image(slotmem_restore_result_t *result,
                                       .pool = pool };
 
     memset(image, 0, sizeof(*image));
-    restore(result, &target, requested, path, bytes, len, pool);
+    restore(result, &target, requested, directory, path, bytes, len, pool);
     image->has_section = target.section.claims != NULL;
     image->words = target.section.words;
     image->words_len = target.section.words_len;
@@ -259,9 +327,10 @@ static void restore_image(slotmem_restore_result_t *result,
 void slotmem_restore_image(slotmem_restore_result_t *result,
                            slotmem_image_t *image,
                            const slotmem_geometry_t *requested,
+                           const slotmem_directory_t *directory,
                            const char *path, apr_pool_t *pool)
 {
-    restore_image(result, image, requested, path, NULL, 0, pool);
+    restore_image(result, image, requested, directory, path, NULL, 0, pool);
 }
 
 void slotmem_restore_image_memory(slotmem_restore_result_t *result,
@@ -270,7 +339,7 @@ void slotmem_restore_image_memory(slotmem_restore_result_t *result,
                                   const unsigned char *bytes, apr_size_t len,
                                   apr_pool_t *pool)
 {
-    restore_image(result, image, requested, NULL, bytes, len, pool);
+    restore_image(result, image, requested, NULL, NULL, bytes, len, pool);
 }
 
 void slotmem_identify(slotmem_restore_result_t *result,
@@ -284,7 +353,7 @@ void slotmem_identify(slotmem_restore_result_t *result,
     memset(&reader, 0, sizeof(reader));
     apr_pool_create(&scratch, pool);
     reader.window = apr_palloc(scratch, CHUNK);
-    if (open_regular(result, &reader, path, scratch)) {
+    if (open_regular(result, &reader, NULL, path, NULL, pool, scratch)) {
         if (slotmem_image_identify(&reader, geometry)) {
             result->outcome = SLOTMEM_RESTORE_DONE;
         }

@@ -30,29 +30,38 @@
 
 #include "apr_file_io.h"
 
+#include "slotmem_directory.h"
 #include "slotmem_image.h"
-
-#ifndef APR_FOPEN_NONBLOCK      /* early APR: a regular file needs it not */
-#define APR_FOPEN_NONBLOCK 0
-#endif
 
 #if defined(__GNUC__)
 #pragma GCC visibility push(hidden)
 #endif
 
+/** So many bytes more than the segment that is asked for may a file have; what
+ *  is larger is not read (contract B7). */
+#define SLOTMEM_FILE_SPARE ((apr_off_t)16 << 20)
+
 /** Process-local: which file stands at a path. */
 typedef struct slotmem_file_state_t {
-    int verified;                   /**< 1: one of which each MD5 was seen to
-                                         fit the bytes before it. 0: not known,
-                                         and the rest is unset */
-    int synced;                     /**< 1: its folder was flushed since it was
-                                         put there */
+    int known;                      /**< 1: this server has read or written it.
+                                         0: the rest is unset */
+    int verified;                   /**< 1: each MD5 in it was seen to fit the
+                                         bytes before it */
+    int synced;                     /**< 1: it and its directory went through
+                                         fsync() since it was put there */
     apr_off_t size;                 /**< with the next four, how to tell */
     apr_time_t mtime;               /**< that it is still the same file, as */
     apr_time_t ctime;               /**< it was: mtime can be put back */
     apr_ino_t inode;
     apr_dev_t device;
 } slotmem_file_state_t;
+
+/** Know a file: not verified, not synced. */
+void slotmem_file_state_set(slotmem_file_state_t *state,
+                            const struct stat *info);
+
+/** @return the time in microseconds since 1970 */
+apr_time_t slotmem_time_of(const struct timespec *time);
 
 /** Process-local: how a restore went. */
 typedef struct slotmem_restore_result_t {
@@ -75,7 +84,7 @@ typedef struct slotmem_restore_result_t {
     } reason_kind;                  /**< the kind of reason; unset if done */
     apr_uint32_t item_num;          /**< slots that the file held, if done */
     apr_uint32_t runtime_claims;          /**< of them, claimed at run time */
-    slotmem_file_state_t file_state; /**< what the file is, if done */
+    slotmem_file_state_t file_state; /**< what the file is, if it was opened */
 } slotmem_restore_result_t;
 
 /**
@@ -83,12 +92,15 @@ typedef struct slotmem_restore_result_t {
  * @param segment new: all bytes zero, no other process has it. It is that
  *        again unless the outcome is SLOTMEM_RESTORE_DONE.
  * @param with_claims restore the run-time claims too, as in use
+ * @param directory of the file, open. The file's owner must be one that is
+ *        trusted there. NULL: path says it all, and anybody is
  * @param path the persisted file
  * @param pool for the texts of the result; scratch memory is given back
  */
 void slotmem_restore(slotmem_restore_result_t *result,
                      slotmem_segment_t *segment, int with_claims,
-                     const char *path, apr_pool_t *pool);
+                     const slotmem_directory_t *directory, const char *path,
+                     apr_pool_t *pool);
 
 /**
  * Read an image of any number of slots (contract E6).
@@ -99,7 +111,15 @@ void slotmem_restore(slotmem_restore_result_t *result,
 void slotmem_restore_image(slotmem_restore_result_t *result,
                            slotmem_image_t *image,
                            const slotmem_geometry_t *requested,
+                           const slotmem_directory_t *directory,
                            const char *path, apr_pool_t *pool);
+
+/**
+ * The result for a file that could not even be looked for.
+ * @param status why; APR_SUCCESS: reason says it all
+ */
+void slotmem_restore_reject(slotmem_restore_result_t *result,
+                            apr_status_t status, const char *reason);
 
 /**
  * The two from memory that has the bytes of a file. Nothing is known of any

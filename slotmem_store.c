@@ -16,13 +16,14 @@
  * reads it. What a crash leaves and who may call what stands in
  * slotmem_store.h, the layout of the file in slotmem_format.h.
  *
- * A store passes over the segment and writes what it copies to path.tmp. If the
+ * A store passes over the segment and writes what it copies to a new file. If the
  * file that stands at the path is known, a pass before that compares the two,
  * up to the first difference; without one there is nothing to write.
  *
  * Digests are computed over private copies, never over live memory.
  */
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stddef.h>
@@ -31,13 +32,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "apr_hash.h"
 #include "apr_md5.h"
 #include "apr_portable.h"
 #include "apr_strings.h"
 
 #include "slotmem_store.h"
 #include "slotmem_stream.h"
+
+#define SLOTMEM_TMP_SUFFIX ".tmp-"
 
 #define CHUNK SLOTMEM_CHUNK
 /* Files that are open at the same time. */
@@ -49,6 +51,7 @@ typedef struct run_t {
     int num;
     const slotmem_store_watch_t *watch;     /* or NULL */
     slotmem_stream_t stream;                /* of the store at work */
+    const char *token;              /* of temporary names */
     apr_pool_t *pool;               /* for results */
     apr_pool_t *scratch;            /* cleared after each batch */
 } run_t;
@@ -167,6 +170,60 @@ static void put_segment(slotmem_stream_t *stream, slotmem_store_t *store)
     put_tail(stream, store);
 }
 
+/* ---- files of a directory; each returns APR_SUCCESS or the system's code --- */
+
+static int name_of(const slotmem_store_t *store, const char *path,
+                   const char **name)
+{
+    return slotmem_directory_fd(store->directory, path, name);
+}
+
+static apr_status_t remove_file(const slotmem_store_t *store, const char *path)
+{
+    const char *name;
+    int at = name_of(store, path, &name);
+
+    return unlinkat(at, name, 0) == 0 ? APR_SUCCESS : errno;
+}
+
+static apr_status_t rename_file(const slotmem_store_t *store, const char *from,
+                                const char *to)
+{
+    const char *old;
+    const char *name;
+    int at = name_of(store, from, &old);
+
+    name_of(store, to, &name);
+    return renameat(at, old, at, name) == 0 ? APR_SUCCESS : errno;
+}
+
+static apr_status_t look_at(const slotmem_store_t *store, const char *path,
+                            struct stat *info)
+{
+    const char *name;
+    int at = name_of(store, path, &name);
+
+    return fstatat(at, name, info, AT_SYMLINK_NOFOLLOW) == 0 ? APR_SUCCESS
+                                                             : errno;
+}
+
+/* Never through a link. The caller closes the file. */
+static apr_status_t open_file(const slotmem_store_t *store, const char *path,
+                              int flags, apr_file_t **file, apr_pool_t *pool)
+{
+    const char *name;
+    int at = name_of(store, path, &name);
+    apr_os_file_t fd = openat(at, name, flags | O_NOFOLLOW | O_NONBLOCK
+                                        | O_CLOEXEC, S_IRUSR | S_IWUSR);
+
+    if (fd < 0) {
+        return errno;
+    }
+    return apr_os_file_put(file, &fd, APR_FOPEN_BINARY
+                           | (flags & O_WRONLY ? APR_FOPEN_WRITE
+                                               : APR_FOPEN_READ), pool);
+}
+
 /* A step of a store failed: what stood at the path before stays there. */
 static void fail(run_t *run, slotmem_store_t *store,
                  const char *step, apr_status_t status)
@@ -177,33 +234,49 @@ static void fail(run_t *run, slotmem_store_t *store,
         apr_file_close(store->file);
         store->file = NULL;
     }
-    apr_file_remove(store->tmp, run->scratch);
+    remove_file(store, store->tmp);
     tell(run, store);
 }
 
-/* Does what is known of the file at the path still hold? */
-static int is_same_file(const slotmem_store_t *store, apr_pool_t *scratch)
+/* Has nobody written to the file since? */
+static int is_untouched(const slotmem_file_state_t *state,
+                        const struct stat *info)
 {
-    const slotmem_file_state_t *state = &store->file_state;
-    apr_finfo_t info;
+    return state->known && S_ISREG(info->st_mode)
+           && (apr_ino_t)info->st_ino == state->inode
+           && (apr_dev_t)info->st_dev == state->device
+           && (apr_off_t)info->st_size == state->size
+           && slotmem_time_of(&info->st_mtim) == state->mtime;
+}
 
-    return state->verified && !store->set_aside
-           && apr_stat(&info, store->path,
-                       APR_FINFO_LINK | APR_FINFO_TYPE | APR_FINFO_IDENT
-                       | APR_FINFO_SIZE | APR_FINFO_MTIME | APR_FINFO_CTIME,
-                       scratch) == APR_SUCCESS
-           && info.filetype == APR_REG && info.inode == state->inode
-           && info.device == state->device && info.size == state->size
-           && info.mtime == state->mtime && info.ctime == state->ctime;
+/* Is the file at the path one that this server has neither read nor written? */
+static int is_foreign(const slotmem_store_t *store)
+{
+    struct stat info;
+
+    return look_at(store, store->path, &info) == APR_SUCCESS
+           && !is_untouched(&store->file_state, &info)
+           && !is_untouched(&store->new_state, &info);
+}
+
+/* Does what is known of the file at the path still hold, and is it as the
+ * server makes its files? */
+static int is_same_file(const slotmem_store_t *store)
+{
+    struct stat info;
+
+    return store->file_state.verified && !store->set_aside
+           && look_at(store, store->path, &info) == APR_SUCCESS
+           && is_untouched(&store->file_state, &info)
+           && slotmem_time_of(&info.st_ctim) == store->file_state.ctime
+           && slotmem_directory_is_own(store->directory, &info);
 }
 
 /* Is there a known file to compare with? One that cannot be opened is not. */
 static int open_verified_file(run_t *run, slotmem_store_t *store)
 {
-    if (!is_same_file(store, run->scratch)
-        || apr_file_open(&store->file, store->path,
-                         APR_FOPEN_READ | APR_FOPEN_BINARY
-                         | APR_FOPEN_NONBLOCK, APR_OS_DEFAULT, run->scratch)
+    if (!is_same_file(store)
+        || open_file(store, store->path, O_RDONLY, &store->file, run->scratch)
            != APR_SUCCESS) {
         store->file = NULL;
         return 0;
@@ -214,10 +287,19 @@ static int open_verified_file(run_t *run, slotmem_store_t *store)
 
 static apr_status_t open_new(run_t *run, slotmem_store_t *store)
 {
-    return apr_file_open(&store->file, store->tmp,
-                         APR_FOPEN_WRITE | APR_FOPEN_CREATE | APR_FOPEN_EXCL
-                         | APR_FOPEN_BINARY,
-                         APR_FPROT_UREAD | APR_FPROT_UWRITE, run->scratch);
+    apr_status_t rv = open_file(store, store->tmp,
+                                O_WRONLY | O_CREAT | O_EXCL, &store->file,
+                                run->scratch);
+    apr_os_file_t fd;
+
+    if (rv == APR_SUCCESS) {
+        apr_os_file_get(&fd, store->file);
+        rv = slotmem_directory_own(store->directory, fd);
+    }
+    else {
+        store->file = NULL;
+    }
+    return rv;
 }
 
 static int create_new_file(run_t *run, slotmem_store_t *store)
@@ -225,38 +307,44 @@ static int create_new_file(run_t *run, slotmem_store_t *store)
     apr_status_t rv = open_new(run, store);
 
     if (APR_STATUS_IS_EEXIST(rv)) {         /* what a killed store left */
-        apr_file_remove(store->tmp, run->scratch);
+        remove_file(store, store->tmp);
         rv = open_new(run, store);
     }
     if (rv != APR_SUCCESS) {
-        store->file = NULL;
         fail(run, store, "create a new file", rv);
         return 0;
     }
-    store->file_state.verified = 0;        /* until the new file is in place */
     slotmem_stream_init(&run->stream, store->file, 0);
     return 1;
 }
 
 /* The comparing pass is over: does the file have all bytes, and no more, and is
- * it still the one at the path? */
+ * it still the one at the path? One that was found at the start may never have
+ * reached the disk. */
 static int is_unchanged(run_t *run, slotmem_store_t *store)
 {
     const slotmem_stream_t *stream = &run->stream;
 
+    store->unchanged = !stream->differs && stream->len == store->file_state.size
+                       && is_same_file(store)
+                       && (store->file_state.synced
+                           || apr_file_sync(store->file) == APR_SUCCESS);
     apr_file_close(store->file);
     store->file = NULL;
-    store->unchanged = !stream->differs && stream->len == store->file_state.size
-                       && is_same_file(store, run->scratch);
-    if (store->unchanged && !store->file_state.synced) {
-        apr_file_remove(store->tmp, run->scratch);  /* a killed store's */
-    }
     return store->unchanged;
 }
 
 static int begin_store(run_t *run, slotmem_store_t *store)
 {
-    store->tmp = apr_pstrcat(run->scratch, store->path, ".tmp", NULL);
+    struct stat info;
+
+    store->tmp = apr_pstrcat(run->scratch, store->path, SLOTMEM_TMP_SUFFIX,
+                             run->token, NULL);
+    if (look_at(store, store->path, &info) == APR_SUCCESS
+        && is_untouched(&store->new_state, &info)) {
+        store->file_state = store->new_state;
+    }
+    store->new_state.known = 0;
     if (!store->segment) {
         return 1;
     }
@@ -309,24 +397,21 @@ static void write_new_file(run_t *run, slotmem_store_t *store)
     start_writeback(store->file);
 }
 
-/* Notes which file it is, as it was written: see record_file_state(). */
+/* Notes which file it is, as it was written; install_file() adds the rest. */
 static void sync_and_close(run_t *run, slotmem_store_t *store)
 {
-    apr_finfo_t info;
+    slotmem_file_state_t *state = &store->new_state;
+    apr_os_file_t fd;
+    struct stat info;
     apr_status_t rv = apr_file_sync(store->file);
 
     if (rv != APR_SUCCESS) {
         fail(run, store, "flush", rv);
         return;
     }
-    store->file_state.inode = 0;        /* no file's */
-    if (apr_file_info_get(&info, APR_FINFO_IDENT | APR_FINFO_SIZE
-                                 | APR_FINFO_MTIME, store->file)
-        == APR_SUCCESS) {
-        store->file_state.inode = info.inode;
-        store->file_state.device = info.device;
-        store->file_state.size = info.size;
-        store->file_state.mtime = info.mtime;
+    apr_os_file_get(&fd, store->file);
+    if (fstat(fd, &info) == 0) {
+        slotmem_file_state_set(state, &info);
     }
     rv = apr_file_close(store->file);
     store->file = NULL;
@@ -335,8 +420,8 @@ static void sync_and_close(run_t *run, slotmem_store_t *store)
     }
 }
 
-/* Keep the refused file under the first free name, else in place of the one
- * that has been kept longest (which its change time tells). */
+/* Keep what stands at the path under the first free name, else in place of the
+ * one that has been kept longest (which its change time tells). */
 static apr_status_t set_aside(slotmem_store_t *store, apr_pool_t *pool)
 {
     apr_time_t oldest = 0;
@@ -346,9 +431,9 @@ static apr_status_t set_aside(slotmem_store_t *store, apr_pool_t *pool)
     store->aside = NULL;
     for (n = 1; n <= SLOTMEM_BAD_FILES; n++) {
         const char *name = apr_psprintf(pool, "%s.bad-%d", store->path, n);
-        apr_finfo_t info;
+        struct stat info;
 
-        rv = apr_stat(&info, name, APR_FINFO_LINK | APR_FINFO_CTIME, pool);
+        rv = look_at(store, name, &info);
         if (APR_STATUS_IS_ENOENT(rv)) {
             store->aside = name;
             store->aside_replaced = 0;
@@ -357,13 +442,13 @@ static apr_status_t set_aside(slotmem_store_t *store, apr_pool_t *pool)
         if (rv != APR_SUCCESS) {
             return rv;
         }
-        if (!store->aside || info.ctime < oldest) {
+        if (!store->aside || slotmem_time_of(&info.st_ctim) < oldest) {
             store->aside = name;
             store->aside_replaced = 1;
-            oldest = info.ctime;
+            oldest = slotmem_time_of(&info.st_ctim);
         }
     }
-    rv = apr_file_rename(store->path, store->aside, pool);
+    rv = rename_file(store, store->path, store->aside);
     if (APR_STATUS_IS_ENOENT(rv)) {     /* gone meanwhile: nothing to keep */
         store->aside = NULL;
         rv = APR_SUCCESS;
@@ -371,37 +456,27 @@ static apr_status_t set_aside(slotmem_store_t *store, apr_pool_t *pool)
     return rv;
 }
 
-/* By what the new file can be told from now on: what it was when it was closed,
- * and the change time that the rename gave it. */
-static void record_file_state(slotmem_file_state_t *state, const char *path,
-                      apr_pool_t *scratch)
+/* Give a file the mode of the server's files, if it is a regular one. */
+static apr_status_t make_private(const slotmem_store_t *store,
+                                 const char *path, apr_pool_t *scratch)
 {
-    apr_finfo_t info;
-
-    state->verified = apr_stat(&info, path, APR_FINFO_LINK | APR_FINFO_CTIME,
-                             scratch) == APR_SUCCESS;
-    state->ctime = state->verified ? info.ctime : 0;
-    state->synced = 0;
-}
-
-/* Give a file mode 0600, if it is a regular one: not through a symbolic link,
- * as APR would. */
-static apr_status_t make_private(const char *path)
-{
-    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    apr_file_t *file;
+    apr_os_file_t fd;
     struct stat info;
-    apr_status_t rv = APR_SUCCESS;
+    apr_status_t rv = open_file(store, path, O_RDONLY, &file, scratch);
 
-    if (fd < 0) {
-        return errno;
+    if (rv != APR_SUCCESS) {
+        return rv;
     }
+    apr_os_file_get(&fd, file);
     if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
         rv = APR_EINVAL;
     }
-    else if (fchmod(fd, S_IRUSR | S_IWUSR) != 0) {
+    else if ((info.st_mode & 07777) != slotmem_directory_mode(store->directory)
+             && fchmod(fd, slotmem_directory_mode(store->directory)) != 0) {
         rv = errno;
     }
-    close(fd);
+    apr_file_close(file);
     return rv;
 }
 
@@ -411,43 +486,59 @@ static apr_status_t make_backup(slotmem_store_t *store, apr_pool_t *scratch)
 {
     const char *backup = apr_pstrcat(scratch, store->path,
                                      SLOTMEM_BACKUP_SUFFIX, NULL);
-    apr_status_t rv = apr_file_remove(backup, scratch);
+    apr_status_t rv = remove_file(store, backup);
+    const char *from;
+    const char *to;
+    int at = name_of(store, store->path, &from);
 
     if (rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv)) {
         return rv;
     }
-    rv = apr_file_link(store->path, backup);
-    if (APR_STATUS_IS_ENOENT(rv)) {
-        return APR_SUCCESS;         /* gone meanwhile: nothing to keep */
+    name_of(store, backup, &to);
+    if (linkat(at, from, at, to, 0) != 0) {
+        /* gone meanwhile: nothing to keep */
+        return errno == ENOENT ? APR_SUCCESS : errno;
     }
-    return rv == APR_SUCCESS ? make_private(backup) : rv;
+    return make_private(store, backup, scratch);
 }
 
-static void install_file(run_t *run, slotmem_store_t *store)
+/* Move what stands at the path away, if it is to be kept. */
+static int make_room(run_t *run, slotmem_store_t *store)
 {
     apr_status_t rv;
 
-    tell(run, store);
     if (store->backup) {
         rv = make_backup(store, run->scratch);
         if (rv != APR_SUCCESS) {
             fail(run, store, "keep the old file", rv);
-            return;
+            return 0;
         }
     }
-    if (store->set_aside) {
+    if (store->set_aside || is_foreign(store)) {
         rv = set_aside(store, run->pool);
         if (rv != APR_SUCCESS) {
             store->aside = NULL;
             fail(run, store, "set the refused file aside", rv);
-            return;
+            return 0;
         }
         tell(run, store);
     }
-    rv = apr_file_rename(store->tmp, store->path, run->scratch);
+    return 1;
+}
+
+static void install_file(run_t *run, slotmem_store_t *store)
+{
+    struct stat info;
+    apr_status_t rv;
+
+    tell(run, store);
+    if (!make_room(run, store)) {
+        return;
+    }
+    rv = rename_file(store, store->tmp, store->path);
     if (rv != APR_SUCCESS) {
         if (store->aside) {
-            apr_file_rename(store->aside, store->path, run->scratch);
+            rename_file(store, store->aside, store->path);
             store->aside = NULL;
         }
         fail(run, store, "rename the new file", rv);
@@ -455,56 +546,117 @@ static void install_file(run_t *run, slotmem_store_t *store)
     }
     store->set_aside = 0;
     store->backup = 0;
-    record_file_state(&store->file_state, store->path, run->scratch);
+    store->file_state = store->new_state;
+    store->new_state.known = 0;
+    if (look_at(store, store->path, &info) == APR_SUCCESS) {
+        store->file_state.ctime = slotmem_time_of(&info.st_ctim);
+        store->file_state.verified = store->file_state.known;
+    }
     store->installed = 1;
     tell(run, store);
 }
 
-static apr_status_t sync_directory(const char *directory, apr_pool_t *scratch)
+/* Make a rename last. */
+static apr_status_t sync_directory(const slotmem_store_t *store,
+                                   apr_pool_t *scratch)
 {
-    apr_file_t *file;
-    apr_status_t rv = apr_file_open(&file, directory, APR_FOPEN_READ,
-                                    APR_OS_DEFAULT, scratch);
+    const char *slash = strrchr(store->path, '/');
+    int fd = store->directory ? store->directory->fd
+             : open(slash ? apr_pstrmemdup(scratch, store->path,
+                                           (apr_size_t)(slash - store->path)
+                                           + 1) : ".",
+                    O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    apr_status_t rv = APR_SUCCESS;
 
-    if (rv != APR_SUCCESS) {
-        return rv;
+    if (fd < 0) {
+        return errno;
     }
-    rv = apr_file_sync(file);
-    apr_file_close(file);
-    return APR_STATUS_IS_EINVAL(rv) ? APR_SUCCESS : rv; /* has no such thing */
+    while (fsync(fd) != 0) {
+        if (errno != EINTR) {
+            rv = errno == EINVAL ? APR_SUCCESS : errno; /* has no such thing */
+            break;
+        }
+    }
+    if (!store->directory) {
+        close(fd);
+    }
+    return rv;
 }
 
-/* Make the renames last: each directory is flushed once. */
+/* Each directory is flushed once. Stores without one have one each. */
 static void sync_directories(run_t *run)
 {
-    apr_hash_t *synced = apr_hash_make(run->scratch);
-    slotmem_store_t *store;
+    const slotmem_directory_t *synced = NULL;
+    apr_status_t rv = APR_SUCCESS;
+    int i, j;
 
-    for (store = run->stores; store < run->stores + run->num; store++) {
-        const char *slash = strrchr(store->path, '/');
-        apr_size_t len = slash ? (apr_size_t)(slash - store->path) + 1 : 0;
-        const char *directory = len ? apr_pstrmemdup(run->scratch, store->path,
-                                                     len) : ".";
-        apr_status_t *rv = apr_hash_get(synced, directory,
-                                        APR_HASH_KEY_STRING);
+    for (i = 0; i < run->num; i++) {
+        slotmem_store_t *first = &run->stores[i];
 
-        if (store->step || store->file_state.synced) {
+        if (first->step || first->file_state.synced) {
             continue;
         }
-        if (!rv) {
-            rv = apr_palloc(run->scratch, sizeof(*rv));
-            *rv = sync_directory(directory, run->scratch);
-            apr_hash_set(synced, directory, APR_HASH_KEY_STRING, rv);
+        synced = first->directory;
+        rv = sync_directory(first, run->scratch);
+        for (j = i; j < run->num; j++) {
+            slotmem_store_t *store = &run->stores[j];
+
+            if (store->step || store->file_state.synced
+                || (j > i && (!synced || store->directory != synced))) {
+                continue;
+            }
+            if (rv != APR_SUCCESS) {
+                store->step = "flush the directory";
+                store->status = rv;
+            }
+            else {
+                store->file_state.synced = 1;
+            }
+            tell(run, store);
         }
-        if (*rv != APR_SUCCESS) {
-            store->step = "flush the directory";
-            store->status = *rv;
-        }
-        else {
-            store->file_state.synced = 1;
-        }
-        tell(run, store);
     }
+}
+
+/* Is this the temporary file of a store, by another server? */
+static int is_leftover(const char *name, const slotmem_store_t *store,
+                       const char *token)
+{
+    const char *base;
+    apr_size_t len;
+
+    name_of(store, store->path, &base);
+    len = strlen(base);
+    return strncmp(name, base, len) == 0
+           && strncmp(name + len, SLOTMEM_TMP_SUFFIX,
+                      strlen(SLOTMEM_TMP_SUFFIX)) == 0
+           && strcmp(name + len + strlen(SLOTMEM_TMP_SUFFIX), token) != 0;
+}
+
+void slotmem_store_clean(const slotmem_directory_t *directory,
+                         const slotmem_store_t *stores, int num,
+                         const char *token)
+{
+    int fd = openat(directory->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    const struct dirent *entry;
+    int i;
+
+    if (!dir) {
+        if (fd >= 0) {
+            close(fd);
+        }
+        return;
+    }
+    while ((entry = readdir(dir))) {
+        for (i = 0; strstr(entry->d_name, SLOTMEM_TMP_SUFFIX) && i < num; i++) {
+            if (stores[i].directory == directory
+                && is_leftover(entry->d_name, &stores[i], token)) {
+                unlinkat(directory->fd, entry->d_name, 0);
+                break;
+            }
+        }
+    }
+    closedir(dir);
 }
 
 /* What is done to each store of a batch before the next is done to any. */
@@ -561,7 +713,9 @@ static int run_batch(run_t *run, int first)
 void slotmem_store(slotmem_store_t *stores, int num,
                    const slotmem_store_watch_t *watch, apr_pool_t *pool)
 {
-    run_t run = { .stores = stores, .num = num, .watch = watch, .pool = pool };
+    run_t run = { .stores = stores, .num = num, .watch = watch, .pool = pool,
+                  .token = watch ? watch->token
+                           : apr_psprintf(pool, "%ld", (long)getpid()) };
     int i;
 
     for (i = 0; i < num; i++) {

@@ -15,11 +15,15 @@
  * slotmem_store.h: segment to file. Its layout stands in slotmem_format.h.
  *
  * Lifecycle: a store may run at any time while others write the slots: it
- * writes to a new file, P.tmp, flushes it, and renames it to P.
+ * writes to a new file, calls fsync() for it, and renames it to P. The new file
+ * is called P.tmp-T, where T is the server's alone.
+ *
+ * What stands at P is only replaced if this server has read or written it. Else
+ * it is set aside: renamed to P.bad-N.
  *
  * A crash: P is the old state or the new one, whole, at every instruction. A
- * P.tmp that is left is removed by the next store of the same file. A kill
- * between setting a refused P aside and the rename leaves it as P.bad-N alone.
+ * P.tmp-T that is left is removed by slotmem_store_clean(). A kill between
+ * setting P aside and the rename leaves it as P.bad-N alone.
  *
  * Concurrency: one process at a time stores a file; the caller sees to that.
  * The memory is only read by a store, copied piece by piece, and the digest is
@@ -38,12 +42,18 @@
 /** A refused file is kept as path.bad-1 to path.bad-SLOTMEM_BAD_FILES. */
 #define SLOTMEM_BAD_FILES 4
 
+/** Steps of a store that its caller does. */
+#define SLOTMEM_STEP_OPEN_DIRECTORY "open the directory"
+#define SLOTMEM_STEP_TRUST_DIRECTORY "trust the directory"
+
 /** Process-local: one file to store, and how that went. */
 typedef struct slotmem_store_t {
     const slotmem_segment_t *segment;
     const unsigned char *image;     /**< if segment is NULL: the bytes of the */
     apr_size_t image_len;           /**< file, as slotmem_store_to_memory() made
                                          them */
+    const slotmem_directory_t *directory; /**< of the file, open; or NULL: path
+                                         says it all */
     const char *path;               /**< the persisted file */
     const slotmem_word_t *config_claims; /**< NULL: store the in-use flags as
                                          they are. Else CLEARINUSE: store none,
@@ -58,8 +68,13 @@ typedef struct slotmem_store_t {
     int set_aside;                  /**< what stands at path was refused: move
                                          it away first; 0 once that is done */
     slotmem_file_state_t file_state; /**< what stands at path; kept up to date.
-                                         A file that is known and would get
-                                         the bytes it has is only read */
+                                         A verified file that would get the
+                                         bytes it has is only read. One that is
+                                         neither this nor the next is set
+                                         aside */
+    slotmem_file_state_t new_state; /**< what may stand there instead, because
+                                         a store has ended between its rename
+                                         and its report; then: the new file */
     /* how it went; set by slotmem_store() */
     apr_status_t status;
     const char *step;               /**< what failed, or NULL: then what stood
@@ -77,6 +92,8 @@ typedef struct slotmem_store_t {
 
 /** Process-local: who wants to know how it goes. */
 typedef struct slotmem_store_watch_t {
+    const char *token;              /**< for temporary names: no other server
+                                         has it */
     void (*tell)(void *data, int index); /**< called just before a store puts
                                          its new file in place, and each time
                                          that the result of one has changed */
@@ -89,12 +106,23 @@ typedef struct slotmem_store_watch_t {
  * directory is flushed once: many files share their flushes. A store that fails
  * has its status and step set, and the others go on.
  * @param stores filled in by the caller down to file_state
- * @param watch or NULL
+ * @param watch or NULL: nobody, and the process is known by its pid
  * @param pool for the texts of the results and scratch memory; not enough of
  *        it is fatal
  */
 void slotmem_store(slotmem_store_t *stores, int num,
                    const slotmem_store_watch_t *watch, apr_pool_t *pool);
+
+/**
+ * Remove the temporary files that dead servers have left beside files which
+ * this one may store.
+ * @param directory that is open
+ * @param stores their directory and path count
+ * @param token of this server; its own files stay
+ */
+void slotmem_store_clean(const slotmem_directory_t *directory,
+                         const slotmem_store_t *stores, int num,
+                         const char *token);
 
 /**
  * What slotmem_store() would write, in memory.

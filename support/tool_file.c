@@ -148,7 +148,7 @@ static int restore_segment(tool_file_t *file)
                                                   file->geometry.item_size));
     }
     slotmem_restore(&file->result, &file->segment,
-                    tool_file_has_claims(&file->geometry), file->path,
+                    tool_file_has_claims(&file->geometry), NULL, file->path,
                     file->pool);
     return set_verdict_from_result(file);
 }

@@ -59,9 +59,17 @@ static int check_owner(tool_file_t *file)
  * this process ends. */
 static int lock_file(tool_file_t *file)
 {
+    slotmem_distrust_t distrust;
+    slotmem_directory_t *directory;
     pid_t holder = 0;
-    apr_status_t rv = slotmem_lock(file->path, &holder, file->pool);
+    apr_status_t rv;
 
+    slotmem_directory_reset(file->pool);
+    directory = slotmem_directory_of(file->path);
+    rv = slotmem_directory_open(directory, 0, &distrust);
+    if (rv == APR_SUCCESS) {
+        rv = slotmem_lock(directory, file->path, &holder, file->pool);
+    }
     if (rv == APR_EBUSY) {
         tool_file_set_verdict(file, TOOL_TROUBLE, APR_SUCCESS,
                               apr_psprintf(file->pool,
@@ -115,7 +123,7 @@ static void keep_section(slotmem_store_t *store, const tool_file_t *file)
     slotmem_restore_result_t result;
     slotmem_image_t image;
 
-    slotmem_restore_image(&result, &image, &file->geometry, file->path,
+    slotmem_restore_image(&result, &image, &file->geometry, NULL, file->path,
                           file->pool);
     if (result.outcome == SLOTMEM_RESTORE_DONE) {
         store->words = image.words;
@@ -139,6 +147,8 @@ static void store_released(tool_file_t *file, apr_uint32_t slot)
     memset(&store, 0, sizeof(store));
     store.segment = segment;
     store.path = file->path;
+    store.directory = slotmem_directory_of(file->path);
+    store.file_state = file->result.file_state;
     if (tool_file_has_claims(&file->geometry)
         && file->result.file_state.verified) {
         store.config_claims = apr_pcalloc(file->pool, sizeof(slotmem_word_t)

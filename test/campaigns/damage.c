@@ -161,7 +161,7 @@ static void check(const unsigned char *bytes, size_t len, expect_t expected,
     }
     need(slotmem_segment_create(&segment, &content.geometry, NULL, pool)
          == APR_SUCCESS, "create a segment");
-    slotmem_restore(&restored, &segment, configured != NULL, path, pool);
+    slotmem_restore(&restored, &segment, configured != NULL, NULL, path, pool);
     refused = restored.outcome == SLOTMEM_RESTORE_REJECTED;
     if (refused != (expected == REFUSED)
         || (!refused && restored.outcome != SLOTMEM_RESTORE_DONE)) {

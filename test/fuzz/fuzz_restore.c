@@ -283,7 +283,7 @@ static void check_image(const input_t *input, const slotmem_geometry_t *shape)
     int has_section = fuzz_read_chunks(input->file, input->len, &chunks);
 
     apr_pool_create(&pool, NULL);
-    slotmem_restore_image(&result, &image, shape, path, pool);
+    slotmem_restore_image(&result, &image, shape, NULL, path, pool);
     if (num < 0) {
         MUST(result.outcome == SLOTMEM_RESTORE_REJECTED && result.reason);
         MUST(!image.has_section && !image.words && !image.labels);
@@ -406,7 +406,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(header, segment.header, sizeof(header));
 
     model = read_plainly(&input);
-    slotmem_restore(&result, &segment, input.with_claims, path, pool);
+    slotmem_restore(&result, &segment, input.with_claims, NULL, path, pool);
     MUST(memcmp(header, segment.header, sizeof(header)) == 0);
     MUST(fuzz_lowest_fd() == lowest_fd);
     if (model.num < 0) {
@@ -422,7 +422,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     store(&segment, &input, &model, &result, pool);
 
     create(&segment, &shape, pool);
-    slotmem_restore(&result, &segment, input.with_claims, path, pool);
+    slotmem_restore(&result, &segment, input.with_claims, NULL, path, pool);
     MUST(result.outcome == SLOTMEM_RESTORE_DONE);
     MUST(result.item_num == input.shape.num);
     compare(&segment, &model);

@@ -171,7 +171,7 @@ static slotmem_restore_result_t read_image(unit_place_t *place,
     memset(&result, 0x77, sizeof(result));
     memset(image, 0x77, sizeof(*image));
     apr_pool_clear(image_pool);
-    slotmem_restore_image(&result, image, &asked, path_of(place), image_pool);
+    slotmem_restore_image(&result, image, &asked, NULL, path_of(place), image_pool);
     assert_file_is(path_of(place), bytes, place->pool);
     assert_int_equal(unit_count_entries(place->dir), 1);
     return result;
@@ -232,7 +232,7 @@ static void assert_restores(unit_place_t *place, const content_t *content,
         result = read_image(place, &image, asked, bytes);
         assert_image(&result, &image, content);
         segment = segment_new(place->pool, asked);
-        slotmem_restore(&result, &segment, 1, path_of(place), place->pool);
+        slotmem_restore(&result, &segment, 1, NULL, path_of(place), place->pool);
         assert_int_equal(result.outcome, SLOTMEM_RESTORE_DONE);
         assert_int_equal(result.item_num, content->geometry.item_num);
         assert_int_equal(result.runtime_claims, count_claims(content));
@@ -380,7 +380,7 @@ static void test_end_is_believed(void **state)
         assert_holds(&image.segment, &content, 0);
         assert_true(faults.bytes_digested <= bytes.len);
         segment = segment_new(place->pool, asked);
-        slotmem_restore(&result, &segment, 1, path_of(place), place->pool);
+        slotmem_restore(&result, &segment, 1, NULL, path_of(place), place->pool);
         assert_int_equal(result.outcome, asked.item_num < 10
                          ? SLOTMEM_RESTORE_REJECTED : SLOTMEM_RESTORE_DONE);
         assert_holds(&segment, asked.item_num < 10 ? NULL : &content, 1);
@@ -420,7 +420,7 @@ static void test_image_is_damaged(void **state)
     assert_int_equal(result.outcome, SLOTMEM_RESTORE_REJECTED);
     assert_non_null(strstr(result.reason, "MD5"));
     segment = segment_new(place->pool, large.geometry);
-    slotmem_restore(&result, &segment, 1, path_of(place), place->pool);
+    slotmem_restore(&result, &segment, 1, NULL, path_of(place), place->pool);
     assert_int_equal(result.outcome, SLOTMEM_RESTORE_REJECTED);
     assert_holds(&segment, NULL, 0);
 }
@@ -752,7 +752,7 @@ static void test_no_file(void **state)
     slotmem_restore_result_t result;
     slotmem_image_t image;
 
-    slotmem_restore_image(&result, &image, &asked, path_of(place), image_pool);
+    slotmem_restore_image(&result, &image, &asked, NULL, path_of(place), image_pool);
     assert_int_equal(result.outcome, SLOTMEM_RESTORE_NO_FILE);
     assert_int_equal(image.has_section, 0);
     assert_null(image.words);

@@ -40,7 +40,7 @@ static slotmem_restore_result_t restore(unit_place_t *place,
 
     memset(&result, 0x77, sizeof(result));
     *segment = segment_new(place->pool, asked);
-    slotmem_restore(&result, segment, with_claims, path_of(place),
+    slotmem_restore(&result, segment, with_claims, NULL, path_of(place),
                     place->pool);
     assert_int_equal(unit_count_entries(place->dir), entries);
     if (result.outcome != SLOTMEM_RESTORE_DONE) {
@@ -269,7 +269,7 @@ static void test_no_file(void **state)
 
     assert_int_equal(result.outcome, SLOTMEM_RESTORE_NO_FILE);
     assert_int_equal(result.status, APR_SUCCESS);
-    slotmem_restore(&result, &segment, 1, "/nonexistent/dir/p.persist",
+    slotmem_restore(&result, &segment, 1, NULL, "/nonexistent/dir/p.persist",
                     place->pool);
     assert_int_equal(result.outcome, SLOTMEM_RESTORE_NO_FILE);
 }
@@ -306,7 +306,7 @@ static slotmem_restore_result_t restore_unopened(unit_place_t *place,
     assert_true(inotify_add_watch(watch, watched, IN_OPEN) >= 0);
     memset(&result, 0x77, sizeof(result));
     segment = segment_new(place->pool, asked);
-    slotmem_restore(&result, &segment, 1, path_of(place), place->pool);
+    slotmem_restore(&result, &segment, 1, NULL, path_of(place), place->pool);
     assert_int_equal(read(watch, events, sizeof(events)), -1);
     assert_int_equal(errno, EAGAIN);
     close(watch);
@@ -479,7 +479,7 @@ static void restore_as_nobody(void *data)
     if (geteuid() == 0) {
         CHILD_CHECK(seteuid(65534) == 0);
     }
-    slotmem_restore(&result, &segment, 1, path_of(place), place->pool);
+    slotmem_restore(&result, &segment, 1, NULL, path_of(place), place->pool);
     CHILD_CHECK(result.outcome == SLOTMEM_RESTORE_REJECTED);
     CHILD_CHECK(APR_STATUS_IS_EACCES(result.status));
     CHILD_CHECK(result.reason != NULL);
@@ -516,7 +516,7 @@ static void test_too_many_open_files(void **state)
     none = limit;
     none.rlim_cur = (rlim_t)fd;
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
-    slotmem_restore(&result, &segment, 1, path_of(place), place->pool);
+    slotmem_restore(&result, &segment, 1, NULL, path_of(place), place->pool);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
     assert_int_equal(result.outcome, SLOTMEM_RESTORE_UNAVAILABLE);
     assert_true(APR_STATUS_IS_EMFILE(result.status));
@@ -979,7 +979,7 @@ static void assert_no_section(unit_place_t *place, const content_t *content,
     assert_done(&result, content->geometry.item_num, 0);
     assert_holds(&segment, content, 0);
     apr_pool_create(&pool, place->pool);    /* the image and its file */
-    slotmem_restore_image(&result, &image, &content->geometry, path_of(place),
+    slotmem_restore_image(&result, &image, &content->geometry, NULL, path_of(place),
                           pool);
     assert_done(&result, content->geometry.item_num, 0);
     assert_holds(&image.segment, content, 0);
@@ -1005,7 +1005,7 @@ static void assert_section(unit_place_t *place, const content_t *content,
     assert_done(&result, num, claims);
     assert_holds(&segment, content, 1);
     apr_pool_create(&pool, place->pool);
-    slotmem_restore_image(&result, &image, &content->geometry, path_of(place),
+    slotmem_restore_image(&result, &image, &content->geometry, NULL, path_of(place),
                           pool);
     assert_done(&result, num, claims);
     assert_holds(&image.segment, content, 0);

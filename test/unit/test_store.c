@@ -842,7 +842,7 @@ static void test_writers(void **state)
         copy = segment_new(pool, geometry);
         store_now(&store, 1, pool);
         assert_stored(&store);
-        slotmem_restore(&result, &copy, 0, path_of(place), pool);
+        slotmem_restore(&result, &copy, 0, NULL, path_of(place), pool);
         assert_int_equal(result.outcome, SLOTMEM_RESTORE_DONE);
         check_count(path_of(place), &copy, pool);
         apr_pool_destroy(pool);

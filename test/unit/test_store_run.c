@@ -718,7 +718,7 @@ static void restore_and_store(unit_place_t *place, const content_t *content,
     set_words(&store, content);
     write_file(path, file);
     write_file(apr_pstrcat(place->pool, path, ".tmp", NULL), file);
-    slotmem_restore(&result, &segment, content->claims != NULL, path,
+    slotmem_restore(&result, &segment, content->claims != NULL, NULL, path,
                     place->pool);
     assert_int_equal(result.outcome, SLOTMEM_RESTORE_DONE);
     store.file_state = result.file_state;

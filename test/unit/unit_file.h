@@ -91,20 +91,37 @@ static apr_status_t fault(char letter)
         return rv != APR_SUCCESS ? rv : __real_##name call; \
     }
 
-WRAP(apr_stat, (apr_finfo_t *info, const char *path, apr_int32_t wanted,
-                apr_pool_t *pool), '?', (info, path, wanted, pool))
-WRAP(apr_file_open, (apr_file_t **file, const char *path, apr_int32_t flags,
-                     apr_fileperms_t mode, apr_pool_t *pool), 'o',
-     (file, path, flags, mode, pool))
-WRAP(apr_file_info_get, (apr_finfo_t *info, apr_int32_t wanted,
-                         apr_file_t *file), 'i', (info, wanted, file))
 WRAP(apr_file_seek, (apr_file_t *file, apr_seek_where_t where,
                      apr_off_t *offset), '>', (file, where, offset))
 WRAP(apr_file_read, (apr_file_t *file, void *buffer, apr_size_t *len), 'r',
      (file, buffer, len))
 WRAP(apr_file_sync, (apr_file_t *file), 's', (file))
-WRAP(apr_file_link, (const char *from, const char *to), 'l', (from, to))
-WRAP(apr_file_remove, (const char *path, apr_pool_t *pool), 'x', (path, pool))
+
+#define WRAP_SYSTEM(name, parameters, letter, call) \
+    int __real_##name parameters; \
+    int __wrap_##name parameters; \
+    int __wrap_##name parameters \
+    { \
+        errno = fault(letter); \
+        return errno ? -1 : __real_##name call; \
+    }
+
+WRAP_SYSTEM(fstatat, (int at, const char *path, struct stat *info, int flags),
+            '?', (at, path, info, flags))
+WRAP_SYSTEM(fstat, (int fd, struct stat *info), 'i', (fd, info))
+WRAP_SYSTEM(linkat, (int from, const char *old, int to, const char *new,
+                     int flags), 'l', (from, old, to, new, flags))
+WRAP_SYSTEM(unlinkat, (int at, const char *path, int flags), 'x',
+            (at, path, flags))
+WRAP_SYSTEM(fsync, (int fd), 's', (fd))
+
+int __real_openat(int at, const char *path, int flags, mode_t mode);
+int __wrap_openat(int at, const char *path, int flags, mode_t mode);
+int __wrap_openat(int at, const char *path, int flags, mode_t mode)
+{
+    errno = fault('o');
+    return errno ? -1 : __real_openat(at, path, flags, mode);
+}
 
 int __real_fchmod(int fd, mode_t mode);
 int __wrap_fchmod(int fd, mode_t mode);
@@ -120,24 +137,22 @@ static struct {
     void (*after)(const char *path);
 } renames;
 
-apr_status_t __real_apr_file_rename(const char *from, const char *to,
-                                    apr_pool_t *pool);
-apr_status_t __wrap_apr_file_rename(const char *from, const char *to,
-                                    apr_pool_t *pool);
-apr_status_t __wrap_apr_file_rename(const char *from, const char *to,
-                                    apr_pool_t *pool)
+int __real_renameat(int from, const char *old, int to, const char *new);
+int __wrap_renameat(int from, const char *old, int to, const char *new);
+int __wrap_renameat(int from, const char *old, int to, const char *new)
 {
-    apr_status_t rv = fault('n');
+    int rv;
 
-    if (rv != APR_SUCCESS) {
-        return rv;
+    errno = fault('n');
+    if (errno) {
+        return -1;
     }
     if (renames.before) {
-        renames.before(from);
+        renames.before(old);
     }
-    rv = __real_apr_file_rename(from, to, pool);
+    rv = __real_renameat(from, old, to, new);
     if (renames.after) {
-        renames.after(to);
+        renames.after(new);
     }
     return rv;
 }
@@ -270,7 +285,7 @@ UNUSED static bytes_t read_file(const char *path, apr_pool_t *pool)
     struct stat info;
 
     if (fd >= 0) {
-        assert_int_equal(fstat(fd, &info), 0);
+        assert_int_equal(__real_fstat(fd, &info), 0);
         bytes = bytes_make(pool, (size_t)info.st_size);
         assert_int_equal(read(fd, bytes.data, bytes.len), bytes.len);
         close(fd);

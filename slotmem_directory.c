@@ -1,0 +1,423 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * slotmem_directory.c: the directories of persisted files; see
+ * slotmem_directory.h. APR has no *at() calls, hence those of POSIX.
+ */
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "apr_strings.h"
+
+#include "slotmem_directory.h"
+
+#ifndef O_PATH                  /* Linux: it needs no permission to read */
+#define O_PATH 0
+#endif
+
+/* Process-local; reset by slotmem_directory_reset(). */
+static struct {
+    apr_pool_t *pool;
+    slotmem_directory_t *first;
+} directories;
+
+void slotmem_directory_reset(apr_pool_t *pool)
+{
+    slotmem_directory_close_all();
+    memset(&directories, 0, sizeof(directories));
+    directories.pool = pool;
+}
+
+slotmem_directory_t *slotmem_directories(void)
+{
+    return directories.first;
+}
+
+static slotmem_directory_t *enter(const char *path, apr_size_t len)
+{
+    slotmem_directory_t *directory;
+
+    for (directory = directories.first; directory;
+         directory = directory->next) {
+        if (strncmp(directory->path, path, len) == 0
+            && !directory->path[len]) {
+            return directory;
+        }
+    }
+    directory = apr_pcalloc(directories.pool, sizeof(*directory));
+    directory->path = apr_pstrmemdup(directories.pool, path, len);
+    directory->fd = -1;
+    directory->next = directories.first;
+    directories.first = directory;
+    return directory;
+}
+
+slotmem_directory_t *slotmem_directory_of(const char *file)
+{
+    const char *slash = strrchr(file, '/');
+
+    return !slash        ? enter(".", 1)
+         : slash == file ? enter("/", 1)
+                         : enter(file, (apr_size_t)(slash - file));
+}
+
+/* ---- whom we trust ---- */
+
+static int is_own_user(uid_t uid)
+{
+    return uid == 0 || uid == geteuid();
+}
+
+/* above: 1: a directory above the one that is used. There, whoever may write it
+ * can only exchange what is his own if it is sticky. */
+static int is_trusted(const struct stat *info, int above,
+                      slotmem_distrust_t *distrust)
+{
+    distrust->uid = info->st_uid;
+    distrust->kind = S_ISLNK(info->st_mode)     ? SLOTMEM_IS_LINK
+                     : !S_ISDIR(info->st_mode)  ? SLOTMEM_NO_DIRECTORY
+                     : !is_own_user(info->st_uid) ? SLOTMEM_FOREIGN_OWNER
+                     : (info->st_mode & S_IWOTH)
+                       && !(above && (info->st_mode & S_ISVTX))
+                                                ? SLOTMEM_WRITTEN_BY_ALL
+                                                : SLOTMEM_TRUSTED;
+    return distrust->kind == SLOTMEM_TRUSTED;
+}
+
+int slotmem_directory_trusts(const slotmem_directory_t *directory,
+                             const struct stat *file)
+{
+    return is_own_user(file->st_uid)
+           || (directory && directory->group_shared
+               && file->st_gid == directory->gid);
+}
+
+mode_t slotmem_directory_mode(const slotmem_directory_t *directory)
+{
+    return directory && directory->group_shared
+           ? S_IRUSR | S_IWUSR | S_IRGRP | S_IWGRP : S_IRUSR | S_IWUSR;
+}
+
+int slotmem_directory_is_own(const slotmem_directory_t *directory,
+                             const struct stat *file)
+{
+    return file->st_uid == geteuid()
+           && (file->st_mode & 07777) == slotmem_directory_mode(directory)
+           && (!directory || !directory->group_shared
+               || file->st_gid == directory->gid);
+}
+
+apr_status_t slotmem_directory_own(const slotmem_directory_t *directory,
+                                   int fd)
+{
+    if ((directory && directory->group_shared
+         && fchown(fd, (uid_t)-1, directory->gid) != 0)
+        || fchmod(fd, slotmem_directory_mode(directory)) != 0) {
+        return errno;
+    }
+    return APR_SUCCESS;
+}
+
+const char *slotmem_directory_reason(const slotmem_directory_t *directory,
+                                     const slotmem_distrust_t *distrust,
+                                     apr_pool_t *pool)
+{
+    const char *path = apr_pstrmemdup(pool, directory->path, distrust->len);
+    long own = (long)geteuid();
+
+    switch (distrust->kind) {
+    case SLOTMEM_NO_DIRECTORY:
+        return apr_psprintf(pool, "%s is not a directory: move it away, then "
+                            "install -d -m 700 -o %ld %s", path, own,
+                            directory->path);
+    case SLOTMEM_IS_LINK:
+        return apr_psprintf(pool, "%s is a symbolic link: expected the "
+                            "directory that stood there at the start", path);
+    case SLOTMEM_FOREIGN_OWNER:
+        return apr_psprintf(pool, "%s belongs to user %ld, who could put files "
+                            "of their own in it; expected user %ld or root: "
+                            "chown %ld %s", path, (long)distrust->uid, own,
+                            own, path);
+    case SLOTMEM_WRITTEN_BY_ALL:
+        return apr_psprintf(pool, "%s is writable by everybody, who could put "
+                            "files of their own in it: chmod o-w %s", path,
+                            path);
+    case SLOTMEM_TRUSTED:
+        break;
+    }
+    return NULL;
+}
+
+/* ---- SlotmemPersistDir ---- */
+
+/* A directory that is missing has the path that it would get. */
+static const char *resolve(const char *path, apr_pool_t *pool)
+{
+    char *resolved = realpath(path, NULL);
+    const char *slash = strrchr(path, '/');
+    const char *found = path;
+
+    if (resolved) {
+        found = apr_pstrdup(pool, resolved);
+    }
+    else if (errno == ENOENT && slash && slash > path) {
+        resolved = realpath(apr_pstrmemdup(pool, path,
+                                           (apr_size_t)(slash - path)), NULL);
+        if (resolved) {
+            found = apr_pstrcat(pool, strcmp(resolved, "/") ? resolved : "",
+                                slash, NULL);
+        }
+    }
+    free(resolved);
+    return found;
+}
+
+/* Whoever owns a link in the path as it was configured, or can exchange one,
+ * chooses the directory. Looks at each component, and at where it leads. */
+static void check_configured(const char *path, slotmem_distrust_t *distrust,
+                             apr_pool_t *pool)
+{
+    apr_size_t len = strlen(path);
+    apr_size_t end = 1;
+
+    for (;;) {
+        const char *prefix = apr_pstrmemdup(pool, path, end);
+        struct stat link;
+        struct stat target;
+
+        distrust->len = end;
+        if (lstat(prefix, &link) != 0 || stat(prefix, &target) != 0) {
+            return;             /* missing, or not for this user to see */
+        }
+        if (S_ISLNK(link.st_mode) && !is_own_user(link.st_uid)) {
+            distrust->kind = SLOTMEM_FOREIGN_OWNER;
+            distrust->uid = link.st_uid;
+            return;
+        }
+        if (!is_trusted(&target, end < len, distrust) || end >= len) {
+            return;
+        }
+        end += path[end] == '/';
+        end += strcspn(path + end, "/");
+    }
+}
+
+/* A group may be meant to write. */
+static const char *find_warning(const char *path, apr_pool_t *pool)
+{
+    apr_size_t end = strlen(path);
+    struct stat info;
+
+    for (; end && geteuid() == 0; end--) {
+        const char *prefix = apr_pstrmemdup(pool, path, end);
+
+        if ((path[end] == '/' || !path[end]) && stat(prefix, &info) == 0
+            && (info.st_mode & (S_IWGRP | S_ISVTX)) == S_IWGRP) {
+            return apr_psprintf(pool, "%s is writable by its group, whose "
+                                "members can remove the files in it", prefix);
+        }
+    }
+    return NULL;
+}
+
+const char *slotmem_directory_trust(const char *path, int must_ask,
+                                    const char **reason, const char **warning,
+                                    apr_pool_t *pool)
+{
+    const char *resolved = resolve(path, directories.pool);
+    slotmem_directory_t *directory = enter(resolved, strlen(resolved));
+    slotmem_directory_t as_written = { .path = path };
+    slotmem_distrust_t distrust = { .kind = SLOTMEM_TRUSTED };
+    struct stat info;
+
+    *reason = NULL;
+    *warning = NULL;
+    directory->checked = 1;
+    if (must_ask || geteuid() == 0
+        || (stat(path, &info) == 0 && info.st_uid == geteuid())) {
+        check_configured(path, &distrust, pool);
+        *reason = slotmem_directory_reason(&as_written, &distrust, pool);
+        if (!*reason && slotmem_directory_open(directory, 0, &distrust)
+                        == APR_EGENERAL) {
+            *reason = slotmem_directory_reason(directory, &distrust, pool);
+        }
+        if (!*reason) {
+            *warning = find_warning(resolved, pool);
+        }
+    }
+    else if (stat(path, &info) == 0 && !S_ISDIR(info.st_mode)) {
+        distrust.kind = SLOTMEM_NO_DIRECTORY;
+        distrust.len = strlen(path);
+        *reason = slotmem_directory_reason(&as_written, &distrust, pool);
+    }
+    return resolved;
+}
+
+/* ---- open ---- */
+
+/* The new directory is to last. */
+static void make_directory(int above, const char *name)
+{
+    int fd;
+
+    if (mkdirat(above, name, S_IRWXU) == 0) {
+        fd = openat(above, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd >= 0) {
+            fsync(fd);
+            close(fd);
+        }
+    }
+}
+
+/* The next component of a path, which must be a directory to be trusted. */
+static apr_status_t open_component(int *opened, int above, const char *name,
+                                   int is_last, slotmem_distrust_t *distrust)
+{
+    struct stat info;
+    int fd = openat(above, name, O_NOFOLLOW | O_CLOEXEC | O_DIRECTORY
+                                 | (is_last ? O_RDONLY : O_PATH));
+
+    if (fd < 0) {
+        int error = errno;
+
+        if ((error == ENOTDIR || error == ELOOP)
+            && fstatat(above, name, &info, AT_SYMLINK_NOFOLLOW) == 0
+            && !is_trusted(&info, !is_last, distrust)) {
+            return APR_EGENERAL;
+        }
+        return error;
+    }
+    if (fstat(fd, &info) != 0) {
+        int error = errno;
+
+        close(fd);
+        return error;
+    }
+    if (!is_trusted(&info, !is_last, distrust)) {
+        close(fd);
+        return APR_EGENERAL;
+    }
+    *opened = fd;
+    return APR_SUCCESS;
+}
+
+/* Open a path whose links were resolved. */
+static apr_status_t open_checked(int *opened, const char *path, int create,
+                                 slotmem_distrust_t *distrust)
+{
+    char name[NAME_MAX + 1];
+    apr_status_t rv;
+    int fd = -1;
+
+    distrust->len = 1;
+    rv = open_component(&fd, AT_FDCWD, "/", !path[1], distrust);
+    while (rv == APR_SUCCESS && path[distrust->len]) {
+        const char *at = path + distrust->len + (path[distrust->len] == '/');
+        apr_size_t len = strcspn(at, "/");
+        int above = fd;
+
+        if (len >= sizeof(name)) {
+            rv = ENAMETOOLONG;
+            break;
+        }
+        memcpy(name, at, len);
+        name[len] = '\0';
+        distrust->len = (apr_size_t)(at - path) + len;
+        rv = open_component(&fd, above, name, !at[len], distrust);
+        if (rv == ENOENT && !at[len] && create) {
+            make_directory(above, name);
+            rv = open_component(&fd, above, name, 1, distrust);
+        }
+        close(above);
+        if (rv != APR_SUCCESS) {
+            return rv;
+        }
+    }
+    if (rv != APR_SUCCESS && fd >= 0) {
+        close(fd);
+    }
+    *opened = fd;
+    return rv;
+}
+
+apr_status_t slotmem_directory_open(slotmem_directory_t *directory, int create,
+                                    slotmem_distrust_t *distrust)
+{
+    struct stat info;
+    apr_status_t rv;
+    int fd;
+
+    distrust->kind = SLOTMEM_TRUSTED;
+    if (directory->fd >= 0) {
+        return APR_SUCCESS;
+    }
+    if (directory->checked && *directory->path == '/') {
+        rv = open_checked(&fd, directory->path, create, distrust);
+    }
+    else {
+        fd = open(directory->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        rv = fd < 0 ? errno : APR_SUCCESS;
+    }
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    if (fstat(fd, &info) != 0) {
+        rv = errno;
+        close(fd);
+        return rv;
+    }
+    directory->fd = fd;
+    directory->gid = info.st_gid;
+    directory->group_shared
+        = geteuid() != 0
+          && (info.st_mode & (S_IWGRP | S_IWOTH)) == S_IWGRP;
+    return APR_SUCCESS;
+}
+
+void slotmem_directory_forget_all(void)
+{
+    slotmem_directory_t *directory;
+
+    for (directory = directories.first; directory;
+         directory = directory->next) {
+        directory->fd = -1;
+        directory->lock_file = NULL;
+    }
+}
+
+void slotmem_directory_close_all(void)
+{
+    slotmem_directory_t *directory;
+
+    for (directory = directories.first; directory;
+         directory = directory->next) {
+        if (directory->fd >= 0) {
+            close(directory->fd);
+        }
+    }
+    slotmem_directory_forget_all();
+}
+
+int slotmem_directory_fd(const slotmem_directory_t *directory,
+                         const char *path, const char **name)
+{
+    const char *slash = strrchr(path, '/');
+
+    *name = directory && slash ? slash + 1 : path;
+    return directory ? directory->fd : AT_FDCWD;
+}
