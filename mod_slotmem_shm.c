@@ -92,7 +92,7 @@ static const char *set_persist_dir(cmd_parms *cmd, void *config,
 {
     const char *error = ap_check_cmd_context(cmd, GLOBAL_ONLY);
     const char *path = ap_server_root_relative(cmd->pool, arg);
-    const char *warning = NULL;
+    const char *group_writable = NULL;
 
     (void)config;
     if (error) {
@@ -104,11 +104,13 @@ static const char *set_persist_dir(cmd_parms *cmd, void *config,
     else {
         path = slotmem_directory_trust(path, ap_state_query(AP_SQ_RUN_MODE)
                                              == AP_SQ_RM_NORMAL, &error,
-                                       &warning, cmd->pool);
+                                       &group_writable, cmd->pool);
     }
-    if (warning) {
+    if (group_writable) {
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, cmd->server,
-                     SLOTMEM_TAG(06) "%s: %s", cmd->cmd->name, warning);
+                     SLOTMEM_TAG(06)
+                     "%s: %s is writable by its group, whose members can "
+                     "remove files in it", cmd->cmd->name, group_writable);
     }
     if (error && path && slotmem_persist_is_restart()) {
         ap_log_error(APLOG_MARK, APLOG_ERR, 0, cmd->server,

@@ -61,7 +61,7 @@ typedef struct slotmem_outliving_t {
     int generation;                 /**< of the configuration that ended */
     slotmem_carried_t *images;      /**< oldest first */
     slotmem_process_t process;      /**< that stores */
-    char token[24];                 /**< for the temporary files of owner; "":
+    char token[12];                 /**< for the temporary files of owner; "":
                                          not made yet */
     pid_t token_owner;
     apr_time_t all_stored;          /**< when the last generation had stored all

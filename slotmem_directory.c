@@ -138,20 +138,20 @@ const char *slotmem_directory_reason(const slotmem_directory_t *directory,
                                      apr_pool_t *pool)
 {
     const char *path = apr_pstrmemdup(pool, directory->path, distrust->len);
-    long own = (long)geteuid();
+    unsigned own = (unsigned)geteuid();
 
     switch (distrust->kind) {
     case SLOTMEM_NO_DIRECTORY:
         return apr_psprintf(pool, "%s is not a directory: move it away, then "
-                            "install -d -m 700 -o %ld %s", path, own,
+                            "install -d -m 700 -o %u %s", path, own,
                             directory->path);
     case SLOTMEM_IS_LINK:
         return apr_psprintf(pool, "%s is a symbolic link: expected the "
                             "directory that stood there at the start", path);
     case SLOTMEM_FOREIGN_OWNER:
-        return apr_psprintf(pool, "%s belongs to user %ld, who could put files "
-                            "of their own in it; expected user %ld or root: "
-                            "chown %ld %s", path, (long)distrust->uid, own,
+        return apr_psprintf(pool, "%s belongs to user %u, who could put files "
+                            "of their own in it; expected user %u or root: "
+                            "chown %u %s", path, (unsigned)distrust->uid, own,
                             own, path);
     case SLOTMEM_WRITTEN_BY_ALL:
         return apr_psprintf(pool, "%s is writable by everybody, who could put "
@@ -218,7 +218,7 @@ static void check_configured(const char *path, slotmem_distrust_t *distrust,
 }
 
 /* A group may be meant to write. */
-static const char *find_warning(const char *path, apr_pool_t *pool)
+static const char *find_group_writable(const char *path, apr_pool_t *pool)
 {
     apr_size_t end = strlen(path);
     struct stat info;
@@ -228,15 +228,15 @@ static const char *find_warning(const char *path, apr_pool_t *pool)
 
         if ((path[end] == '/' || !path[end]) && stat(prefix, &info) == 0
             && (info.st_mode & (S_IWGRP | S_ISVTX)) == S_IWGRP) {
-            return apr_psprintf(pool, "%s is writable by its group, whose "
-                                "members can remove the files in it", prefix);
+            return prefix;
         }
     }
     return NULL;
 }
 
 const char *slotmem_directory_trust(const char *path, int must_ask,
-                                    const char **reason, const char **warning,
+                                    const char **reason,
+                                    const char **group_writable,
                                     apr_pool_t *pool)
 {
     const char *resolved = resolve(path, directories.pool);
@@ -244,26 +244,23 @@ const char *slotmem_directory_trust(const char *path, int must_ask,
     slotmem_directory_t as_written = { .path = path };
     slotmem_distrust_t distrust = { .kind = SLOTMEM_TRUSTED };
     struct stat info;
+    int asks;
 
     *reason = NULL;
-    *warning = NULL;
+    *group_writable = NULL;
     directory->checked = 1;
-    if (must_ask || geteuid() == 0
-        || (stat(path, &info) == 0 && info.st_uid == geteuid())) {
-        check_configured(path, &distrust, pool);
+    asks = must_ask || geteuid() == 0
+           || (stat(path, &info) == 0 && info.st_uid == geteuid());
+    check_configured(path, &distrust, pool);
+    if (asks || distrust.kind == SLOTMEM_NO_DIRECTORY) {
         *reason = slotmem_directory_reason(&as_written, &distrust, pool);
-        if (!*reason && slotmem_directory_open(directory, 0, &distrust)
-                        == APR_EGENERAL) {
-            *reason = slotmem_directory_reason(directory, &distrust, pool);
-        }
-        if (!*reason) {
-            *warning = find_warning(resolved, pool);
-        }
     }
-    else if (stat(path, &info) == 0 && !S_ISDIR(info.st_mode)) {
-        distrust.kind = SLOTMEM_NO_DIRECTORY;
-        distrust.len = strlen(path);
-        *reason = slotmem_directory_reason(&as_written, &distrust, pool);
+    if (asks && !*reason
+        && slotmem_directory_open(directory, 0, &distrust) == APR_EGENERAL) {
+        *reason = slotmem_directory_reason(directory, &distrust, pool);
+    }
+    if (asks && !*reason) {
+        *group_writable = find_group_writable(resolved, pool);
     }
     return resolved;
 }

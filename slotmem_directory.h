@@ -90,13 +90,15 @@ slotmem_directory_t *slotmem_directories(void);
  * @param must_ask 1: this process is going to store in it. 0: owner and mode
  *        are only looked at by root and by its owner
  * @param reason set to what is wrong with it and how to mend that, or to NULL
- * @param warning set to what is dubious, or to NULL
+ * @param group_writable if root starts the server: set to the directory that
+ *        a group can write, it or one above it; else to NULL
  * @param pool for the texts and the path
  * @return its path with all links resolved; a directory that is missing has
  *         one as well
  */
 const char *slotmem_directory_trust(const char *path, int must_ask,
-                                    const char **reason, const char **warning,
+                                    const char **reason,
+                                    const char **group_writable,
                                     apr_pool_t *pool);
 
 /**

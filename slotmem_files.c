@@ -239,36 +239,36 @@ static int is_done(const slotmem_result_t *result)
 }
 
 /* Add a file that has not been stored yet. A second try has what the first one
- * found. Returns NULL when there is nothing to do, or it has failed already. */
-static slotmem_store_t *add_store(round_t *round, int note,
-                                  slotmem_directory_t *directory,
-                                  const char *path, int rejected)
+ * found. */
+static void add_store(round_t *round, int note,
+                      slotmem_directory_t *directory,
+                      const slotmem_store_t *known)
 {
     slotmem_store_t *store = &round->stores[round->num];
     slotmem_distrust_t distrust;
     slotmem_result_t before;
 
     if (note < 0) {
-        return NULL;
+        return;
     }
     slotmem_note_read(&before, &round->notes[note]);
     if (is_done(&before)) {
-        return NULL;
+        return;
     }
-    memset(store, 0, sizeof(*store));
-    store->path = path;
-    store->set_aside = rejected && before.set_aside;
+    *store = *known;
+    store->set_aside = known->set_aside && before.set_aside;
     store->directory = directory;
     store->status = slotmem_directory_open(directory, 1, &distrust);
     if (store->status != APR_SUCCESS) {
-        store->step = store->status == APR_EGENERAL
-                      ? SLOTMEM_STEP_TRUST_DIRECTORY
-                      : SLOTMEM_STEP_OPEN_DIRECTORY;
+        store->step = "open the directory";
+        if (store->status == APR_EGENERAL) {
+            store->step = "trust the directory";
+            store->status = APR_SUCCESS;
+        }
         slotmem_note_write(&round->notes[note], store);
-        return NULL;
+        return;
     }
     round->note_of[round->num++] = note;
-    return store;
 }
 
 static void run_round(round_t *round, apr_pool_t *pool)
@@ -290,17 +290,15 @@ static void store_images(slotmem_note_t *notes, apr_pool_t *pool)
     }
     begin_round(&round, notes, max, pool);
     for (image = slotmem_files.outliving->images; image; image = image->next) {
-        slotmem_store_t *store = add_store(&round, image->note,
-                                           directory_of_image(image),
-                                           image->path, image->set_aside);
+        slotmem_store_t known = { .path = image->path,
+                                  .image = image->bytes,
+                                  .image_len = image->len,
+                                  .backup = image->backup,
+                                  .set_aside = image->set_aside,
+                                  .file_state = image->file_state,
+                                  .new_state = image->new_state };
 
-        if (store) {
-            store->file_state = image->file_state;
-            store->new_state = image->new_state;
-            store->image = image->bytes;
-            store->image_len = image->len;
-            store->backup = image->backup;
-        }
+        add_store(&round, image->note, directory_of_image(image), &known);
     }
     run_round(&round, pool);
 }
@@ -308,9 +306,9 @@ static void store_images(slotmem_note_t *notes, apr_pool_t *pool)
 /* The image that a segment refused is to be kept as its .bad file. While it
  * cannot be stored the segment cannot either. */
 static int waits_for_image(const slotmem_persist_entry_t *entry,
-                           slotmem_note_t *notes)
+                           slotmem_note_t *notes, const slotmem_store_t *known)
 {
-    slotmem_store_t failed = { .set_aside = 1 };
+    slotmem_store_t failed = *known;
     slotmem_result_t result;
 
     if (!entry->refused_image || entry->refused_image->note < 0) {
@@ -320,6 +318,7 @@ static int waits_for_image(const slotmem_persist_entry_t *entry,
     if (is_done(&result)) {
         return 0;
     }
+    failed.set_aside = 1;
     failed.step = result.step;
     failed.status = result.status;
     slotmem_note_write(&notes[entry->note], &failed);
@@ -367,20 +366,17 @@ void slotmem_files_store(slotmem_note_t *notes, apr_pool_t *pool)
     begin_round(&round, notes, slotmem_files.entries->nelts, pool);
     for (i = 0; i < slotmem_files.entries->nelts; i++) {
         const slotmem_persist_entry_t *entry = slotmem_files_entry(i);
-        slotmem_store_t *store;
+        slotmem_store_t known = { .path = entry->path,
+                                  .segment = entry->segment,
+                                  .config_claims = entry->config_claims,
+                                  .backup = entry->backup,
+                                  .set_aside = entry->rejected,
+                                  .file_state = entry->file_state,
+                                  .new_state = entry->new_state };
 
-        if (entry->note >= 0 && waits_for_image(entry, notes)) {
-            continue;
-        }
-        store = add_store(&round, entry->note, entry->directory, entry->path,
-                          entry->rejected);
-        if (store) {
-            store->segment = entry->segment;
-            store->config_claims = entry->config_claims;
-            store->file_state = entry->file_state;
-            store->new_state = entry->new_state;
-            store->backup = entry->backup;
-            slotmem_files_describe(store, entry);
+        slotmem_files_describe(&known, entry);
+        if (entry->note < 0 || !waits_for_image(entry, notes, &known)) {
+            add_store(&round, entry->note, entry->directory, &known);
         }
     }
     if (!slotmem_files.cleaned) {
@@ -453,7 +449,7 @@ static void log_failure(const slotmem_persist_entry_t *entry, int more,
     apr_pool_t *pool;
 
     apr_pool_create(&pool, slotmem_files.entries->pool);
-    if (strcmp(entry->failed_step, SLOTMEM_STEP_TRUST_DIRECTORY) == 0
+    if (strcmp(entry->failed_step, "trust the directory") == 0
         && slotmem_directory_open(entry->directory, 0, &distrust)
            == APR_EGENERAL) {
         reason = apr_pstrcat(pool, ": ",

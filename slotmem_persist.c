@@ -160,7 +160,7 @@ static void free_taken_images(void)
 /* What no other server has in the names of its temporary files. */
 static void make_token(slotmem_outliving_t *outliving)
 {
-    unsigned char bytes[8];
+    unsigned char bytes[4];
 
     if (outliving->token_owner == getpid()) {
         return;

@@ -47,8 +47,8 @@
 static const char *const steps[] = {
     "finish: the storing process ended early",
     "find memory",
-    SLOTMEM_STEP_OPEN_DIRECTORY,
-    SLOTMEM_STEP_TRUST_DIRECTORY,
+    "open the directory",
+    "trust the directory",
     "create a new file",
     "write",
     "flush",

@@ -59,14 +59,13 @@ static const char *reason_number(const slotmem_restore_result_t *result)
 static const char *age_of(const slotmem_restore_result_t *result, char *text,
                           apr_size_t size)
 {
-    apr_int64_t days = apr_time_sec(apr_time_now() - result->file_state.mtime)
-                       / (24 * 60 * 60);
+    apr_time_t age = apr_time_now() - result->file_state.mtime;
+    int days = (int)(apr_time_sec(age) / (24 * 60 * 60));
 
-    if (days < 1) {
-        return "";
+    if (days <= 1) {
+        return days == 1 ? "; the file is one day old" : "";
     }
-    apr_snprintf(text, size, "; the file is %" APR_INT64_T_FMT " day%s old",
-                 days, days == 1 ? "" : "s");
+    apr_snprintf(text, size, "; the file is %d days old", days);
     return text;
 }
 

@@ -161,11 +161,12 @@ static int check_opened_file(slotmem_restore_result_t *result,
     slotmem_file_state_set(&result->file_state, &opened);
     if (directory && !slotmem_directory_trusts(directory, &opened)) {
         return reject(result, APR_SUCCESS,
-                      apr_psprintf(pool, "it belongs to user %ld, group %ld; "
-                                   "expected user %ld or root: if its content "
+                      apr_psprintf(pool, "it belongs to user %u, group %u; "
+                                   "expected user %u or root: if its content "
                                    "is yours, stop the server and chown it",
-                                   (long)opened.st_uid, (long)opened.st_gid,
-                                   (long)geteuid()));
+                                   (unsigned)opened.st_uid,
+                                   (unsigned)opened.st_gid,
+                                   (unsigned)geteuid()));
     }
     reader->len = opened.st_size;
     if (requested) {

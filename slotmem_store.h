@@ -42,10 +42,6 @@
 /** A refused file is kept as path.bad-1 to path.bad-SLOTMEM_BAD_FILES. */
 #define SLOTMEM_BAD_FILES 4
 
-/** Steps of a store that its caller does. */
-#define SLOTMEM_STEP_OPEN_DIRECTORY "open the directory"
-#define SLOTMEM_STEP_TRUST_DIRECTORY "trust the directory"
-
 /** Process-local: one file to store, and how that went. */
 typedef struct slotmem_store_t {
     const slotmem_segment_t *segment;

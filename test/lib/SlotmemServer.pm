@@ -418,7 +418,7 @@ sub log_only {
 
 # docs/messages.md has the steps in the order in which a store takes them, and
 # doc-tests compares their words with the source.
-my @steps = qw(finish memory create write flush close aside backup rename
+my @steps = qw(finish memory open-directory trust-directory create write flush close aside backup rename
     flush-directory);
 
 sub step {
@@ -535,6 +535,18 @@ sub reap {
 # ---- running httpd ----
 
 # Runs httpd and waits for this very process unless $background.
+# Only root can start a server as another user: new(uid => 1, gid => 1).
+sub become_user {
+    my $self = shift;
+    my ($uid, $gid) = @$self{qw(uid gid)};
+    chown $uid, $gid, map { "$self->{root}/$_" } qw(logs run logs/output);
+    $( = $gid;
+    $) = "$gid $gid";
+    ($<, $>) = ($uid, $uid);
+    die "no user $uid: $!\n" if $> != $uid;
+    return;
+}
+
 sub launch {
     my ($self, $background, @args) = @_;
     my $file = "$self->{root}/logs/output";
@@ -545,6 +557,7 @@ sub launch {
         open STDIN,  '<', '/dev/null';
         open STDOUT, '>', $file or POSIX::_exit(127);
         open STDERR, '>&', \*STDOUT;
+        $self->become_user if $self->{uid};
         { exec $httpd, '-d', $self->{root}, '-f', $self->config_file, @args; }
         POSIX::_exit(127);
     }

@@ -22,14 +22,15 @@ my $s    = SlotmemServer->new(servers => 1);
 my $api  = SlotmemApi->new($s);
 my $root = $s->root;
 
-# A folder for each way to fail to create a new file: the segments in it, and
-# the reason.
+# A directory for each way to fail to create a new file: the segments in it, the
+# reason, and the step.
+my ($create, $open) = map { my $text = SlotmemServer->step($_); qr/\Q$text/ }
+    qw(create open-directory);
 my %broken = (
-    readonly => [['one', 'two'], qr/denied/],
-    missing  => [['one'],        qr/No such file/],
-    blocked  => [['one'],        qr/File exists/],
+    readonly => [['one', 'two'], qr/denied/,       $create],
+    missing  => [['one'],        qr/No such file/, $open],
+    blocked  => [['one'],        qr/denied/,       $open],
 );
-my $create = qr/\Q@{[SlotmemServer->step('create')]}/;
 my @names = map { my $in = $_; map { "$root/$in/$_" } @{ $broken{$in}[0] } }
     sort keys %broken;
 my $sound = "$root/sound";
@@ -51,16 +52,14 @@ sub path { return shift() . '.persist' }
 sub break_all {
     chmod 0555, "$root/readonly" or die $!;
     rename "$root/missing", "$root/gone" or die $!;
-    mkdir path("$root/blocked/one") . '.tmp' or die $!;
-    put_file(path("$root/blocked/one") . '.tmp/x', '');
+    chmod 0, "$root/blocked" or die $!;
     return;
 }
 
 sub repair_all {
     chmod 0755, "$root/readonly" or die $!;
     rename "$root/gone", "$root/missing" or die $!;
-    unlink path("$root/blocked/one") . '.tmp/x';
-    rmdir path("$root/blocked/one") . '.tmp' or die $!;
+    chmod 0700, "$root/blocked" or die $!;
     return;
 }
 
@@ -93,14 +92,14 @@ sub after_checkpoint {
 sub said_once {
     my $when = shift;
     for my $in (sort keys %broken) {
-        my ($names, $why) = @{ $broken{$in} };
+        my ($names, $why, $step) = @{ $broken{$in} };
         my $segment = "$root/$in/$names->[0]";
         my $tag     = $when eq 'stop' ? 'SLOTMEM-34' : 'SLOTMEM-17';
         my @failed  = ($tag, 'error', $segment, path($segment));
         my $line    = $in eq 'missing' ? '[E3] ' : '';
         is($s->log_only(@failed), 1, "$line$when: one error line: $in")
             or diag($s->log_since);
-        is($s->log_has(@failed, $create), 1, '... with the step');
+        is($s->log_has(@failed, $step), 1, '... with the step');
         is($s->log_has(@failed, $why), 1, '... with the reason');
     }
     is($s->log_has($when eq 'stop' ? 'SLOTMEM-34' : 'SLOTMEM-17', 'error',
@@ -115,11 +114,13 @@ sub said_once {
 sub files_are {
     my ($data, $when) = @_;
     rename "$root/gone", "$root/missing" if my $gone = -d "$root/gone";
+    chmod 0700, "$root/blocked" if $gone;
     my @stored = map { stored($_) } @names;
     is(scalar(grep { /^(?:broken|)$/ } @stored), 0,
         "[B2][E3] $when: each file is whole") or diag("@stored");
     is("@stored", join(' ', ($data) x @names), '... and the last good one');
     rename "$root/missing", "$root/gone" if $gone;
+    chmod 0, "$root/blocked" if $gone;
     return;
 }
 
@@ -152,7 +153,7 @@ SKIP: {
     # Another reason is another line.
     put_file("$root/missing", '');
     after_checkpoint();
-    is($s->log_has('SLOTMEM-17', 'error', path("$root/missing/one"), $create,
+    is($s->log_has('SLOTMEM-17', 'error', path("$root/missing/one"), $open,
         qr/Not a directory/), 1,
         '[E3] for another reason it is said again') or diag($s->log_since);
     unlink "$root/missing";
@@ -300,12 +301,13 @@ unlink "$root/missing/large.persist" or die $!;
 # A hundred and fifty files, stored with few descriptors left.
 my @many = map { "many$_" } 1 .. 150;
 sub file_of { return $s->rundir . '/slotmem-shm-' . shift() . '.shm' }
+$s->stop;      # its descriptors begin at the lowest again
 for my $spare (1, 20) {
     $s->config(join '', "SlotmemTest post_config-first limit spare=100000\n",
         "SlotmemTest cleanup limit spare=$spare\n",
         map { "SlotmemTest post_config create name=$_ size=16 num=4"
                 . " type=persist\n" } @many);
-    $s->graceful;
+    $spare == 1 ? $s->start : $s->graceful;
     for my $how (qw(graceful stop)) {
         my @wanted = @many;
         my $data   = "$how$spare";

@@ -13,6 +13,8 @@
 use strict;
 use warnings;
 
+use Digest::MD5 qw(md5);
+use Fcntl qw(:DEFAULT SEEK_SET);
 use SlotmemApi;
 use SlotmemFile;
 use SlotmemServer;
@@ -49,46 +51,54 @@ sub snapshot {
     } grep { !/httpd\.pid/ } sort glob "$in/*";
 }
 
+# Hold the lock of a name, as a server does: a byte that its MD5 gives.
+sub lock_byte {
+    my ($handle, $name) = @_;
+    my $offset = unpack('V', md5($name)) & 0x7ffffffe;
+    fcntl $handle, F_SETLK, pack 's s x![q] q q i x![q]', F_WRLCK, SEEK_SET,
+        $offset, 1, 0
+        or die "lock: $!";
+    return 1;
+}
+
 sub slot {
     my ($path, $id) = @_;
     return SlotmemFile::decode(SlotmemServer::slurp($path), 16, 4)
         ->{slots}[$id] // '';
 }
 
-# ---- folders that are refused ----
+# ---- directories that are refused ----
 
 put_file("$root/file", '');
-mkdir "$root/readonly";
-mkdir "$root/world";
-mkdir "$root/noexec";
-chmod 0555,  "$root/readonly";
+mkdir "$root/$_" for qw(world sticky above above/dir);
 chmod 0777,  "$root/world";
-chmod 0600,  "$root/noexec";
+chmod 01777, "$root/sticky";
+chmod 0777,  "$root/above";
 
-# The system's reason, if it is the system that refuses; the command that helps,
-# if there is one; for a file neither.
+# What is wrong, and the command that mends it.
 my %bad = (
-    'a file' => ["$root/file", qr/^(?!.*(?:[Nn]o such|denied|chmod))/],
-    'missing'               => ["$root/missing",  qr/No such file/],
-    'missing parent'        => ["$root/a/b",      qr/No such file/],
-    'beyond a file'         => ["$root/file/x",   qr/Not a directory/],
-    'not writable'          => ["$root/readonly", qr/denied/],
-    'not searchable'        => ["$root/noexec",   qr/denied/],
-    'writable by everybody' => ["$root/world",    qr/chmod o-w/],
+    'a file'                 => ["$root/file",  qr/not a directory.*install -d/],
+    'beyond a file'          => ["$root/file/x", qr/not a directory/],
+    'writable by everybody'  => ["$root/world",  qr/chmod o-w \Q$root\E\/world/],
+    'sticky, by everybody'   => ["$root/sticky", qr/chmod o-w/],
+    'in one that everybody can write' =>
+        ["$root/above/dir", qr/above is writable.*chmod o-w \Q$root\E\/above$/m],
 );
 for my $what (sort keys %bad) {
     my ($path, $why) = @{ $bad{$what} };
     $s->config("SlotmemPersistDir $path\n$names");
     my ($code, $output) = $s->configtest;
-    isnt($code, 0, "$what: httpd -t says it is an error");
+    isnt($code, 0, "[E8] $what: httpd -t says it is an error");
     my @error =
-        ('SLOTMEM-20', 'config', 'SlotmemPersistDir', $path, $why);
+        ('SLOTMEM-20', 'config', 'SlotmemPersistDir',
+        $path =~ s{/(?:x|dir|state)$}{}r, $why);
     is(SlotmemServer->said($output, @error), 1,
-        '... names directive and folder, and says why');
+        '[E8] ... names directive and directory, and says why')
+        or diag($output);
     my $started = $s->start_fails;
-    ok(defined $started, '... and the server does not start');
+    ok(defined $started, '[E8] ... and the server does not start');
     is(SlotmemServer->said($started // '', @error), 1,
-        '... with the same line');
+        '[E8] ... with the same line');
 }
 is(snapshot("$root/world"), '', '[B10] nothing was written there');
 $s->config("<VirtualHost 127.0.0.1:9>\n$dir</VirtualHost>\n");
@@ -96,17 +106,14 @@ my ($code, $output) = $s->configtest;
 isnt($code, 0, 'in a virtual host it is an error');
 like($output, qr/SlotmemPersistDir/, '... that names it');
 
-# ---- folders that are accepted ----
+# ---- directories that are accepted ----
 
 chmod 0770, "$root/world";
 $s->config("SlotmemPersistDir $root/world\n$names");
 ($code, $output) = $s->configtest;
-is($code, 0, 'writable by the group: accepted') or diag($output);
+is($code, 0, '[E8] writable by the group: accepted') or diag($output);
 is(SlotmemServer->said($output, 'SLOTMEM-06', 'warn', 'SlotmemPersistDir',
-    "$root/world"), 1, '... with a warning');
-chmod 01777, "$root/world";
-($code, $output) = $s->configtest;
-is($code, 0, 'writable by everybody, but sticky: accepted') or diag($output);
+    "$root/world"), $> == 0 ? 1 : 0, '[E8] ... with a warning to root alone');
 $s->config($dir . $names);
 ($code, $output) = $s->configtest;
 is($code, 0, 'writable by its owner only: accepted');
@@ -114,21 +121,78 @@ unlike($output, qr/warn/, '... with no warning');
 $s->config($names);
 chmod 0777, $s->rundir;
 ($code, $output) = $s->configtest;
-is($code, 0, 'the default folder is not checked');
+is($code, 0, 'the default directory is not checked');
 chmod 0755, $s->rundir;
+
+# ---- directories that cannot be used, which is no outage (B13) ----
+
+$s->config("SlotmemPersistDir $root/a/b\n$names");
+($code, $output) = $s->configtest;
+is($code, 0, '[B13] missing, and the one above it: accepted') or diag($output);
+$s->log_mark;
+$s->start;
+my $where = "$root/a/b/$file";
+$api->run('put name=kept id=1 data=one');
+$s->graceful;
+is($s->log_only('SLOTMEM-17', 'error', 'kept', $where, qr/No such file/), 1,
+    '[B13] ... the server runs, and one line says that it cannot store')
+    or diag($s->log_since);
+is($api->run('dptr name=kept id=1')->{data}, 'one',
+    '[B12] ... and the state is kept over the restart');
+mkdir "$root/a" or die $!;
+$api->run('put name=kept id=2 data=two');
+$s->graceful;
+is(slot($where, 1) . slot($where, 2), 'onetwo',
+    '[B13] once the one above is there, it is made, and the state is stored');
+is((stat "$root/a/b")[2] & 07777, 0700, '[B13] ... with mode 0700');
+
+# It becomes one that is not to be trusted.
+chmod 0777, "$root/a/b";
+$api->run('put name=kept id=2 data=three');
+$s->log_mark;
+$s->graceful;
+is($s->log_only('SLOTMEM-44', 'error', 'SlotmemPersistDir',
+    qr{chmod o-w \Q$root/a/b\E}), 1,
+    '[B13] written by all at a restart: the server goes on, and says so')
+    or diag($s->log_since);
+is($s->log_only('SLOTMEM-17', 'error', 'kept',
+    qr{cannot trust the directory.*chmod o-w \Q$root/a/b\E}), 1,
+    '[E8] ... it is not stored there') or diag($s->log_since);
+is(slot($where, 2), 'two', '[E8] ... the file is the old one');
+is($api->run('dptr name=kept id=2')->{data}, 'three', '[B12] ... nothing lost');
+chmod 0700, "$root/a/b";
+$s->graceful;
+is(slot($where, 2), 'three', '[B13] mended: it is stored again');
+
+# Another directory in its place, as by a mount: the good file in it stays.
+$api->run('put name=kept id=2 len=16 data=four');
+rename "$root/a/b", "$root/a/c" or die $!;
+mkdir "$root/a/b", 0700 or die $!;
+put_file($where, 'somebody else\'s');
+$s->log_mark;
+$s->stop;
+is(SlotmemServer::slurp("$where.bad-1"), 'somebody else\'s',
+    '[E9] a file that this server neither restored nor wrote is set aside');
+is($s->log_only('SLOTMEM-41', 'warn', 'kept', $where, "$where.bad-1"), 1,
+    '[E9] ... and a line says so') or diag($s->log_since);
+is(slot($where, 2), 'four', '[E9] ... the state is stored');
 
 # ---- where files are ----
 
-# First in the default folder; then the directive is set.
+# First in the default directory; then the directive is set.
+unlink "$root/absolute.persist", $s->rundir . "/$file";
+$s->config($names);
 $s->start;
 $api->run('put name=kept id=1 data=run', "put name=$root/absolute id=1 data=a");
 $s->stop;
 is(slot($s->rundir . "/$file", 1), 'run', '[C2] without it: DefaultRuntimeDir');
 my $old = snapshot($s->rundir);
+my $old_bytes = SlotmemServer::slurp($s->rundir . "/$file");
 $s->config($dir . $names);
 ($code, $output) = $s->configtest;
 ($code, $output) = $s->run_args('-S');
 is(snapshot($folder), '', '[B10] -t and -S write nothing into the new folder');
+is(snapshot($s->rundir), $old, '[B10] ... nor rename anything in the old');
 $s->log_mark;
 $s->start;
 is($api->run('dptr name=kept id=1')->{data}, 'run',
@@ -138,6 +202,9 @@ is($s->log_only('SLOTMEM-10', 'info', 'kept', 4, 4, $s->rundir . "/$file"),
 is($api->run("dptr name=$root/absolute id=1")->{data}, 'a',
     '[C3] absolute names are where they were');
 $s->graceful;
+is($s->log_only('SLOTMEM-42', 'notice', 'kept', $s->rundir . "/$file"), 1,
+    '[E10] the first store takes over from there, and says so')
+    or diag($s->log_since);
 is(slot("$folder/$file", 1), 'run',
     '[B2] a segment that nobody changed is stored in the new folder too');
 $api->run('put name=kept id=2 data=state',
@@ -147,7 +214,9 @@ is(slot("$folder/$file", 2), 'state', '[B2] then it is stored in the new one');
 is(slot("$root/absolute.persist", 2), 'b',
     '[C3] absolute names where they were');
 ok(!-e "$folder/absolute.persist", '[C3] ... and not in the folder');
-is(snapshot($s->rundir), $old, '[B2] the old file stays as it was');
+is(SlotmemServer::slurp($s->rundir . "/$file.old"), $old_bytes,
+    '[E10] the old file was renamed by the first store');
+is(snapshot($s->rundir) =~ /persist /, '', '[E10] ... it is not there twice');
 is((stat "$folder/$file")[2] & 07777, 0600, 'the file is for its owner only');
 is(join(' ', map { s{.*/}{}r } sort glob "$folder/*"),
     "$file slotmem-shm.lock", 'the folder has the file and the lock file');
@@ -172,21 +241,49 @@ $s->stop;
 is(SlotmemServer::slurp("$folder/$file.bad-1"), 'damaged',
     '[E3] ... and keeps it beside the new one');
 is(slot("$folder/$file", 1), 'anew', '[E3] ... which is stored');
-is(snapshot($s->rundir), $old, '[B2] the old file stays as it was');
 
-# A damaged file in the old folder is reported, and is not touched.
+# Nothing comes back from months ago.
+unlink glob "$folder/$file*";
+$s->start;
+is($api->run('dptr name=kept id=1')->{data}, '',
+    '[E10] without the new file, nothing is restored from the old directory');
+$s->stop;
+$s->config($names);
+$s->start;
+is($api->run('dptr name=kept id=1')->{data}, '',
+    '[E10] ... nor without the directive');
+$s->stop;
+$s->config($dir . $names);
+
+# A damaged file in the old directory is reported, and renamed as any other.
 unlink "$folder/$file";
 put_file($s->rundir . "/$file", 'old and damaged');
-$old = snapshot($s->rundir);
 $s->log_mark;
 $s->start;
 is($s->log_only('SLOTMEM-11', 'error', $s->rundir . "/$file"), 1,
-    '[E3] a damaged file in the old folder: one error line')
+    '[E3] a damaged file in the old directory: one error line')
     or diag($s->log_since);
 $api->run('put name=kept id=0 data=fresh');
 $s->stop;
-is(snapshot($s->rundir), $old, '[E3] ... and it stays as it was');
-is(slot("$folder/$file", 0), 'fresh', '[B2] the new folder gets the state');
+is(SlotmemServer::slurp($s->rundir . "/$file.old"), 'old and damaged',
+    '[E10] ... and it is kept as .old');
+is(slot("$folder/$file", 0), 'fresh', '[B2] the new directory gets the state');
+
+# While another server stores it there, it stays.
+put_file($s->rundir . "/$file", 'another server\'s');
+unlink "$folder/$file";
+open my $lock, '+<', $s->rundir . '/slotmem-shm.lock' or die $!;
+lock_byte($lock, $file);
+$s->log_mark;
+$s->start;
+$s->stop;
+is($s->log_only('SLOTMEM-43', 'warn', 'kept', $s->rundir . "/$file",
+    'another server'), 1, '[E10] one of a live server is not renamed')
+    or diag($s->log_since);
+is(SlotmemServer::slurp($s->rundir . "/$file"), 'another server\'s',
+    '[E10] ... it stays as it is');
+close $lock;
+unlink $s->rundir . "/$file";
 
 # Relative to ServerRoot, with a slash at the end; with a checkpoint.
 mkdir "$root/other" or die $!;
@@ -197,7 +294,7 @@ $s->start;
 $api->run('put name=kept id=3 data=rel');
 $s->wait_until('a checkpoint', sub { slot("$root/other/$file", 3) eq 'rel' });
 pass('[B2] a path relative to ServerRoot; checkpoints go there');
-is(join(' ', glob $s->rundir . '/*persist*'), '',
+is(join(' ', glob $s->rundir . '/*persist'), '',
     '[B2] nothing is stored in DefaultRuntimeDir');
 
 # One name, by its own and by the path of its file.
@@ -230,6 +327,4 @@ is($api->run('dptr name=kept id=1')->{data}, 'good',
 $s->stop;
 
 unlike($s->log, qr/exit signal/, 'no child has crashed');
-chmod 0755, map { "$root/$_" } qw(readonly noexec);
-
 done_testing;

@@ -50,6 +50,12 @@ sub stored {
     return SlotmemFile::decode($bytes, 16, 4)->{slots}[1] // '';
 }
 
+sub aside {
+    my $n     = shift;
+    my $bytes = SlotmemServer::slurp(path('both') . ".bad-$n");
+    return SlotmemFile::decode($bytes, 16, 4)->{slots}[1] // '';
+}
+
 sub put {
     my ($n, $data, @names) = @_;
     $api{$n}->run(map { ("put name=$_ id=1 len=16 data=$data") } @names);
@@ -163,6 +169,9 @@ is($second->log_has('SLOTMEM-13', 'notice', 'both', path('both'), $pid), 1,
     '[B2] ... and says so once') or diag($second->log_since);
 is(stored('only1'), 'graceful',
     '[B2] ... other names are not its business');
+is(aside(1), 'last', '[E9] what the first had stored last is kept');
+is($second->log_has('SLOTMEM-41', 'warn', 'both', path('both'),
+    path('both') . '.bad-1'), 1, '[E9] ... and a line says so');
 
 # The other way round; and taken over at a restart, with no checkpoint.
 $first->log_mark;
@@ -177,6 +186,7 @@ is(stored('both'), 'end', '[B2] the second stores when it stops');
 $first->log_mark;
 $first->graceful;
 is(stored('both'), 'mine', '[B2] then the first one does, at its restart');
+is(aside(2), 'end', '[E9] ... and keeps what it has neither read nor written');
 is($first->log_has('SLOTMEM-13', 'notice', 'both', path('both'), $pid), 1,
     '[B2] ... says so') or diag($first->log_since);
 
@@ -220,6 +230,6 @@ is($lock[2] & 07777, 0600, '... and its owner\'s');
 $_->stop for $first, $second;
 
 unlike($first->log . $second->log, qr/exit signal/, 'no child has crashed');
-is(join(' ', glob "$folder/*.tmp* $folder/*.bad*"), '', 'nothing else is left');
+is(join(' ', glob "$folder/*.tmp*"), '', 'nothing else is left');
 
 done_testing;
