@@ -369,6 +369,8 @@ void slotmem_files_store(slotmem_note_t *notes, apr_pool_t *pool)
         slotmem_store_t known = { .path = entry->path,
                                   .segment = entry->segment,
                                   .config_claims = entry->config_claims,
+                                  .stamp_at = entry->stamp_at,
+                                  .stamp_len = entry->stamp_len,
                                   .backup = entry->backup,
                                   .set_aside = entry->rejected,
                                   .file_state = entry->file_state,

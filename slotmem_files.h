@@ -72,7 +72,9 @@ typedef struct slotmem_persist_entry_t {
     int rejected;               /* what stands at path is to be set aside */
     int backup;                 /* what stands at path is to be kept: it has
                                    what was not restored */
-    const char *words;          /* see slotmem_store_t */
+    apr_size_t stamp_at;        /* see slotmem_store_t */
+    apr_size_t stamp_len;
+    const char *words;
     apr_size_t words_len;
     const char *labels;
     apr_size_t labels_len;

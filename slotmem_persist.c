@@ -194,6 +194,8 @@ void slotmem_persist_enable(void)
             slotmem_proxy_words(entry->proxy, &entry->words, &entry->words_len,
                                 &entry->labels, &entry->labels_len,
                                 persist.pool);
+            slotmem_proxy_stamp(entry->proxy, &entry->stamp_at,
+                                &entry->stamp_len);
         }
         entry->report = reports ? &reports[i] : NULL;
     }

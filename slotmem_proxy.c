@@ -17,6 +17,7 @@
  * makes each slot.
  */
 
+#include <stddef.h>
 #include <string.h>
 
 #include "apr_hash.h"
@@ -24,6 +25,7 @@
 
 #include "httpd.h"
 #include "http_config.h"
+#include "ap_listen.h"
 #include "ap_slotmem.h"
 
 #include "slotmem_log.h"
@@ -400,6 +402,16 @@ static const char *render_words(const slotmem_proxy_t *proxy, apr_size_t *len,
     return slotmem_words_flatten(strings, len, pool);
 }
 
+/* The main server has none of its own, unless ServerName gives it one. */
+static int port_of(const server_rec *server)
+{
+    int port = server->addrs ? server->addrs->host_port : 0;
+
+    port = port ? port : server->port;
+    return !port && ap_listeners && ap_listeners->bind_addr
+           ? ap_listeners->bind_addr->port : port;
+}
+
 static const char *render_labels(const slotmem_proxy_t *proxy, apr_size_t *len,
                                  apr_pool_t *pool)
 {
@@ -410,8 +422,7 @@ static const char *render_labels(const slotmem_proxy_t *proxy, apr_size_t *len,
     slotmem_words_pair(strings, "server", server->server_hostname
                                           ? server->server_hostname : "");
     slotmem_words_pair(strings, "port",
-                       apr_itoa(pool, server->addrs ? server->addrs->host_port
-                                                    : server->port));
+                       apr_itoa(pool, port_of(server)));
     for (i = 0; i < proxy->balancers->nelts; i++) {
         add_balancer_label(strings, slotmem_wanted_config(
             APR_ARRAY_IDX(proxy->balancers, i, proxy_balancer *)));
@@ -430,6 +441,14 @@ void slotmem_proxy_words(slotmem_proxy_t *proxy, const char **words,
 {
     *words = render_words(proxy, words_len, pool);
     *labels = render_labels(proxy, labels_len, pool);
+}
+
+void slotmem_proxy_stamp(const slotmem_proxy_t *proxy, apr_size_t *at,
+                         apr_size_t *len)
+{
+    *at = proxy->has_members ? offsetof(proxy_worker_shared, updated)
+                             : offsetof(proxy_balancer_shared, wupdated);
+    *len = sizeof(apr_time_t);
 }
 
 #else /* SLOTMEM_HAVE_PROXY */
@@ -478,6 +497,13 @@ void slotmem_proxy_words(slotmem_proxy_t *proxy, const char **words,
     (void)pool;
     *words = *labels = NULL;
     *words_len = *labels_len = 0;
+}
+
+void slotmem_proxy_stamp(const slotmem_proxy_t *proxy, apr_size_t *at,
+                         apr_size_t *len)
+{
+    (void)proxy;
+    *at = *len = 0;
 }
 
 #endif /* SLOTMEM_HAVE_PROXY */

@@ -90,6 +90,15 @@ void slotmem_proxy_words(slotmem_proxy_t *proxy, const char **words,
                          apr_size_t *words_len, const char **labels,
                          apr_size_t *labels_len, apr_pool_t *pool);
 
+/**
+ * Where a slot has the time at which mod_proxy has last set it up, which it
+ * does at each start: no reason to write a file anew.
+ * @param at set to its offset in a slot, in bytes
+ * @param len set to its length
+ */
+void slotmem_proxy_stamp(const slotmem_proxy_t *proxy, apr_size_t *at,
+                         apr_size_t *len);
+
 #if defined(__GNUC__)
 #pragma GCC visibility pop
 #endif

@@ -157,6 +157,23 @@ static void put_tail(slotmem_stream_t *stream, const slotmem_store_t *store)
     }
 }
 
+/* All but the stamps, which a comparison passes by. */
+static void compare_slots(slotmem_stream_t *stream,
+                          const slotmem_store_t *store)
+{
+    const slotmem_geometry_t *geometry = &store->segment->geometry;
+    apr_size_t after = store->stamp_at + store->stamp_len;
+    const char *slot = store->segment->slots;
+    apr_uint32_t i;
+
+    for (i = 0; i < geometry->item_num && !stream->differs; i++) {
+        slotmem_stream_put(stream, slot, store->stamp_at);
+        slotmem_stream_put(stream, NULL, store->stamp_len);
+        slotmem_stream_put(stream, slot + after, geometry->item_size - after);
+        slot += geometry->item_size;
+    }
+}
+
 /* One pass over a segment, or up to the first difference. */
 static void put_segment(slotmem_stream_t *stream, slotmem_store_t *store)
 {
@@ -165,8 +182,16 @@ static void put_segment(slotmem_stream_t *stream, slotmem_store_t *store)
         return;
     }
     put_head(stream, store);
-    slotmem_stream_put(stream, store->segment->slots,
-                       store->segment->layout.slots_len);
+    if (stream->compares && store->stamp_len) {
+        compare_slots(stream, store);
+        if (stream->differs) {
+            return;
+        }
+    }
+    else {
+        slotmem_stream_put(stream, store->segment->slots,
+                           store->segment->layout.slots_len);
+    }
     put_tail(stream, store);
 }
 

@@ -59,6 +59,8 @@ typedef struct slotmem_store_t {
     apr_size_t words_len;           /**< SLOTMEM_FILE_WORDS and */
     const char *labels;             /**< SLOTMEM_FILE_LABELS, each if its */
     apr_size_t labels_len;          /**< length is not 0; in bytes */
+    apr_size_t stamp_at;            /**< bytes of each slot whose change alone */
+    apr_size_t stamp_len;           /**< is no reason to write the file */
     int backup;                     /**< what stands at path is to be kept as
                                          path.bak; 0 once that is done */
     int set_aside;                  /**< what stands at path was refused: move

@@ -122,6 +122,14 @@ is($image->{slot_of}{ $url{x} }, 3, '[E2] the worker keeps its slot');
 $server->graceful;
 state_is('after a second one');
 
+# What mod_proxy alone has written, the time of its start, is no reason to write
+# the files again.
+my @before = map { [(stat $_)[1, 9]] } glob $server->rundir . '/*.persist';
+$server->graceful;
+is_deeply([map { [(stat $_)[1, 9]] } glob $server->rundir . '/*.persist'],
+    \@before, '[B2] a restart with no change writes no file');
+state_is('after that');
+
 # ---- hard restart: the request ends, the state stays ----
 
 $gate->hold($server, '/slow');
