@@ -119,7 +119,7 @@ static void publish_report(const slotmem_persist_entry_t *entry,
 {
     if (entry->report) {
         atomic_store(&entry->report->at,
-                     (apr_uint32_t)apr_time_sec(apr_time_now()));
+                     (apr_uint64_t)apr_time_sec(apr_time_now()));
         atomic_store(&entry->report->outcome, outcome);
     }
 }

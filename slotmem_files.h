@@ -37,7 +37,7 @@
  *  can overwrite it, which misleads who looks there and nobody else. */
 typedef struct slotmem_report_t {
     _Atomic apr_uint32_t outcome;   /**< SLOTMEM_REPORT_*, of the last store */
-    _Atomic apr_uint32_t at;        /**< when that was: seconds since 1970; 0:
+    _Atomic apr_uint64_t at;        /**< when that was: seconds since 1970; 0:
                                          never */
 } slotmem_report_t;
 
@@ -63,6 +63,8 @@ typedef struct slotmem_persist_entry_t {
     slotmem_proxy_t *proxy;     /**< decides on each stored slot; or NULL */
     /* set by this room; zero when handed over */
     slotmem_restore_result_t restored; /**< how that went */
+    const char *restored_from;  /**< the file, if the outcome is
+                                     SLOTMEM_RESTORE_DONE; NULL: memory */
     slotmem_report_t *report;   /**< of the last store; NULL: not published */
     slotmem_directory_t *directory;
     slotmem_directory_t *fallback_directory;

@@ -486,8 +486,9 @@ static void log_failed_start(void)
     int i;
 
     for (i = 0; i < slotmem_files.entries->nelts; i++) {
-        const slotmem_persist_entry_t *entry =
-            APR_ARRAY_IDX(slotmem_files.entries, i, slotmem_persist_entry_t *);
+        const slotmem_persist_entry_t *entry = slotmem_files_entry(i);
+        const char *from = entry->restored_from ? entry->restored_from
+                                                : entry->path;
 
         if (entry->restored.outcome == SLOTMEM_RESTORE_DONE) {
             ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, ap_server_conf,
@@ -495,9 +496,7 @@ static void log_failed_start(void)
                          "this start has ended after state was restored; to "
                          "start without that state, move *%s out of %s",
                          SLOTMEM_FILE_SUFFIX,
-                         apr_pstrmemdup(persist.pool, entry->path,
-                                        (apr_size_t)(strrchr(entry->path, '/')
-                                                     - entry->path)));
+                         slotmem_directory_of(from)->path);
             return;
         }
     }

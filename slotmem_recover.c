@@ -192,6 +192,7 @@ static void restore_file(slotmem_persist_entry_t *entry)
     restore_from(&result, entry, entry->directory, entry->path, NULL);
     log_restore(entry, entry->path, &result);
     entry->restored = result;
+    entry->restored_from = entry->path;
     entry->file_state = result.file_state;
     /* The last generation of this server has called fsync() for it. */
     entry->file_state.synced
@@ -204,6 +205,7 @@ static void restore_file(slotmem_persist_entry_t *entry)
                      entry->fallback, NULL);
         log_restore(entry, entry->fallback, &result);
         entry->restored = result;
+        entry->restored_from = entry->fallback;
         /* Writing path would hide the fallback from the next start. */
         entry->unavailable = result.outcome == SLOTMEM_RESTORE_UNAVAILABLE;
     }

@@ -520,11 +520,19 @@ static apr_status_t make_backup(slotmem_store_t *store, apr_pool_t *scratch)
         return rv;
     }
     name_of(store, backup, &to);
-    if (linkat(at, from, at, to, 0) != 0) {
-        /* gone meanwhile: nothing to keep */
-        return errno == ENOENT ? APR_SUCCESS : errno;
+    if (linkat(at, from, at, to, 0) == 0) {
+        return make_private(store, backup, scratch);
     }
-    return make_private(store, backup, scratch);
+    if (errno == ENOENT) {
+        return APR_SUCCESS;             /* gone meanwhile: nothing to keep */
+    }
+    if (errno != EPERM && errno != EOPNOTSUPP && errno != ENOSYS
+        && errno != EMLINK) {
+        return errno;
+    }
+    /* A file system without hard links: it is missing until the rename. */
+    rv = rename_file(store, store->path, backup);
+    return rv == APR_SUCCESS ? make_private(store, backup, scratch) : rv;
 }
 
 /* Move what stands at the path away, if it is to be kept. */

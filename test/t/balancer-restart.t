@@ -124,6 +124,7 @@ state_is('after a second one');
 
 # What mod_proxy alone has written, the time of its start, is no reason to write
 # the files again.
+$server->graceful;
 my @before = map { [(stat $_)[1, 9]] } glob $server->rundir . '/*.persist';
 $server->graceful;
 is_deeply([map { [(stat $_)[1, 9]] } glob $server->rundir . '/*.persist'],
