@@ -13,10 +13,7 @@
 
 /*
  * slotmem_files.c: the files of a generation: which of them may be stored, how
- * that is done, and what is taken note of afterwards; see slotmem_files.h.
- *
- * Every failure is one line in the error log, and the next attempt repeats it
- * only for another reason. Files that fail for the same reason share a line.
+ * that is done; see slotmem_files.h.
  */
 
 #include <errno.h>
@@ -114,12 +111,12 @@ static int may_store(slotmem_persist_entry_t *entry)
     return 0;
 }
 
-static void publish_report(const slotmem_persist_entry_t *entry,
+void slotmem_files_publish(const slotmem_persist_entry_t *entry,
                            apr_uint32_t outcome)
 {
     if (entry->report) {
         atomic_store(&entry->report->at,
-                     (apr_uint64_t)apr_time_sec(apr_time_now()));
+                     apr_time_sec(apr_time_now()));
         atomic_store(&entry->report->outcome, outcome);
     }
 }
@@ -170,10 +167,10 @@ int slotmem_files_number(void)
         entry->note = -1;
         entry->stored = 0;
         if (entry->unavailable) {
-            publish_report(entry, SLOTMEM_REPORT_UNAVAILABLE);
+            slotmem_files_publish(entry, SLOTMEM_REPORT_UNAVAILABLE);
         }
         else if (!may_store(entry)) {
-            publish_report(entry, SLOTMEM_REPORT_CONFLICT);
+            slotmem_files_publish(entry, SLOTMEM_REPORT_CONFLICT);
         }
         else {
             entry->note = num++;
@@ -232,7 +229,7 @@ static void note_store(void *data, int index)
                        &round->stores[index]);
 }
 
-static int is_done(const slotmem_result_t *result)
+int slotmem_is_done(const slotmem_result_t *result)
 {
     return result->outcome == SLOTMEM_OUTCOME_STORED
            || result->outcome == SLOTMEM_OUTCOME_UNCHANGED;
@@ -252,7 +249,7 @@ static void add_store(round_t *round, int note,
         return;
     }
     slotmem_note_read(&before, &round->notes[note]);
-    if (is_done(&before)) {
+    if (slotmem_is_done(&before)) {
         return;
     }
     *store = *known;
@@ -315,7 +312,7 @@ static int waits_for_image(const slotmem_persist_entry_t *entry,
         return 0;
     }
     slotmem_note_read(&result, &notes[entry->refused_image->note]);
-    if (is_done(&result)) {
+    if (slotmem_is_done(&result)) {
         return 0;
     }
     failed.set_aside = 1;
@@ -425,237 +422,10 @@ void slotmem_files_retire_fallbacks(slotmem_note_t *notes, apr_pool_t *pool)
 
         if (entry->fallback && !entry->fallback_done && entry->note >= 0) {
             slotmem_note_read(&result, &notes[entry->note]);
-            if (is_done(&result)) {
+            if (slotmem_is_done(&result)) {
                 atomic_store(&notes[entry->note].fallback,
                              retire_fallback(entry, pool));
             }
         }
     }
-}
-
-/* ---- what became of them ---- */
-
-static int same_failure(const slotmem_persist_entry_t *a,
-                        const slotmem_persist_entry_t *b)
-{
-    return a->failed_status == b->failed_status
-           && strcmp(a->failed_step, b->failed_step) == 0;
-}
-
-static void log_failure(const slotmem_persist_entry_t *entry, int more,
-                        slotmem_failure_e kind)
-{
-    slotmem_distrust_t distrust;
-    const char *reason = "";
-    char same[48] = "";
-    apr_pool_t *pool;
-
-    apr_pool_create(&pool, slotmem_files.entries->pool);
-    if (strcmp(entry->failed_step, "trust the directory") == 0
-        && slotmem_directory_open(entry->directory, 0, &distrust)
-           == APR_EGENERAL) {
-        reason = apr_pstrcat(pool, ": ",
-                             slotmem_directory_reason(entry->directory,
-                                                      &distrust, pool), NULL);
-    }
-    if (more) {
-        apr_snprintf(same, sizeof(same), " (the same for %d more)", more);
-    }
-    if (kind == SLOTMEM_IS_LOST) {
-        ap_log_error(APLOG_MARK, APLOG_ERR, entry->failed_status,
-                     ap_server_conf, SLOTMEM_TAG(34)
-                     "segment %s: what has changed since its last store is "
-                     "lost: cannot store %s: cannot %s%s%s", entry->name,
-                     entry->path, entry->failed_step, reason, same);
-    }
-    else {
-        ap_log_error(APLOG_MARK, APLOG_ERR, entry->failed_status,
-                     ap_server_conf, SLOTMEM_TAG(17)
-                     "segment %s: cannot store %s: cannot %s%s%s", entry->name,
-                     entry->path, entry->failed_step, reason, same);
-    }
-    apr_pool_destroy(pool);
-}
-
-static void log_failures(slotmem_failure_e kind)
-{
-    int i, j;
-
-    for (i = 0; i < slotmem_files.entries->nelts; i++) {
-        slotmem_persist_entry_t *entry = slotmem_files_entry(i);
-        int more = 0;
-
-        if (!entry->to_log) {
-            continue;
-        }
-        for (j = i + 1; j < slotmem_files.entries->nelts; j++) {
-            if (slotmem_files_entry(j)->to_log
-                && same_failure(entry, slotmem_files_entry(j))) {
-                slotmem_files_entry(j)->to_log = 0;
-                more++;
-            }
-        }
-        entry->to_log = 0;
-        log_failure(entry, more, kind);
-    }
-}
-
-/* Take note of a store that has failed or succeeded. */
-static void record_outcome(slotmem_persist_entry_t *entry,
-                           const slotmem_result_t *result,
-                           slotmem_failure_e kind)
-{
-    if (result->step && kind == SLOTMEM_SAY_NOTHING) {
-        return;
-    }
-    publish_report(entry, result->step ? SLOTMEM_REPORT_FAILED
-                          : result->outcome == SLOTMEM_OUTCOME_UNCHANGED
-                            ? SLOTMEM_REPORT_UNCHANGED
-                            : SLOTMEM_REPORT_STORED);
-    if (entry->failed_step && !result->step) {
-        ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, ap_server_conf,
-                     SLOTMEM_TAG(16)
-                     "segment %s: %s is stored again", entry->name,
-                     entry->path);
-    }
-    entry->to_log = result->step
-                    && (kind == SLOTMEM_IS_LOST || !entry->failed_step
-                        || entry->failed_status != result->status
-                        || strcmp(entry->failed_step, result->step) != 0);
-    entry->failed_step = result->step;
-    entry->failed_status = result->status;
-    entry->stored = !result->step;
-    entry->pending = 0;
-}
-
-static void log_fallback(slotmem_persist_entry_t *entry,
-                         slotmem_fallback_e fallback)
-{
-    if (fallback == SLOTMEM_FALLBACK_UNKNOWN || entry->fallback_done) {
-        return;
-    }
-    entry->fallback_done = 1;
-    if (fallback == SLOTMEM_FALLBACK_RENAMED) {
-        ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, ap_server_conf,
-                     SLOTMEM_TAG(42)
-                     "segment %s is stored in %s now: %s was renamed to "
-                     "*%s, which is never restored", entry->name, entry->path,
-                     entry->fallback, SLOTMEM_RETIRED_SUFFIX);
-    }
-    else if (fallback != SLOTMEM_FALLBACK_NONE) {
-        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
-                     SLOTMEM_TAG(43)
-                     "segment %s: %s %s, and would be restored if %s were "
-                     "removed: rename it", entry->name, entry->fallback,
-                     fallback == SLOTMEM_FALLBACK_BUSY
-                     ? "is another server's" : "could not be renamed",
-                     entry->path);
-    }
-}
-
-static void log_aside(const slotmem_persist_entry_t *entry,
-                      const slotmem_result_t *result)
-{
-    const char *replaced = result->aside_replaced
-                           ? ", in place of the oldest one kept" : "";
-
-    if (entry->rejected) {
-        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
-                     SLOTMEM_TAG(15)
-                     "segment %s: the refused file %s is kept as %s.bad-%d%s",
-                     entry->name, entry->path, entry->path, result->aside,
-                     replaced);
-    }
-    else {
-        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
-                     SLOTMEM_TAG(41)
-                     "segment %s: the file that stood at %s was neither "
-                     "restored nor written by this server; it is kept as "
-                     "%s.bad-%d%s", entry->name, entry->path, entry->path,
-                     result->aside, replaced);
-    }
-}
-
-/* Which file stands at the path, or may: a process that was killed has perhaps
- * put its new one there. */
-static void record_states(slotmem_file_state_t *file_state,
-                          slotmem_file_state_t *new_state,
-                          const slotmem_result_t *result)
-{
-    int unknown = result->outcome == SLOTMEM_OUTCOME_UNKNOWN;
-
-    if (!unknown || result->new_state.known) {
-        *file_state = result->file_state;
-        *new_state = result->new_state;
-    }
-    if (unknown) {
-        file_state->verified = 0;
-    }
-}
-
-/* Take over what is known of the file. */
-static void record_file(slotmem_persist_entry_t *entry,
-                        const slotmem_result_t *result)
-{
-    if (result->aside) {
-        log_aside(entry, result);
-    }
-    log_fallback(entry, result->fallback);
-    entry->rejected = entry->rejected && result->set_aside;
-    entry->backup = entry->backup && !is_done(result);
-    record_states(&entry->file_state, &entry->new_state, result);
-    slotmem_files.cleaned |= is_done(result);
-}
-
-/* An image that is stored is of no use any more. */
-static void free_stored_images(const slotmem_process_t *process)
-{
-    slotmem_carried_t *image, *next;
-    slotmem_result_t result;
-    int i;
-
-    for (image = slotmem_files.outliving->images; image; image = next) {
-        next = image->next;
-        slotmem_process_read(&result, process, image->note);
-        image->set_aside = image->set_aside && result.set_aside;
-        record_states(&image->file_state, &image->new_state, &result);
-        if (image->taken || !is_done(&result)) {
-            continue;
-        }
-        for (i = 0; image->refused && i < slotmem_files.entries->nelts; i++) {
-            if (slotmem_files_entry(i)->refused_image == image) {
-                slotmem_files_entry(i)->refused_image = NULL;
-            }
-        }
-        slotmem_carried_free(image);
-    }
-}
-
-/* Read the notes of a process. What it does not say has failed, if it has ended
- * by itself; else it is still at it, or the next store does it again. */
-void slotmem_files_read_notes(const slotmem_process_t *process,
-                              slotmem_failure_e kind)
-{
-    int may_say_more = process->killed || slotmem_process_is_running(process);
-    int i;
-
-    for (i = 0; i < slotmem_files.entries->nelts; i++) {
-        slotmem_persist_entry_t *entry = slotmem_files_entry(i);
-        slotmem_result_t result;
-
-        slotmem_process_read(&result, process, entry->note);
-        if (entry->note < 0
-            || (may_say_more && result.outcome == SLOTMEM_OUTCOME_UNKNOWN)) {
-            continue;
-        }
-        if (result.outcome == SLOTMEM_OUTCOME_UNKNOWN
-            && WIFEXITED(process->exit_status)
-            && WEXITSTATUS(process->exit_status) == ENOMEM) {
-            result.status = APR_ENOMEM;
-        }
-        record_file(entry, &result);
-        record_outcome(entry, &result, kind);
-    }
-    log_failures(kind);
-    free_stored_images(process);
 }

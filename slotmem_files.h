@@ -37,7 +37,7 @@
  *  can overwrite it, which misleads who looks there and nobody else. */
 typedef struct slotmem_report_t {
     _Atomic apr_uint32_t outcome;   /**< SLOTMEM_REPORT_*, of the last store */
-    _Atomic apr_uint64_t at;        /**< when that was: seconds since 1970; 0:
+    _Atomic apr_int64_t at;         /**< when that was: seconds since 1970; 0:
                                          never */
 } slotmem_report_t;
 
@@ -104,14 +104,6 @@ typedef struct slotmem_files_t {
 } slotmem_files_t;
 extern slotmem_files_t slotmem_files;
 
-/** Which line says that a store has failed: the next one tries again; there is
- * none; or the next one follows at once, and will say it. */
-typedef enum slotmem_failure_e {
-    SLOTMEM_TRIES_AGAIN,
-    SLOTMEM_IS_LOST,
-    SLOTMEM_SAY_NOTHING
-} slotmem_failure_e;
-
 /** @return the entry of that index, below slotmem_files.entries->nelts */
 slotmem_persist_entry_t *slotmem_files_entry(int i);
 
@@ -141,14 +133,16 @@ void slotmem_files_store(slotmem_note_t *notes, apr_pool_t *pool);
  *  parent at stop. */
 void slotmem_files_retire_fallbacks(slotmem_note_t *notes, apr_pool_t *pool);
 
+/** Tell the status page. @param outcome SLOTMEM_REPORT_* */
+void slotmem_files_publish(const slotmem_persist_entry_t *entry,
+                           apr_uint32_t outcome);
+
+/** @return 1: the file has all bytes */
+int slotmem_is_done(const slotmem_result_t *result);
+
 /** Set what a store adds to the file of a segment whose slots are known. */
 void slotmem_files_describe(slotmem_store_t *store,
                             const slotmem_persist_entry_t *entry);
-
-/** Take over what the notes of a process say, and log it. What it does not say
- *  has failed, if it has ended by itself. */
-void slotmem_files_read_notes(const slotmem_process_t *process,
-                              slotmem_failure_e kind);
 
 #if defined(__GNUC__)
 #pragma GCC visibility pop

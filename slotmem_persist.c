@@ -33,6 +33,7 @@
 #include "slotmem_persist.h"
 #include "slotmem_lock.h"
 #include "slotmem_log.h"
+#include "slotmem_outcome.h"
 #include "slotmem_recover.h"
 
 /* How long a restart waits for its store. Requests wait meanwhile: with the
@@ -90,7 +91,7 @@ static void collect_as(slotmem_failure_e kind)
     slotmem_process_t *process = &slotmem_files.outliving->process;
 
     if (process->ended) {
-        slotmem_files_read_notes(process, kind);
+        slotmem_outcome_read(process, kind);
         slotmem_files_forget_numbers();
         slotmem_process_clear(process);
     }
@@ -390,7 +391,7 @@ static void end_for_restart(void)
         persist.last_stopping = 0;
         if (start_process() && !slotmem_process_wait(process, deadline)) {
             set_pending();
-            slotmem_files_read_notes(process, SLOTMEM_TRIES_AGAIN);
+            slotmem_outcome_read(process, SLOTMEM_TRIES_AGAIN);
         }
         collect();
     }
@@ -452,7 +453,7 @@ static void end_for_good(void)
     /* What has failed, once more. */
     slotmem_files_store(here.notes, persist.pool);
     slotmem_files_retire_fallbacks(here.notes, persist.pool);
-    slotmem_files_read_notes(&here, SLOTMEM_IS_LOST);
+    slotmem_outcome_read(&here, SLOTMEM_IS_LOST);
     log_conflicts();
     give_images_up();
     slotmem_directory_close_all();

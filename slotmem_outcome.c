@@ -1,0 +1,258 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * slotmem_outcome.c: what became of each file; see slotmem_outcome.h.
+ *
+ * Every failure is one line in the error log, and the next attempt repeats it
+ * only for another reason. Files that fail for the same reason share a line.
+ */
+
+#include <errno.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include "apr_strings.h"
+
+#include "httpd.h"
+
+#include "slotmem_log.h"
+#include "slotmem_outcome.h"
+
+static int same_failure(const slotmem_persist_entry_t *a,
+                        const slotmem_persist_entry_t *b)
+{
+    return a->failed_status == b->failed_status
+           && strcmp(a->failed_step, b->failed_step) == 0;
+}
+
+static void log_failure(const slotmem_persist_entry_t *entry, int more,
+                        slotmem_failure_e kind)
+{
+    slotmem_distrust_t distrust;
+    const char *reason = "";
+    char same[48] = "";
+    apr_pool_t *pool;
+
+    apr_pool_create(&pool, slotmem_files.entries->pool);
+    if (strcmp(entry->failed_step, "trust the directory") == 0
+        && slotmem_directory_open(entry->directory, 0, &distrust)
+           == APR_EGENERAL) {
+        reason = apr_pstrcat(pool, ": ",
+                             slotmem_directory_reason(entry->directory,
+                                                      &distrust, pool), NULL);
+    }
+    if (more) {
+        apr_snprintf(same, sizeof(same), " (the same for %d more)", more);
+    }
+    if (kind == SLOTMEM_IS_LOST) {
+        ap_log_error(APLOG_MARK, APLOG_ERR, entry->failed_status,
+                     ap_server_conf, SLOTMEM_TAG(34)
+                     "segment %s: what has changed since its last store is "
+                     "lost: cannot store %s: cannot %s%s%s", entry->name,
+                     entry->path, entry->failed_step, reason, same);
+    }
+    else {
+        ap_log_error(APLOG_MARK, APLOG_ERR, entry->failed_status,
+                     ap_server_conf, SLOTMEM_TAG(17)
+                     "segment %s: cannot store %s: cannot %s%s%s", entry->name,
+                     entry->path, entry->failed_step, reason, same);
+    }
+    apr_pool_destroy(pool);
+}
+
+static void log_failures(slotmem_failure_e kind)
+{
+    int i, j;
+
+    for (i = 0; i < slotmem_files.entries->nelts; i++) {
+        slotmem_persist_entry_t *entry = slotmem_files_entry(i);
+        int more = 0;
+
+        if (!entry->to_log) {
+            continue;
+        }
+        for (j = i + 1; j < slotmem_files.entries->nelts; j++) {
+            if (slotmem_files_entry(j)->to_log
+                && same_failure(entry, slotmem_files_entry(j))) {
+                slotmem_files_entry(j)->to_log = 0;
+                more++;
+            }
+        }
+        entry->to_log = 0;
+        log_failure(entry, more, kind);
+    }
+}
+
+/* Take note of a store that has failed or succeeded. */
+static void record_outcome(slotmem_persist_entry_t *entry,
+                           const slotmem_result_t *result,
+                           slotmem_failure_e kind)
+{
+    if (result->step && kind == SLOTMEM_SAY_NOTHING) {
+        return;
+    }
+    slotmem_files_publish(entry, result->step ? SLOTMEM_REPORT_FAILED
+                          : result->outcome == SLOTMEM_OUTCOME_UNCHANGED
+                            ? SLOTMEM_REPORT_UNCHANGED
+                            : SLOTMEM_REPORT_STORED);
+    if (entry->failed_step && !result->step) {
+        ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, ap_server_conf,
+                     SLOTMEM_TAG(16)
+                     "segment %s: %s is stored again", entry->name,
+                     entry->path);
+    }
+    entry->to_log = result->step
+                    && (kind == SLOTMEM_IS_LOST || !entry->failed_step
+                        || entry->failed_status != result->status
+                        || strcmp(entry->failed_step, result->step) != 0);
+    entry->failed_step = result->step;
+    entry->failed_status = result->status;
+    entry->stored = !result->step;
+    entry->pending = 0;
+}
+
+static void log_fallback(slotmem_persist_entry_t *entry,
+                         slotmem_fallback_e fallback)
+{
+    if (fallback == SLOTMEM_FALLBACK_UNKNOWN || entry->fallback_done) {
+        return;
+    }
+    entry->fallback_done = 1;
+    if (fallback == SLOTMEM_FALLBACK_RENAMED) {
+        ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, ap_server_conf,
+                     SLOTMEM_TAG(42)
+                     "segment %s is stored in %s now: %s was renamed to "
+                     "*%s, which is never restored", entry->name, entry->path,
+                     entry->fallback, SLOTMEM_RETIRED_SUFFIX);
+    }
+    else if (fallback != SLOTMEM_FALLBACK_NONE) {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
+                     SLOTMEM_TAG(43)
+                     "segment %s: %s %s, and would be restored if %s were "
+                     "removed: rename it", entry->name, entry->fallback,
+                     fallback == SLOTMEM_FALLBACK_BUSY
+                     ? "is another server's" : "could not be renamed",
+                     entry->path);
+    }
+}
+
+static void log_aside(const slotmem_persist_entry_t *entry,
+                      const slotmem_result_t *result)
+{
+    const char *replaced = result->aside_replaced
+                           ? ", in place of the oldest one kept" : "";
+
+    if (entry->rejected) {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
+                     SLOTMEM_TAG(15)
+                     "segment %s: the refused file %s is kept as %s.bad-%d%s",
+                     entry->name, entry->path, entry->path, result->aside,
+                     replaced);
+    }
+    else {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
+                     SLOTMEM_TAG(41)
+                     "segment %s: the file that stood at %s was neither "
+                     "restored nor written by this server; it is kept as "
+                     "%s.bad-%d%s", entry->name, entry->path, entry->path,
+                     result->aside, replaced);
+    }
+}
+
+/* Which file stands at the path, or may: a process that was killed has perhaps
+ * put its new one there. */
+static void record_states(slotmem_file_state_t *file_state,
+                          slotmem_file_state_t *new_state,
+                          const slotmem_result_t *result)
+{
+    int unknown = result->outcome == SLOTMEM_OUTCOME_UNKNOWN;
+
+    if (!unknown || result->new_state.known) {
+        *file_state = result->file_state;
+        *new_state = result->new_state;
+    }
+    if (unknown) {
+        file_state->verified = 0;
+    }
+}
+
+/* Take over what is known of the file. */
+static void record_file(slotmem_persist_entry_t *entry,
+                        const slotmem_result_t *result)
+{
+    if (result->aside) {
+        log_aside(entry, result);
+    }
+    log_fallback(entry, result->fallback);
+    entry->rejected = entry->rejected && result->set_aside;
+    entry->backup = entry->backup && !slotmem_is_done(result);
+    record_states(&entry->file_state, &entry->new_state, result);
+    slotmem_files.cleaned |= slotmem_is_done(result);
+}
+
+/* An image that is stored is of no use any more. */
+static void free_stored_images(const slotmem_process_t *process)
+{
+    slotmem_carried_t *image, *next;
+    slotmem_result_t result;
+    int i;
+
+    for (image = slotmem_files.outliving->images; image; image = next) {
+        next = image->next;
+        slotmem_process_read(&result, process, image->note);
+        image->set_aside = image->set_aside && result.set_aside;
+        record_states(&image->file_state, &image->new_state, &result);
+        if (image->taken || !slotmem_is_done(&result)) {
+            continue;
+        }
+        for (i = 0; image->refused && i < slotmem_files.entries->nelts; i++) {
+            if (slotmem_files_entry(i)->refused_image == image) {
+                slotmem_files_entry(i)->refused_image = NULL;
+            }
+        }
+        slotmem_carried_free(image);
+    }
+}
+
+/* Read the notes of a process. What it does not say has failed, if it has ended
+ * by itself; else it is still at it, or the next store does it again. */
+void slotmem_outcome_read(const slotmem_process_t *process,
+                          slotmem_failure_e kind)
+{
+    int may_say_more = process->killed || slotmem_process_is_running(process);
+    int i;
+
+    for (i = 0; i < slotmem_files.entries->nelts; i++) {
+        slotmem_persist_entry_t *entry = slotmem_files_entry(i);
+        slotmem_result_t result;
+
+        slotmem_process_read(&result, process, entry->note);
+        if (entry->note < 0) {
+            continue;
+        }
+        if (may_say_more && result.outcome == SLOTMEM_OUTCOME_UNKNOWN) {
+            record_states(&entry->file_state, &entry->new_state, &result);
+            continue;
+        }
+        if (result.outcome == SLOTMEM_OUTCOME_UNKNOWN
+            && WIFEXITED(process->exit_status)
+            && WEXITSTATUS(process->exit_status) == ENOMEM) {
+            result.status = APR_ENOMEM;
+        }
+        record_file(entry, &result);
+        record_outcome(entry, &result, kind);
+    }
+    log_failures(kind);
+    free_stored_images(process);
+}
