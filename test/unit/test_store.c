@@ -107,7 +107,7 @@ static void test_leftover(void **state)
 {
     unit_place_t *place = *state;
     const char *path = path_of(place);
-    const char *tmp = in_dir(place, "p.persist.tmp");
+    const char *tmp = in_dir(place, "p.persist" TMP);
     const char *target = in_dir(place, "target");
     sample_t sample = sample_make(place->pool, 30, 4);
     slotmem_store_t store = store_of(&sample.segment, path);
@@ -139,7 +139,8 @@ static void test_leftover(void **state)
     assert_file_is(path, sample.bytes, place->pool);
 }
 
-/* [B2] A symbolic link at the path itself is replaced, not followed. */
+/* [B2] A symbolic link at the path itself is not followed: it is none of this
+ * server's files, and set aside. */
 static void test_path_is_link(void **state)
 {
     unit_place_t *place = *state;
@@ -152,6 +153,7 @@ static void test_path_is_link(void **state)
     assert_int_equal(symlink(target, path_of(place)), 0);
     store_now(&store, 1, place->pool);
     assert_stored(&store);
+    assert_string_equal(store.aside, in_dir(place, "p.persist.bad-1"));
     assert_file_is(target, theirs, place->pool);
     assert_file_is(path_of(place), sample.bytes, place->pool);
 }
@@ -246,7 +248,7 @@ static void store_to_small_disk(void *data)
     CHILD_CHECK(stat(path_of(place), &after) == 0);
     CHILD_CHECK(before.st_ino == after.st_ino);
     CHILD_CHECK(before.st_size == after.st_size);
-    CHILD_CHECK(!exists(in_dir(place, "p.persist.tmp")));
+    CHILD_CHECK(!exists(in_dir(place, "p.persist" TMP)));
     CHILD_CHECK(exists(in_dir(place, "other.persist")));
 }
 
@@ -581,6 +583,7 @@ static void scene_make(scene_t *scene, unit_place_t *place, before_t before)
     scene->before = before;
     scene->sample = sample_make(place->pool, 50000, 3);
     scene->store = store_of(&scene->sample.segment, path_of(place));
+    scene->store.directory = directory_open(path_of(place));
     scene->store.set_aside = before == REFUSED_FILE;
     scene->store.backup = before == KEPT_FILE;
     scene->old = bytes_of(place->pool, "what was there before");
@@ -653,16 +656,26 @@ static void scene_end(scene_t *scene)
 }
 
 /* Did the store make this call, and cannot do without it? It can without the
- * removal of what may have been left, knowing what it wrote (then the next
- * store writes again), and closing the directory. */
-static int must_fail(uint32_t call)
+ * removal of what may have been left, looking at what stands at the path, and
+ * closing anything but the new file. */
+static int must_fail(before_t before, uint32_t call)
 {
-    char letter = call <= faults.calls ? faults.log[call - 1] : 'x';
-    const char *rename = strrchr(faults.log, 'n');
+    const char *at = faults.log + call - 1;
 
-    return letter == 'c' || letter == '?'
-           ? !rename || faults.log + call - 1 < rename
-           : letter != 'x' && letter != 'i';
+    if (call > faults.calls) {
+        return 0;
+    }
+    switch (*at) {
+    case 'x':
+        return 0;
+    case 'c':
+        return strchr(faults.log, 'c') == at;
+    case '?':                   /* which name is free for a refused file */
+        return before == REFUSED_FILE && call > 1
+               && !memchr(faults.log, 'n', call - 1);
+    default:
+        return 1;
+    }
 }
 
 /* One call fails, or it and all that follow. Returns 0 when the store made
@@ -683,7 +696,7 @@ static int fault_at(unit_place_t *place, before_t before, uint32_t call,
         assert_failed(&scene.store, status);
         /* A single fault, of another call than the one that removes it. */
         if (to == call && faults.log[call - 1] != 'x') {
-            assert_false(exists(in_dir(place, "p.persist.tmp")));
+            assert_false(exists(in_dir(place, "p.persist" TMP)));
         }
         /* The file changes hands with the rename only. */
         if (strcmp(scene.store.step, "flush the directory") != 0
@@ -698,7 +711,7 @@ static int fault_at(unit_place_t *place, before_t before, uint32_t call,
     else {
         assert_stored(&scene.store);
         assert_file_is(path_of(place), scene.sample.bytes, place->pool);
-        assert_false(to == call && must_fail(call));
+        assert_false(to == call && must_fail(before, call));
     }
     scene_check(&scene);
     scene_end(&scene);
@@ -711,19 +724,21 @@ static int fault_at(unit_place_t *place, before_t before, uint32_t call,
 static void test_fault_at_each_call(void **state)
 {
     static const apr_status_t statuses[] = { EIO, ENOSPC, EACCES };
+    unit_place_t *place = *state;
     before_t before;
     size_t i;
 
+    directory_open(path_of(place));
     for (before = NO_FILE; before < BEFORE_END; before++) {
         for (i = 0; i < ELEMENTS(statuses); i++) {
             uint32_t call = 1;
 
-            while (fault_at(*state, before, call, call, statuses[i])) {
+            while (fault_at(place, before, call, call, statuses[i])) {
                 call++;
             }
             assert_true(call > 7);
             call = 1;
-            while (fault_at(*state, before, call, UINT32_MAX, statuses[i])) {
+            while (fault_at(place, before, call, UINT32_MAX, statuses[i])) {
                 call++;
             }
         }
@@ -882,6 +897,7 @@ static void test_order(void **state)
         samples[i] = sample_make(place->pool, 10, 5);
         stores[i] = store_of(&samples[i].segment,
                              in_dir(place, apr_itoa(place->pool, i)));
+        stores[i].directory = directory_open(stores[i].path);
     }
     unit_faults(0, 0, 0);
     store_now(stores, 3, place->pool);
@@ -908,6 +924,7 @@ static void test_many(void **state)
         stores[i] = store_of(&samples[i].segment,
                              apr_psprintf(place->pool, "%s/%d/%d.persist",
                                           place->dir, i % 2, i));
+        stores[i].directory = directory_open(stores[i].path);
     }
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
     few = limit;
@@ -936,7 +953,7 @@ static void test_none(void **state)
 }
 
 #define TEST(function) \
-    cmocka_unit_test_setup_teardown(function, unit_setup, unit_teardown)
+    cmocka_unit_test_setup_teardown(function, file_setup, file_teardown)
 
 int main(void)
 {
