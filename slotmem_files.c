@@ -384,6 +384,19 @@ void slotmem_files_store(slotmem_note_t *notes, apr_pool_t *pool)
     run_round(&round, pool);
 }
 
+/* A segment with an absolute name may have the file of a fallback. */
+static int is_stored_here(const char *path)
+{
+    int i;
+
+    for (i = 0; i < slotmem_files.entries->nelts; i++) {
+        if (strcmp(slotmem_files_entry(i)->path, path) == 0) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 /* It is renamed under the lock that a server which stores it would hold. */
 static slotmem_fallback_e retire_fallback(const slotmem_persist_entry_t *entry,
                                           apr_pool_t *pool)
@@ -393,7 +406,8 @@ static slotmem_fallback_e retire_fallback(const slotmem_persist_entry_t *entry,
     const char *name;
     struct stat info;
 
-    if (slotmem_directory_open(directory, 0, &distrust) != APR_SUCCESS) {
+    if (is_stored_here(entry->fallback)
+        || slotmem_directory_open(directory, 0, &distrust) != APR_SUCCESS) {
         return SLOTMEM_FALLBACK_NONE;
     }
     slotmem_directory_fd(directory, entry->fallback, &name);

@@ -147,6 +147,7 @@ static int check_opened_file(slotmem_restore_result_t *result,
 {
     slotmem_layout_t layout;
     struct stat opened;
+    apr_off_t most;
     apr_os_file_t fd;
 
     apr_os_file_get(&fd, reader->file);
@@ -171,14 +172,14 @@ static int check_opened_file(slotmem_restore_result_t *result,
     reader->len = opened.st_size;
     if (requested) {
         slotmem_layout(&layout, requested);
+        /* Claims are one byte a slot, and may be more than is spare. */
+        most = (apr_off_t)layout.image_len + requested->item_num;
         if (reader->len > SLOTMEM_FILE_SPARE
-            && reader->len - SLOTMEM_FILE_SPARE
-               > (apr_off_t)layout.image_len) {
+            && reader->len - SLOTMEM_FILE_SPARE > most) {
             return reject(result, APR_SUCCESS,
-                          apr_psprintf(pool, "expected %" APR_SIZE_T_FMT
+                          apr_psprintf(pool, "expected %" APR_OFF_T_FMT
                                        " bytes and at most 16 MiB more, found "
-                                       "%" APR_OFF_T_FMT, layout.image_len,
-                                       reader->len));
+                                       "%" APR_OFF_T_FMT, most, reader->len));
         }
     }
     return 1;

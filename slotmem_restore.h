@@ -37,8 +37,8 @@
 #pragma GCC visibility push(hidden)
 #endif
 
-/** So many bytes more than the segment that is asked for may a file have; what
- *  is larger is not read (contract B7). */
+/** So many bytes more than the segment that is asked for and its claims may a
+ *  file have; what is larger is not read (contract B7). */
 #define SLOTMEM_FILE_SPARE ((apr_off_t)16 << 20)
 
 /** Process-local: which file stands at a path. */

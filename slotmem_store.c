@@ -422,7 +422,8 @@ static void write_new_file(run_t *run, slotmem_store_t *store)
     start_writeback(store->file);
 }
 
-/* Notes which file it is, as it was written; install_file() adds the rest. */
+/* Notes which file it is, as it was written; install_file() adds the rest. A
+ * file that is not known would be set aside by the next store. */
 static void sync_and_close(run_t *run, slotmem_store_t *store)
 {
     slotmem_file_state_t *state = &store->new_state;
@@ -430,14 +431,15 @@ static void sync_and_close(run_t *run, slotmem_store_t *store)
     struct stat info;
     apr_status_t rv = apr_file_sync(store->file);
 
+    apr_os_file_get(&fd, store->file);
+    if (rv == APR_SUCCESS && fstat(fd, &info) != 0) {
+        rv = errno;
+    }
     if (rv != APR_SUCCESS) {
         fail(run, store, "flush", rv);
         return;
     }
-    apr_os_file_get(&fd, store->file);
-    if (fstat(fd, &info) == 0) {
-        slotmem_file_state_set(state, &info);
-    }
+    slotmem_file_state_set(state, &info);
     rv = apr_file_close(store->file);
     store->file = NULL;
     if (rv != APR_SUCCESS) {
@@ -494,7 +496,10 @@ static apr_status_t make_private(const slotmem_store_t *store,
         return rv;
     }
     apr_os_file_get(&fd, file);
-    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
+    if (fstat(fd, &info) != 0) {
+        rv = errno;
+    }
+    else if (!S_ISREG(info.st_mode)) {
         rv = APR_EINVAL;
     }
     else if ((info.st_mode & 07777) != slotmem_directory_mode(store->directory)

@@ -46,24 +46,27 @@ extern void *__libc_calloc(size_t num, size_t len);
 
 #define REAL(type, name, parameters) static type (*real_##name) parameters
 REAL(int, open, (const char *, int, ...));
+REAL(int, openat, (int, const char *, int, ...));
 REAL(ssize_t, write, (int, const void *, size_t));
 REAL(ssize_t, read, (int, void *, size_t));
 REAL(int, fsync, (int));
-REAL(int, rename, (const char *, const char *));
-REAL(int, unlink, (const char *));
+REAL(int, renameat, (int, const char *, int, const char *));
+REAL(int, unlinkat, (int, const char *, int));
+REAL(int, fchmod, (int, mode_t));
 REAL(int, close, (int));
 REAL(off_t, lseek, (int, off_t, int));
 REAL(int, stat, (const char *, struct stat *));
 REAL(int, lstat, (const char *, struct stat *));
 REAL(int, fstat, (int, struct stat *));
+REAL(int, fstatat, (int, const char *, struct stat *, int));
 REAL(void *, mmap, (void *, size_t, int, int, int, off_t));
 
 __attribute__((constructor)) static void find_real(void)
 {
 #define FIND(name) *(void **)&real_##name = dlsym(RTLD_NEXT, #name)
-    FIND(open); FIND(write); FIND(read); FIND(fsync); FIND(rename);
-    FIND(unlink); FIND(close); FIND(lseek); FIND(stat); FIND(lstat);
-    FIND(fstat); FIND(mmap);
+    FIND(open); FIND(openat); FIND(write); FIND(read); FIND(fsync);
+    FIND(renameat); FIND(unlinkat); FIND(fchmod); FIND(close); FIND(lseek);
+    FIND(stat); FIND(lstat); FIND(fstat); FIND(fstatat); FIND(mmap);
     calls = real_mmap(NULL, sizeof(*calls), PROT_READ | PROT_WRITE,
                       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 }
@@ -126,11 +129,30 @@ void calls_event(int what, int a, int b)
     events[num_events++] = event;
 }
 
-static void log_open(const char *path, int flags, int fd)
+/* The name of a path that begins at a directory which was opened before. */
+static int name_at(int at, const char *path)
 {
-    int name = calls_name(path);
+    const char *directory = at == AT_FDCWD || *path == '/'
+                            ? NULL : names[fds[at].folder];
+    char whole[1024];
 
-    fds[fd].inode = -1;
+    if (!directory) {
+        return calls_name(path);
+    }
+    if (strcmp(path, ".") == 0) {
+        return calls_name(directory);
+    }
+    snprintf(whole, sizeof(whole), "%s/%s",
+             strcmp(directory, "/") ? directory : "", path);
+    return calls_name(whole);
+}
+
+/* A file that is only read can be flushed as well. */
+static void log_open(int at, const char *path, int flags, int fd)
+{
+    int name = name_at(at, path);
+
+    fds[fd].inode = inode_of[name];
     fds[fd].folder = name;
     fds[fd].offset = 0;
     if ((flags & O_ACCMODE) == O_RDONLY) {
@@ -166,19 +188,20 @@ static void log_fsync(int fd, int fails)
     }
 }
 
-static void log_rename(const char *from, const char *to)
+static void log_rename(int from_at, const char *from, int to_at,
+                       const char *to)
 {
-    int a = calls_name(from);
-    int b = calls_name(to);
+    int a = name_at(from_at, from);
+    int b = name_at(to_at, to);
 
     calls_event(RENAME, a, b);
     inode_of[b] = inode_of[a];
     inode_of[a] = -1;
 }
 
-static void log_unlink(const char *path)
+static void log_unlink(int at, const char *path)
 {
-    int name = calls_name(path);
+    int name = name_at(at, path);
 
     calls_event(UNLINK, name, 0);
     inode_of[name] = -1;
@@ -251,7 +274,23 @@ int open(const char *path, int flags, ...)
     va_end(arguments);
     FAIL_IF(effect, -1)
     fd = real_open(path, flags, mode);
-    LOG(fd >= 0, log_open(path, flags, fd));
+    LOG(fd >= 0, log_open(AT_FDCWD, path, flags, fd));
+    return (int)after(effect, fd);
+}
+
+int openat(int at, const char *path, int flags, ...)
+{
+    effect_t effect = before(CALL_OPEN);
+    va_list arguments;
+    mode_t mode;
+    int fd;
+
+    va_start(arguments, flags);
+    mode = flags & O_CREAT ? va_arg(arguments, mode_t) : 0;
+    va_end(arguments);
+    FAIL_IF(effect, -1)
+    fd = real_openat(at, path, flags, mode);
+    LOG(fd >= 0, log_open(at, path, flags, fd));
     return (int)after(effect, fd);
 }
 
@@ -290,25 +329,25 @@ int fsync(int fd)
     return (int)after(effect, calls->armed ? 0 : real_fsync(fd));
 }
 
-int rename(const char *from, const char *to)
+int renameat(int from_at, const char *from, int to_at, const char *to)
 {
     effect_t effect = before(CALL_RENAME);
     int result;
 
     FAIL_IF(effect, -1)
-    result = real_rename(from, to);
-    LOG(result == 0, log_rename(from, to));
+    result = real_renameat(from_at, from, to_at, to);
+    LOG(result == 0, log_rename(from_at, from, to_at, to));
     return (int)after(effect, result);
 }
 
-int unlink(const char *path)
+int unlinkat(int at, const char *path, int flags)
 {
     effect_t effect = before(CALL_UNLINK);
     int result;
 
     FAIL_IF(effect, -1)
-    result = real_unlink(path);
-    LOG(result == 0, log_unlink(path));
+    result = real_unlinkat(at, path, flags);
+    LOG(result == 0, log_unlink(at, path));
     return (int)after(effect, result);
 }
 
@@ -336,6 +375,10 @@ PLAIN(int, stat, CALL_STAT, -1, (const char *path, struct stat *info),
 PLAIN(int, lstat, CALL_STAT, -1, (const char *path, struct stat *info),
       (path, info))
 PLAIN(int, fstat, CALL_STAT, -1, (int fd, struct stat *info), (fd, info))
+PLAIN(int, fstatat, CALL_STAT, -1,
+      (int at, const char *path, struct stat *info, int flags),
+      (at, path, info, flags))
+PLAIN(int, fchmod, CALL_MODE, -1, (int fd, mode_t mode), (fd, mode))
 PLAIN(void *, mmap, CALL_MMAP, MAP_FAILED,
       (void *at, size_t len, int prot, int flags, int fd, off_t offset),
       (at, len, prot, flags, fd, offset))

@@ -39,6 +39,7 @@ typedef enum reason_t {
     ANY,
     DIGESTS,                    /* the MD5 expected and the one found */
     SHAPE,                      /* the shape expected, and no MD5 */
+    LENGTH,                     /* how long it may be, and how long it is */
     NO_FILE                     /* what stands there instead of a file */
 } reason_t;
 
@@ -137,6 +138,10 @@ static int is_reason(const slotmem_restore_result_t *restored, reason_t reason)
         return restored->reason_kind == SLOTMEM_REASON_CONTENT && digests == 0
                && names_number(why, content.geometry.item_num)
                && names_number(why, content.geometry.item_size);
+    case LENGTH:
+        return restored->reason_kind == SLOTMEM_REASON_UNOPENED && digests == 0
+               && names_number(why, content.image + content.geometry.item_num)
+               && names_number(why, (size_t)restored->file_state.size);
     case NO_FILE:
         return restored->reason_kind == SLOTMEM_REASON_UNOPENED && digests == 0;
     default:
@@ -161,7 +166,8 @@ static void check(const unsigned char *bytes, size_t len, expect_t expected,
     }
     need(slotmem_segment_create(&segment, &content.geometry, NULL, pool)
          == APR_SUCCESS, "create a segment");
-    slotmem_restore(&restored, &segment, configured != NULL, NULL, path, pool);
+    slotmem_restore(&restored, &segment, configured != NULL, NULL, path,
+                    pool);
     refused = restored.outcome == SLOTMEM_RESTORE_REJECTED;
     if (refused != (expected == REFUSED)
         || (!refused && restored.outcome != SLOTMEM_RESTORE_DONE)) {
@@ -327,23 +333,108 @@ static void take_others(apr_pool_t *pool)
     }
 }
 
-static void sparse(int described)
+/* A file of this length, most of which is a hole, with some bytes at its start
+ * and at its end. */
+static void make_sparse(off_t len, const void *start, size_t start_len,
+                        const void *end, size_t end_len)
 {
-    slotmem_descriptor_t description = slotmem_descriptor_of(&content.geometry);
-    off_t len = (off_t)1 << 32;
     int fd;
 
     empty_folder(folder);
     fd = open(path, O_WRONLY | O_CREAT, 0600);
     need(fd >= 0 && ftruncate(fd, len) == 0, "make a sparse file");
-    if (described) {
-        need(pwrite(fd, &description, sizeof(description),
-                    len - (off_t)sizeof(description))
-             == sizeof(description), "write");
-    }
+    need(pwrite(fd, start, start_len, 0) == (ssize_t)start_len, "write");
+    need(pwrite(fd, end, end_len, len - (off_t)end_len) == (ssize_t)end_len,
+         "write");
     close(fd);
-    name_case("sparse", (size_t)len, (size_t)described);
-    check(NULL, 0, REFUSED, SHAPE, 1);
+}
+
+/* The last bytes of a file of ours, whose MD5 does not fit. */
+static slotmem_end_t false_end(off_t len)
+{
+    const slotmem_geometry_t *geometry = &content.geometry;
+    slotmem_end_t end = { .magic = SLOTMEM_FILE_MAGIC,
+                          .version = SLOTMEM_FILE_VERSION,
+                          .item_size = geometry->item_size,
+                          .item_num = geometry->item_num,
+                          .type = geometry->type,
+                          .length = (apr_uint64_t)len };
+
+    return end;
+}
+
+/* Files that are longer than any of the segment that is asked for are not
+ * read, whatever they begin and end with; one of just that length is. */
+static void sparse(void)
+{
+    const off_t most = (off_t)content.image + content.geometry.item_num
+                       + SLOTMEM_FILE_SPARE;
+    const off_t lengths[] = { most + 1, (off_t)1 << 32, 5500000000, most };
+    slotmem_descriptor_t description = slotmem_descriptor_of(&content.geometry);
+    int i;
+
+    for (i = 0; i < ELEMENTS(lengths); i++) {
+        int is_read = lengths[i] == most;
+        slotmem_end_t end = false_end(lengths[i]);
+
+        name_case("sparse", (size_t)lengths[i], 0);
+        make_sparse(lengths[i], NULL, 0, NULL, 0);
+        check(NULL, 0, REFUSED, is_read ? SHAPE : LENGTH, 1);
+        name_case("sparse, with a description", (size_t)lengths[i], 0);
+        make_sparse(lengths[i], NULL, 0, &description, sizeof(description));
+        check(NULL, 0, REFUSED, is_read ? SHAPE : LENGTH, 1);
+        name_case("sparse, with an end", (size_t)lengths[i], 0);
+        make_sparse(lengths[i], NULL, 0, &end, sizeof(end));
+        check(NULL, 0, REFUSED, is_read ? SHAPE : LENGTH, 1);
+        name_case("sparse, with an image and an end", (size_t)lengths[i], 0);
+        make_sparse(lengths[i], content.bytes, content.image, &end,
+                    sizeof(end));
+        check(NULL, 0, is_read ? damage_at(content.image) : REFUSED, LENGTH,
+              1);
+    }
+    empty_folder(folder);
+}
+
+/* Files of which all bytes fit their MD5, and that lie: about their length,
+ * their shape, or the length of a part. The image is what it is. */
+static void lie(void)
+{
+    const size_t end = content.len - sizeof(slotmem_end_t);
+    const size_t chunk = content.image + sizeof(slotmem_section_t);
+    const struct { size_t at, len; } fields[] = {
+        { end + offsetof(slotmem_end_t, version), 4 },
+        { end + offsetof(slotmem_end_t, item_size), 8 },
+        { end + offsetof(slotmem_end_t, item_num), 4 },
+        { end + offsetof(slotmem_end_t, type), 4 },
+        { end + offsetof(slotmem_end_t, length), 8 },
+        { chunk + offsetof(slotmem_chunk_t, length), 8 }
+    };
+    const apr_uint64_t values[] = {
+        0, 1, content.len - 1, content.len + 1, APR_INT32_MAX, APR_UINT32_MAX,
+        (apr_uint64_t)5500000000, (apr_uint64_t)APR_INT64_MAX,
+        APR_UINT64_MAX - content.len, APR_UINT64_MAX - 15, APR_UINT64_MAX
+    };
+    int i, k;
+
+    if (content.len == content.image) {
+        return;                 /* no section */
+    }
+    for (i = 0; i < ELEMENTS(fields); i++) {
+        for (k = 0; k < ELEMENTS(values); k++) {
+            unsigned char *bytes = apr_pmemdup(setup, content.bytes,
+                                               content.len);
+
+            memcpy(bytes + fields[i].at, &values[k], fields[i].len);
+            if (memcmp(bytes, content.bytes, content.len) == 0) {
+                continue;       /* it is so */
+            }
+            apr_md5(bytes + content.len - APR_MD5_DIGESTSIZE, bytes,
+                    content.len - APR_MD5_DIGESTSIZE);
+            name_case("a lie at, value", fields[i].at, (size_t)values[k]);
+            check(bytes, content.len, NO_CLAIMS, ANY, 1);
+        }
+    }
+    apr_pool_clear(setup);
 }
 
 static void foreign(void)
@@ -391,8 +482,6 @@ static void foreign(void)
     if (strcmp(last_reason, through_link) != 0) {
         lost("a link that leads nowhere has another reason: %s", last_reason);
     }
-    sparse(0);
-    sparse(1);
     empty_folder(folder);
 }
 
@@ -427,6 +516,8 @@ int main(int argc, char **argv)
         lose_blocks();
         take_others(pool);
         foreign();
+        sparse();
+        lie();
         apr_pool_destroy(pool);
     }
     printf("campaign damage: cases=%lu faults=%lu lost=%lu\n", figures->cases,

@@ -58,8 +58,8 @@ static void check_said(const server_t *server, int i, const fault_t *fault,
     if (step && server->store[i].status == APR_SUCCESS) {
         lost("%s: no reason for: %s", file[i].path, step);
     }
-    if (exists(tmp(&file[i])) && kind != CALL_UNLINK) {
-        lost("%s was left", tmp(&file[i]));
+    if (exists(tmp_of(&file[i], server->token)) && kind != CALL_UNLINK) {
+        lost("%s was left", tmp_of(&file[i], server->token));
     }
 }
 
@@ -67,11 +67,13 @@ static void check_said(const server_t *server, int i, const fault_t *fault,
 static void faulty_store(int at, const fault_t *fault, call_t kind)
 {
     server_t *server = start_server();
-    int open_before = open_files();
+    int open_before;
     void *memory[FILES];
     int least[FILES];
     int i;
 
+    slotmem_directory_close_all();
+    open_before = open_files();
     fill(server, 1);
     for (i = 0; i < num; i++) {
         memory[i] = apr_pmemdup(server->pool, server->segment[i].header,
@@ -81,6 +83,7 @@ static void faulty_store(int at, const fault_t *fault, call_t kind)
     calls_arm(at, fault->effect, fault->error, fault->sticky);
     store(server);
     calls->armed = 0;
+    slotmem_directory_close_all();
     if (open_files() != open_before) {
         lost("files are left open");
     }
@@ -104,14 +107,13 @@ static int is_lack(int error)
 /* In a child process: a restore with a fault, then a store without. */
 static void faulty_restore(int at, const fault_t *fault)
 {
-    server_t *server = apr_pcalloc(setup, sizeof(*server));
+    server_t *server = new_server();
     apr_status_t rv[FILES];
     int hits[FILES];
     int open_before = open_files();
     int least[FILES];
     int i;
 
-    server->pool = new_pool();
     calls_arm(at, fault->effect, fault->error, fault->sticky);
     for (i = 0; i < num; i++) {
         rv[i] = restore(server, i);
@@ -119,6 +121,7 @@ static void faulty_restore(int at, const fault_t *fault)
         least[i] = begins_as(&file[i]);
     }
     calls->armed = 0;
+    slotmem_directory_close_all();
     if (open_files() != open_before) {
         lost("files are left open");
     }
@@ -239,6 +242,7 @@ static const fault_t reasons[CALLS][8] = {
     [CALL_SEEK] = { { FAILS, EIO, 0 } },
     [CALL_STAT] = { { FAILS, EIO, 0 }, { FAILS, EACCES, 0 },
                     { FAILS, ENOMEM, 0 } },
+    [CALL_MODE] = { { FAILS, EPERM, 0 }, { FAILS, EIO, 0 } },
     [CALL_MMAP] = { { FAILS, ENOMEM, 0 } },
     [CALL_ALLOC] = { { FAILS, ENOMEM, 0 } }
 };

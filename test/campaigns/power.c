@@ -362,7 +362,7 @@ static int power_case(int at, fault_t fault, int dies)
     if (dies) {
         figures->kills++;
         calls->armed = 0;
-        apr_pool_destroy(server->pool);
+        stop_server(server);
         server = start_server();
         fill(server, 1);
     }
@@ -373,7 +373,7 @@ static int power_case(int at, fault_t fault, int dies)
     store(server);
     log_stored(server, 2);
     calls->armed = 0;
-    apr_pool_destroy(server->pool);
+    stop_server(server);
     cut_power_everywhere(at_start);
     return !over;
 }

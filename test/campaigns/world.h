@@ -31,7 +31,7 @@
 enum { OTHER = -3, ABSENT = -2, REFUSED = -1 };
 
 /* Files: the letters of `before` say what is there, one a file:
- * n: none; o: the old state, restored; u: the same, not known, and an old .tmp;
+ * n: none; o: the old state, restored; u: the same, not verified, and a .tmp-T;
  * r: a refused file; b: the same, and all .bad-N taken;
  * s: the old state, restored, and the first store has nothing new */
 static const struct scenario_t {
@@ -114,12 +114,31 @@ static const char *bad(const struct file_t *f, int n)
     return path;
 }
 
-static const char *tmp(const struct file_t *f)
+/* The temporary file of a server. */
+static const char *tmp_of(const struct file_t *f, const char *token)
 {
     static char path[300];
 
-    snprintf(path, sizeof(path), "%s.tmp", f->path);
+    snprintf(path, sizeof(path), "%s.tmp-%s", f->path, token);
     return path;
+}
+
+/* How many temporary files there are, of any server. */
+static int count_tmps(const struct file_t *f)
+{
+    const char *base = strrchr(f->path, '/') + 1;
+    size_t len = strlen(base);
+    DIR *stream = opendir(folder[(f - file) % 2]);
+    const struct dirent *entry;
+    int count = 0;
+
+    need(stream != NULL, f->path);
+    while ((entry = readdir(stream))) {
+        count += strncmp(entry->d_name, base, len) == 0
+                 && strncmp(entry->d_name + len, ".tmp", 4) == 0;
+    }
+    closedir(stream);
+    return count;
 }
 
 static void set_up_disk(void)
@@ -136,7 +155,7 @@ static void set_up_disk(void)
                               : f->content[0].bytes, f->content[0].len);
         }
         if (f->before == 'u') {
-            put_file(tmp(f), "left by a killed store", 22);
+            put_file(tmp_of(f, "dead"), "left by a killed store", 22);
         }
         for (n = 1; n <= SLOTMEM_BAD_FILES && f->before == 'b'; n++) {
             put_file(bad(f, n), "old", 3);
@@ -211,23 +230,62 @@ static apr_pool_t *new_pool(void)
 
 typedef struct server_t {
     apr_pool_t *pool;
+    char token[40];                     /* no other server has it */
+    slotmem_directory_t *directory[2];
     slotmem_segment_t segment[FILES];
     slotmem_restore_result_t restored[FILES];
     slotmem_store_t store[FILES];
 } server_t;
 
+/* The directories are SlotmemPersistDirs, and closed. */
+static server_t *new_server(void)
+{
+    static int servers;
+    apr_pool_t *pool = new_pool();
+    server_t *server = apr_pcalloc(pool, sizeof(*server));
+    char path[300];
+    int i;
+
+    server->pool = pool;
+    snprintf(server->token, sizeof(server->token), "%ld-%d", (long)getpid(),
+             servers++);
+    slotmem_directory_reset(pool);
+    for (i = 0; i < 2; i++) {
+        snprintf(path, sizeof(path), "%s/f", folder[i]);
+        server->directory[i] = slotmem_directory_of(path);
+        server->directory[i]->checked = 1;
+    }
+    return server;
+}
+
+static void stop_server(server_t *server)
+{
+    slotmem_directory_reset(NULL);
+    apr_pool_destroy(server->pool);
+}
+
 static apr_status_t restore(server_t *server, int i)
 {
+    slotmem_directory_t *directory = server->directory[i % 2];
+    slotmem_distrust_t distrust;
+    apr_status_t opened;
     apr_status_t rv = slotmem_segment_create(&server->segment[i],
                                              &file[i].content[0].geometry,
                                              NULL, server->pool);
 
-    if (rv == APR_SUCCESS) {
-        slotmem_restore(&server->restored[i], &server->segment[i],
-                        file[i].config_claims != NULL, file[i].path,
-                        server->pool);
+    if (rv != APR_SUCCESS) {
+        return rv;
     }
-    return rv;
+    opened = slotmem_directory_open(directory, 0, &distrust);
+    if (opened != APR_SUCCESS) {
+        slotmem_restore_reject(&server->restored[i], opened,
+                               "its directory cannot be opened");
+        return APR_SUCCESS;
+    }
+    slotmem_restore(&server->restored[i], &server->segment[i],
+                    file[i].config_claims != NULL, directory, file[i].path,
+                    server->pool);
+    return APR_SUCCESS;
 }
 
 static void set_up_store(server_t *server, int i)
@@ -235,6 +293,7 @@ static void set_up_store(server_t *server, int i)
     slotmem_store_t *store = &server->store[i];
 
     store->segment = &server->segment[i];
+    store->directory = server->directory[i % 2];
     store->path = file[i].path;
     store->config_claims = file[i].config_claims;
     store->set_aside = server->restored[i].outcome == SLOTMEM_RESTORE_REJECTED;
@@ -259,11 +318,9 @@ static void check_restored(const server_t *server, int i)
 
 static server_t *start_server(void)
 {
-    apr_pool_t *pool = new_pool();
-    server_t *server = apr_pcalloc(pool, sizeof(*server));
+    server_t *server = new_server();
     int i;
 
-    server->pool = pool;
     for (i = 0; i < num; i++) {
         need(restore(server, i) == APR_SUCCESS, "create a segment");
         check_restored(server, i);
@@ -285,9 +342,47 @@ static void fill(server_t *server, int n)
     }
 }
 
+static void tell_nobody(void *data, int index)
+{
+    (void)data;
+    (void)index;
+}
+
+/* As the process that stores does it: opens the directories, removes what dead
+ * servers have left, and stores. */
 static void store(server_t *server)
 {
-    slotmem_store(server->store, num, NULL, server->pool);
+    const slotmem_store_watch_t watch = { server->token, tell_nobody, NULL };
+    slotmem_store_t stores[FILES];
+    slotmem_distrust_t distrust;
+    int from[FILES];
+    int opened = 0;
+    int i;
+
+    slotmem_directory_close_all();
+    for (i = 0; i < num; i++) {
+        slotmem_store_t *store = &server->store[i];
+
+        store->status = slotmem_directory_open(server->directory[i % 2], 1,
+                                               &distrust);
+        store->step = NULL;
+        if (store->status != APR_SUCCESS) {
+            store->step = SLOTMEM_STEP_OPEN_DIRECTORY;
+            continue;
+        }
+        stores[opened] = *store;
+        from[opened++] = i;
+    }
+    for (i = 0; i < 2; i++) {
+        if (server->directory[i]->fd >= 0) {
+            slotmem_store_clean(server->directory[i], stores, opened,
+                                server->token);
+        }
+    }
+    slotmem_store(stores, opened, &watch, server->pool);
+    while (opened-- > 0) {
+        server->store[from[opened]] = stores[opened];
+    }
 }
 
 /* A store without faults: all is well after it. */
@@ -304,9 +399,9 @@ static void store_well(server_t *server, int n)
             lost("%s: the next store cannot %s", file[i].path,
                  server->store[i].step);
         }
-        if (found != stored_version(&file[i], n) || exists(tmp(&file[i]))) {
+        if (found != stored_version(&file[i], n) || count_tmps(&file[i])) {
             lost("%s: found %d after the store of %d, .tmp: %d", file[i].path,
-                 found, stored_version(&file[i], n), exists(tmp(&file[i])));
+                 found, stored_version(&file[i], n), count_tmps(&file[i]));
         }
         check_refused_kept(&file[i]);
     }
@@ -318,9 +413,9 @@ static void check_next_server(void)
     server_t *server = start_server();
 
     store_well(server, VERSIONS - 1);
-    apr_pool_destroy(server->pool);
+    stop_server(server);
     server = start_server();
-    apr_pool_destroy(server->pool);
+    stop_server(server);
 }
 
 typedef struct fault_t {

@@ -272,6 +272,15 @@ char *ap_make_full_path(apr_pool_t *p, const char *dir, const char *file)
     return apr_pstrcat(p, dir, "/", file, NULL);
 }
 
+void ap_bin2hex(const void *src, apr_size_t len, char *hex)
+{
+    const unsigned char *from = src;
+
+    for (; len; len--, hex += 2) {
+        snprintf(hex, 3, "%02x", *from++);
+    }
+}
+
 const char *ap_check_cmd_context(cmd_parms *cmd, unsigned forbidden)
 {
     (void)cmd;
@@ -284,6 +293,12 @@ static apr_time_t now;
 
 apr_time_t __wrap_apr_time_now(void);
 apr_time_t __wrap_apr_time_now(void)
+{
+    return now;
+}
+
+apr_time_t __wrap_slotmem_monotonic_now(void);
+apr_time_t __wrap_slotmem_monotonic_now(void)
 {
     return now;
 }
@@ -1204,6 +1219,9 @@ static void end(apr_pool_t *pconf, int is_killed)
     elsewhere = is_killed;
     apr_pool_clear(pconf);
     elsewhere = 0;
+    if (is_killed) {            /* the end of the process closes them */
+        slotmem_directory_reset(NULL);
+    }
     left = destroy_pools();
     MUST(is_killed || left == in_child);
     MUST(!fuzz_shms);
@@ -1354,7 +1372,7 @@ static void remove_files(void)
 {
     static const char *const kept[] = { "a", "b", "c.d-e", "/abs" };
     static const char *const suffixes[] = {
-        "", ".tmp", ".bad-1", ".bad-2", ".bad-3", ".bad-4"
+        "", ".old", ".bad-1", ".bad-2", ".bad-3", ".bad-4"
     };
     uint32_t i, k;
 
@@ -1394,7 +1412,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     live();
 
-    slotmem_lock_close_all(process.pool);   /* as the end of the process does */
+    slotmem_lock_begin(process.pool);   /* as the end of the process does */
+    slotmem_lock_end(process.pool);
     apr_pool_destroy(process.pool);
     MUST(fuzz_lowest_fd() == lowest_fd);
     remove_files();

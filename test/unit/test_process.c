@@ -156,7 +156,8 @@ static void test_kill(void **state)
 
     (void)state;
     start(&process, 3, work_for_ever);
-    assert_int_equal(slotmem_process_wait(&process, apr_time_now() + 20000), 0);
+    assert_int_equal(slotmem_process_wait(&process, slotmem_monotonic_now()
+                                                    + 20000), 0);
     wait_for_note(&process, 1);
     slotmem_process_kill(&process);
     assert_int_equal(slotmem_process_wait(&process, 0), 1);
@@ -340,9 +341,10 @@ static void test_no_process(void **state)
 static void test_notes(void **state)
 {
     static const char *const steps[] = {
-        "find memory", "create a new file", "write", "flush", "close",
-        "set the refused file aside", "rename the new file",
-        "flush the directory"
+        "find memory", SLOTMEM_STEP_OPEN_DIRECTORY,
+        SLOTMEM_STEP_TRUST_DIRECTORY, "create a new file", "write", "flush",
+        "close", "set the refused file aside", "keep the old file",
+        "rename the new file", "flush the directory"
     };
     slotmem_store_t store;
     slotmem_result_t result;

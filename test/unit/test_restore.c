@@ -547,6 +547,10 @@ static void check_faults(unit_place_t *place, apr_status_t status, int outcome)
             assert_holds(&segment, &content, 1);
             break;
         }
+        if (faults.log[call - 1] == 'c') {  /* all was read by then */
+            assert_done(&result, 2, count_set(content.claims, 2));
+            continue;
+        }
         assert_int_equal(result.outcome, outcome);
         assert_int_equal(result.status, status);
         assert_non_null(result.reason);

@@ -18,6 +18,7 @@
 
 #include "unit_file.h"
 
+#include <grp.h>
 #include <pthread.h>
 
 static const char *in_dir(unit_place_t *place, const char *name)
@@ -107,7 +108,7 @@ static void test_leftover(void **state)
 {
     unit_place_t *place = *state;
     const char *path = path_of(place);
-    const char *tmp = in_dir(place, "p.persist.tmp");
+    const char *tmp = in_dir(place, "p.persist" TMP);
     const char *target = in_dir(place, "target");
     sample_t sample = sample_make(place->pool, 30, 4);
     slotmem_store_t store = store_of(&sample.segment, path);
@@ -139,7 +140,8 @@ static void test_leftover(void **state)
     assert_file_is(path, sample.bytes, place->pool);
 }
 
-/* [B2] A symbolic link at the path itself is replaced, not followed. */
+/* [B2] A symbolic link at the path itself is not followed: it is none of this
+ * server's files, and set aside. */
 static void test_path_is_link(void **state)
 {
     unit_place_t *place = *state;
@@ -152,6 +154,7 @@ static void test_path_is_link(void **state)
     assert_int_equal(symlink(target, path_of(place)), 0);
     store_now(&store, 1, place->pool);
     assert_stored(&store);
+    assert_string_equal(store.aside, in_dir(place, "p.persist.bad-1"));
     assert_file_is(target, theirs, place->pool);
     assert_file_is(path_of(place), sample.bytes, place->pool);
 }
@@ -246,7 +249,7 @@ static void store_to_small_disk(void *data)
     CHILD_CHECK(stat(path_of(place), &after) == 0);
     CHILD_CHECK(before.st_ino == after.st_ino);
     CHILD_CHECK(before.st_size == after.st_size);
-    CHILD_CHECK(!exists(in_dir(place, "p.persist.tmp")));
+    CHILD_CHECK(!exists(in_dir(place, "p.persist" TMP)));
     CHILD_CHECK(exists(in_dir(place, "other.persist")));
 }
 
@@ -425,12 +428,7 @@ static void test_set_aside_fails(void **state)
     assert_file_is(bad_name(place, 3), bad, place->pool);
 }
 
-/* ---- the old file, kept ---- */
-
-static const char *backup_of(unit_place_t *place)
-{
-    return in_dir(place, "p.persist.bak");
-}
+/* ---- files of others ---- */
 
 static mode_t mode_of(const char *path)
 {
@@ -438,6 +436,268 @@ static mode_t mode_of(const char *path)
 
     assert_int_equal(lstat(path, &info), 0);
     return info.st_mode;
+}
+
+static void replace_file(const char *path, bytes_t bytes)
+{
+    assert_int_equal(unlink(path), 0);
+    write_file(path, bytes);
+}
+
+static void modify_file(const char *path, bytes_t bytes)
+{
+    write_file(path, bytes);            /* in place */
+}
+
+static void remove_first(const char *path, bytes_t bytes)
+{
+    assert_int_equal(unlink(path), 0);
+    (void)bytes;
+}
+
+/* [E3][E8] What somebody has put at the path since the last store, in whatever
+ * way, is kept as .bad-N, whether the segment has changed or not; that a file
+ * is gone is no reason to keep anything. */
+static void test_foreign(void **state)
+{
+    void (*const acts[])(const char *, bytes_t) = {
+        replace_file, modify_file, remove_first
+    };
+    unit_place_t *place = *state;
+    const char *path = path_of(place);
+    sample_t sample = sample_make(place->pool, 10, 5);
+    slotmem_store_t store = store_of(&sample.segment, path);
+    int aside = 0;
+    size_t i;
+
+    store.directory = directory_open(path);
+    for (i = 0; i < 2 * ELEMENTS(acts); i++) {
+        bytes_t theirs = bytes_of(place->pool, apr_psprintf(
+                                      place->pool, "theirs, %d", (int)i));
+        int is_gone = acts[i / 2] == remove_first;
+
+        slotmem_store(&store, 1, &nobody, place->pool);
+        assert_stored(&store);
+        assert_null(store.aside);
+        wait_a_tick();
+        acts[i / 2](path, theirs);
+        if (i % 2) {
+            sample.segment.slots[0]++;
+            sample.content.slots[0]++;
+        }
+        slotmem_store(&store, 1, &nobody, place->pool);
+        assert_stored(&store);
+        assert_file_is(path, encode(place->pool, &sample.content),
+                       place->pool);
+        assert_int_equal(store.aside == NULL, is_gone);
+        if (!is_gone) {
+            assert_string_equal(store.aside, bad_name(place, ++aside));
+            assert_file_is(store.aside, theirs, place->pool);
+        }
+        slotmem_store(&store, 1, &nobody, place->pool);
+        assert_stored(&store);
+        assert_int_equal(store.unchanged, 1);
+        assert_int_equal(unit_count_entries(place->dir), 1 + aside);
+    }
+    assert_int_equal(aside, 4);
+}
+
+/* [E3][E8] A file that has appeared where there was none, also one that has
+ * all bytes of the segment, is not the server's. */
+static void test_appeared(void **state)
+{
+    unit_place_t *place = *state;
+    const char *path = path_of(place);
+    sample_t sample = sample_make(place->pool, 10, 5);
+    slotmem_store_t store = store_of(&sample.segment, path);
+    bytes_t theirs = bytes_of(place->pool, "theirs");
+
+    store.directory = directory_open(path);
+    write_file(path, theirs);
+    slotmem_store(&store, 1, &nobody, place->pool);
+    assert_stored(&store);
+    assert_string_equal(store.aside, bad_name(place, 1));
+    assert_file_is(bad_name(place, 1), theirs, place->pool);
+    assert_file_is(path, sample.bytes, place->pool);
+
+    memset(&store.file_state, 0, sizeof(store.file_state));
+    slotmem_store(&store, 1, &nobody, place->pool);
+    assert_stored(&store);
+    assert_string_equal(store.aside, bad_name(place, 2));
+    assert_file_is(bad_name(place, 2), sample.bytes, place->pool);
+}
+
+/* [E3][E8] It cannot be set aside: it stays, and the store says so. */
+static void test_foreign_stays(void **state)
+{
+    unit_place_t *place = *state;
+    sample_t sample = sample_make(place->pool, 10, 5);
+    slotmem_store_t store = store_of(&sample.segment, path_of(place));
+    bytes_t theirs = bytes_of(place->pool, "theirs");
+    int n;
+
+    for (n = 1; n <= SLOTMEM_BAD_FILES; n++) {
+        assert_int_equal(mkdir(bad_name(place, n), 0700), 0);
+    }
+    write_file(path_of(place), theirs);
+    slotmem_store(&store, 1, &nobody, place->pool);
+    assert_string_equal(store.step, "set the refused file aside");
+    assert_null(store.aside);
+    assert_file_is(path_of(place), theirs, place->pool);
+    assert_int_equal(unit_count_entries(place->dir), 1 + SLOTMEM_BAD_FILES);
+}
+
+/* Restore what stands there, and store it again, unchanged. */
+static void restore_and_store(unit_place_t *place, slotmem_store_t *store,
+                              const sample_t *sample)
+{
+    slotmem_segment_t *copy = apr_palloc(place->pool, sizeof(*copy));
+    slotmem_restore_result_t result;
+
+    *copy = segment_new(place->pool, sample->content.geometry);
+    *store = store_of(copy, path_of(place));
+    store->directory = directory_open(store->path);
+    slotmem_restore(&result, copy, 0, NULL, store->path, place->pool);
+    assert_int_equal(result.outcome, SLOTMEM_RESTORE_DONE);
+    store->file_state = result.file_state;
+    slotmem_store(store, 1, &nobody, place->pool);
+    assert_stored(store);
+    assert_null(store->aside);
+    assert_file_is(store->path, sample->bytes, place->pool);
+}
+
+/* [E8] A file that is found unchanged is written again if it has not the mode
+ * of the server's files, or not its owner. */
+static void test_made_own(void **state)
+{
+    static const mode_t modes[] = { 0644, 0660, 0400, 0700, 04600 };
+    unit_place_t *place = *state;
+    const char *path = path_of(place);
+    sample_t sample = sample_make(place->pool, 10, 5);
+    slotmem_store_t store;
+    struct stat info;
+    size_t i;
+
+    for (i = 0; i < ELEMENTS(modes); i++) {
+        write_file(path, sample.bytes);
+        assert_int_equal(chmod(path, modes[i]), 0);
+        restore_and_store(place, &store, &sample);
+        assert_int_equal(store.unchanged, 0);
+        assert_int_equal(mode_of(path), S_IFREG | 0600);
+    }
+    if (geteuid() == 0) {
+        assert_int_equal(chown(path, 65534, 0), 0);
+        restore_and_store(place, &store, &sample);
+        assert_int_equal(store.unchanged, 0);
+        assert_int_equal(stat(path, &info), 0);
+        assert_int_equal(info.st_uid, 0);
+    }
+    restore_and_store(place, &store, &sample);
+    assert_int_equal(store.unchanged, 1);
+    assert_int_equal(unit_count_entries(place->dir), 1);
+}
+
+/* [E8] Temporary files of other servers go if they are beside a file that this
+ * one may store; its own, and what has another name, stay. */
+static void test_clean(void **state)
+{
+    static const char *const gone[] = {
+        "p.persist.tmp-dead", "p.persist.tmp-1234", "p.persist.tmp-",
+        "p.persist.tmp-unit-11", "q.persist.tmp-dead"
+    };
+    static const char *const kept[] = {
+        "p.persist" TMP, "p.persist", "p.persist.tmp", "p.persist.bad-1",
+        "other.persist.tmp-dead", "p.persist2.tmp-dead", "xp.persist.tmp-dead"
+    };
+    unit_place_t *place = *state;
+    const char *below = in_dir(place, "below/p.persist");
+    slotmem_store_t stores[3] = {
+        store_of(NULL, path_of(place)), store_of(NULL, below),
+        store_of(NULL, in_dir(place, "q.persist"))
+    };
+    uint32_t open_files;
+    size_t i;
+
+    assert_int_equal(mkdir(in_dir(place, "below"), 0700), 0);
+    assert_int_equal(mkdir(in_dir(place, "p.persist.tmp-dir"), 0700), 0);
+    for (i = 0; i < ELEMENTS(stores); i++) {
+        stores[i].directory = directory_open(stores[i].path);
+    }
+    for (i = 0; i < ELEMENTS(gone); i++) {
+        write_file(in_dir(place, gone[i]), bytes_of(place->pool, "left"));
+    }
+    for (i = 0; i < ELEMENTS(kept); i++) {
+        write_file(in_dir(place, kept[i]), bytes_of(place->pool, "kept"));
+    }
+    write_file(in_dir(place, "below/p.persist.tmp-dead"),
+               bytes_of(place->pool, "left"));
+    open_files = unit_count_entries("/proc/self/fd");
+    slotmem_store_clean(stores[0].directory, stores, 3, TOKEN);
+    assert_int_equal(unit_count_entries("/proc/self/fd"), open_files);
+    for (i = 0; i < ELEMENTS(gone); i++) {
+        assert_false(exists(in_dir(place, gone[i])));
+    }
+    for (i = 0; i < ELEMENTS(kept); i++) {
+        assert_true(exists(in_dir(place, kept[i])));
+    }
+    assert_true(exists(in_dir(place, "p.persist.tmp-dir")));
+    assert_true(exists(in_dir(place, "below/p.persist.tmp-dead")));
+    slotmem_store_clean(stores[1].directory, stores, 3, TOKEN);
+    assert_int_equal(unit_count_entries(in_dir(place, "below")), 0);
+}
+
+static void store_shared(void *data)
+{
+    unit_place_t *place = data;
+    const char *path = path_of(place);
+    const gid_t groups[] = { 54321 };
+    sample_t sample = sample_make(place->pool, 10, 5);
+    slotmem_store_t store = store_of(&sample.segment, path);
+    slotmem_segment_t copy = segment_new(place->pool, sample.content.geometry);
+    slotmem_restore_result_t result;
+    struct stat info;
+
+    if (geteuid() != 0) {
+        _exit(UNIT_SKIP);
+    }
+    write_file(path, sample.bytes);
+    CHILD_CHECK(chown(path, 1, 54321) == 0 && chmod(path, 0660) == 0);
+    CHILD_CHECK(chown(place->dir, 0, 54321) == 0
+                && chmod(place->dir, 0770) == 0);
+    CHILD_CHECK(setgroups(1, groups) == 0);
+    CHILD_CHECK(setgid(65534) == 0 && setuid(65534) == 0);
+    umask(077);
+    store.directory = directory_open(path);
+    slotmem_restore(&result, &copy, 0, store.directory, path, place->pool);
+    CHILD_CHECK(result.outcome == SLOTMEM_RESTORE_DONE);
+    store.file_state = result.file_state;
+    slotmem_store(&store, 1, &nobody, place->pool);
+    CHILD_CHECK(!store.step && !store.unchanged && !store.aside);
+    CHILD_CHECK(stat(path, &info) == 0);
+    CHILD_CHECK(info.st_mode == (S_IFREG | 0660) && info.st_gid == 54321
+                && info.st_uid == 65534);
+    slotmem_store(&store, 1, &nobody, place->pool);
+    CHILD_CHECK(!store.step && store.unchanged);
+}
+
+/* [E8] In a directory that the group may write, the file of another member is
+ * restored, and what is stored is the group's, with mode 0660. */
+static void test_shared(void **state)
+{
+    int code = unit_in_child(store_shared, *state);
+
+    if (code == UNIT_SKIP) {
+        fputs("skipped: needs root, to become another user\n", stderr);
+        skip();
+    }
+    assert_int_equal(code, 0);
+}
+
+/* ---- the old file, kept ---- */
+
+static const char *backup_of(unit_place_t *place)
+{
+    return in_dir(place, "p.persist.bak");
 }
 
 /* [E6] With backup the old file is kept as .bak, mode 0600, in place of an
@@ -581,6 +841,7 @@ static void scene_make(scene_t *scene, unit_place_t *place, before_t before)
     scene->before = before;
     scene->sample = sample_make(place->pool, 50000, 3);
     scene->store = store_of(&scene->sample.segment, path_of(place));
+    scene->store.directory = directory_open(path_of(place));
     scene->store.set_aside = before == REFUSED_FILE;
     scene->store.backup = before == KEPT_FILE;
     scene->old = bytes_of(place->pool, "what was there before");
@@ -653,16 +914,26 @@ static void scene_end(scene_t *scene)
 }
 
 /* Did the store make this call, and cannot do without it? It can without the
- * removal of what may have been left, knowing what it wrote (then the next
- * store writes again), and closing the directory. */
-static int must_fail(uint32_t call)
+ * removal of what may have been left, looking at what stands at the path, and
+ * closing anything but the new file. */
+static int must_fail(before_t before, uint32_t call)
 {
-    char letter = call <= faults.calls ? faults.log[call - 1] : 'x';
-    const char *rename = strrchr(faults.log, 'n');
+    const char *at = faults.log + call - 1;
 
-    return letter == 'c' || letter == '?'
-           ? !rename || faults.log + call - 1 < rename
-           : letter != 'x' && letter != 'i';
+    if (call > faults.calls) {
+        return 0;
+    }
+    switch (*at) {
+    case 'x':
+        return 0;
+    case 'c':
+        return strchr(faults.log, 'c') == at;
+    case '?':                   /* which name is free for a refused file */
+        return before == REFUSED_FILE && call > 1
+               && !memchr(faults.log, 'n', call - 1);
+    default:
+        return 1;
+    }
 }
 
 /* One call fails, or it and all that follow. Returns 0 when the store made
@@ -683,7 +954,7 @@ static int fault_at(unit_place_t *place, before_t before, uint32_t call,
         assert_failed(&scene.store, status);
         /* A single fault, of another call than the one that removes it. */
         if (to == call && faults.log[call - 1] != 'x') {
-            assert_false(exists(in_dir(place, "p.persist.tmp")));
+            assert_false(exists(in_dir(place, "p.persist" TMP)));
         }
         /* The file changes hands with the rename only. */
         if (strcmp(scene.store.step, "flush the directory") != 0
@@ -698,7 +969,7 @@ static int fault_at(unit_place_t *place, before_t before, uint32_t call,
     else {
         assert_stored(&scene.store);
         assert_file_is(path_of(place), scene.sample.bytes, place->pool);
-        assert_false(to == call && must_fail(call));
+        assert_false(to == call && must_fail(before, call));
     }
     scene_check(&scene);
     scene_end(&scene);
@@ -711,19 +982,21 @@ static int fault_at(unit_place_t *place, before_t before, uint32_t call,
 static void test_fault_at_each_call(void **state)
 {
     static const apr_status_t statuses[] = { EIO, ENOSPC, EACCES };
+    unit_place_t *place = *state;
     before_t before;
     size_t i;
 
+    directory_open(path_of(place));
     for (before = NO_FILE; before < BEFORE_END; before++) {
         for (i = 0; i < ELEMENTS(statuses); i++) {
             uint32_t call = 1;
 
-            while (fault_at(*state, before, call, call, statuses[i])) {
+            while (fault_at(place, before, call, call, statuses[i])) {
                 call++;
             }
             assert_true(call > 7);
             call = 1;
-            while (fault_at(*state, before, call, UINT32_MAX, statuses[i])) {
+            while (fault_at(place, before, call, UINT32_MAX, statuses[i])) {
                 call++;
             }
         }
@@ -882,6 +1155,7 @@ static void test_order(void **state)
         samples[i] = sample_make(place->pool, 10, 5);
         stores[i] = store_of(&samples[i].segment,
                              in_dir(place, apr_itoa(place->pool, i)));
+        stores[i].directory = directory_open(stores[i].path);
     }
     unit_faults(0, 0, 0);
     store_now(stores, 3, place->pool);
@@ -908,6 +1182,7 @@ static void test_many(void **state)
         stores[i] = store_of(&samples[i].segment,
                              apr_psprintf(place->pool, "%s/%d/%d.persist",
                                           place->dir, i % 2, i));
+        stores[i].directory = directory_open(stores[i].path);
     }
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
     few = limit;
@@ -936,7 +1211,7 @@ static void test_none(void **state)
 }
 
 #define TEST(function) \
-    cmocka_unit_test_setup_teardown(function, unit_setup, unit_teardown)
+    cmocka_unit_test_setup_teardown(function, file_setup, file_teardown)
 
 int main(void)
 {
@@ -952,6 +1227,12 @@ int main(void)
         TEST(test_set_aside_in_gap),
         TEST(test_set_aside_kinds),
         TEST(test_set_aside_fails),
+        TEST(test_foreign),
+        TEST(test_appeared),
+        TEST(test_foreign_stays),
+        TEST(test_made_own),
+        TEST(test_clean),
+        TEST(test_shared),
         TEST(test_backup),
         TEST(test_backup_is_link),
         TEST(test_backup_of_link),

@@ -34,15 +34,67 @@
 #define TYPE_PREGRAB    0x4u
 #define TYPE_CLEARINUSE 0x8u
 
-/* Store at once, whatever is known of the files. */
+/* What stands at the path is the server's, and was not verified. */
+UNUSED static void know_file(slotmem_store_t *store)
+{
+    struct stat info;
+
+    memset(&store->file_state, 0, sizeof(store->file_state));
+    if (lstat(store->path, &info) == 0) {
+        slotmem_file_state_set(&store->file_state, &info);
+    }
+}
+
+static void tell_nobody(void *data, int index)
+{
+    (void)data;
+    (void)index;
+}
+
+/* Whoever stores, also in a child: temporary names are those of one server. */
+#define TOKEN "unit-1"
+#define TMP ".tmp-" TOKEN
+UNUSED static const slotmem_store_watch_t nobody = { TOKEN, tell_nobody, NULL };
+
+/* ---- directories ---- */
+
+static apr_pool_t *directory_pool;      /* of a test */
+
+UNUSED static int file_setup(void **state)
+{
+    int failed = apr_pool_create(&directory_pool, NULL) != APR_SUCCESS;
+
+    slotmem_directory_reset(directory_pool);
+    return failed || unit_setup(state);
+}
+
+UNUSED static int file_teardown(void **state)
+{
+    slotmem_directory_reset(NULL);
+    apr_pool_destroy(directory_pool);
+    return unit_teardown(state);
+}
+
+/* The directory of a file, open. */
+UNUSED static slotmem_directory_t *directory_open(const char *file)
+{
+    slotmem_directory_t *directory = slotmem_directory_of(file);
+    slotmem_distrust_t distrust;
+
+    assert_int_equal(slotmem_directory_open(directory, 0, &distrust),
+                     APR_SUCCESS);
+    return directory;
+}
+
+/* Store at once, whatever is known of the files: they are the server's. */
 UNUSED static void store_now(slotmem_store_t *stores, int num, apr_pool_t *pool)
 {
     int i;
 
     for (i = 0; i < num; i++) {
-        stores[i].file_state.verified = 0;
+        know_file(&stores[i]);
     }
-    slotmem_store(stores, num, NULL, pool);
+    slotmem_store(stores, num, &nobody, pool);
 }
 
 /* ---- faults ---- */
