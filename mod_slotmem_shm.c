@@ -51,6 +51,7 @@
 #include "http_main.h"
 #include "http_protocol.h"
 #include "http_request.h"
+#include "ap_release.h"
 #include "mpm_common.h"
 #include "scoreboard.h"
 #include "ap_provider.h"
@@ -227,6 +228,12 @@ static int slotmem_post_config(apr_pool_t *pconf, apr_pool_t *plog,
     state.starting = ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_CONFIG
                      && ap_state_query(AP_SQ_RUN_MODE) == AP_SQ_RM_NORMAL;
     state.parent = getpid();    /* not sooner: httpd detaches in between */
+    if (state.starting) {
+        ap_log_error(APLOG_MARK, APLOG_INFO, 0, s,
+                     SLOTMEM_TAG(60)
+                     "version %s, built for httpd %s", SLOTMEM_VERSION,
+                     AP_SERVER_BASEREVISION);
+    }
     slotmem_runtime_prepare(s, state.pool);
     return OK;
 }

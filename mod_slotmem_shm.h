@@ -12,7 +12,7 @@
  */
 
 /*
- * mod_slotmem_shm.h: what others may rely on.
+ * mod_slotmem_shm.h: what others may rely on, and the version.
  *
  * The functions of the provider are those of httpd's ap_slotmem.h; look it
  * up with ap_lookup_provider(AP_SLOTMEM_PROVIDER_GROUP, NAME,
@@ -21,6 +21,10 @@
 
 #ifndef MOD_SLOTMEM_SHM_H
 #define MOD_SLOTMEM_SHM_H
+
+/** The version of the module and of slotmem-file: X.Y.Z. It stands here alone;
+ *  test/doc-tests compares it with CHANGES and with the packages. */
+#define SLOTMEM_VERSION             "1.0.0"
 
 /** The project's own name for the provider. */
 #define SLOTMEM_SHM_PROVIDER_SHARED "shared"

@@ -30,6 +30,7 @@
 #include "ap_slotmem.h"
 #include "mod_status.h"
 
+#include "mod_slotmem_shm.h"
 #include "slotmem_status.h"
 
 /* Process-local: a segment to be shown. */
@@ -224,24 +225,24 @@ static const char *one_line(const char *text, apr_pool_t *pool)
 
 static void auto_segment(request_rec *r, int i, const stats_t *stats)
 {
-    ap_rprintf(r, "SlotmemSegment[%d]Name: %s\n", i,
+    ap_rprintf(r, "ModSlotmemSegment[%d]Name: %s\n", i,
                one_line(stats->name, r->pool));
-    ap_rprintf(r, "SlotmemSegment[%d]Slots: %u\n", i, stats->num);
-    ap_rprintf(r, "SlotmemSegment[%d]SlotsUsed: %u\n", i, stats->used);
-    ap_rprintf(r, "SlotmemSegment[%d]SlotSize: %" APR_SIZE_T_FMT "\n", i,
+    ap_rprintf(r, "ModSlotmemSegment[%d]Slots: %u\n", i, stats->num);
+    ap_rprintf(r, "ModSlotmemSegment[%d]SlotsUsed: %u\n", i, stats->used);
+    ap_rprintf(r, "ModSlotmemSegment[%d]SlotSize: %" APR_SIZE_T_FMT "\n", i,
                stats->size);
-    ap_rprintf(r, "SlotmemSegment[%d]Memory: %" APR_SIZE_T_FMT "\n", i,
+    ap_rprintf(r, "ModSlotmemSegment[%d]Memory: %" APR_SIZE_T_FMT "\n", i,
                stats->memory);
-    ap_rprintf(r, "SlotmemSegment[%d]Type: %s\n", i, stats->type);
+    ap_rprintf(r, "ModSlotmemSegment[%d]Type: %s\n", i, stats->type);
     if (!stats->file) {
         return;
     }
-    ap_rprintf(r, "SlotmemSegment[%d]File: %s\n", i,
+    ap_rprintf(r, "ModSlotmemSegment[%d]File: %s\n", i,
                one_line(stats->file, r->pool));
-    ap_rprintf(r, "SlotmemSegment[%d]Restored: %s\n", i, stats->restored);
-    ap_rprintf(r, "SlotmemSegment[%d]LastStore: %s\n", i, stats->last_store);
+    ap_rprintf(r, "ModSlotmemSegment[%d]Restored: %s\n", i, stats->restored);
+    ap_rprintf(r, "ModSlotmemSegment[%d]LastStore: %s\n", i, stats->last_store);
     if (stats->age >= 0) {
-        ap_rprintf(r, "SlotmemSegment[%d]LastStoreAge: %" APR_INT64_T_FMT
+        ap_rprintf(r, "ModSlotmemSegment[%d]LastStoreAge: %" APR_INT64_T_FMT
                    "\n", i, stats->age);
     }
 }
@@ -250,13 +251,14 @@ static void write_auto(request_rec *r, const totals_t *totals)
 {
     int i;
 
-    ap_rprintf(r, "SlotmemGeneration: %d\n", totals->generation);
-    ap_rprintf(r, "SlotmemSegments: %d\n", totals->num);
-    ap_rprintf(r, "SlotmemSegmentsPersisted: %d\n", totals->persisted);
-    ap_rprintf(r, "SlotmemStoresFailed: %d\n", totals->failed);
-    ap_rprintf(r, "SlotmemSlots: %" APR_UINT64_T_FMT "\n", totals->slots);
-    ap_rprintf(r, "SlotmemSlotsUsed: %" APR_UINT64_T_FMT "\n", totals->used);
-    ap_rprintf(r, "SlotmemMemory: %" APR_UINT64_T_FMT "\n", totals->memory);
+    ap_rprintf(r, "ModSlotmemVersion: %s\n", SLOTMEM_VERSION);
+    ap_rprintf(r, "ModSlotmemGeneration: %d\n", totals->generation);
+    ap_rprintf(r, "ModSlotmemSegments: %d\n", totals->num);
+    ap_rprintf(r, "ModSlotmemSegmentsPersisted: %d\n", totals->persisted);
+    ap_rprintf(r, "ModSlotmemStoresFailed: %d\n", totals->failed);
+    ap_rprintf(r, "ModSlotmemSlots: %" APR_UINT64_T_FMT "\n", totals->slots);
+    ap_rprintf(r, "ModSlotmemSlotsUsed: %" APR_UINT64_T_FMT "\n", totals->used);
+    ap_rprintf(r, "ModSlotmemMemory: %" APR_UINT64_T_FMT "\n", totals->memory);
     for (i = 0; i < totals->num; i++) {
         auto_segment(r, i, &totals->segments[i]);
     }
@@ -324,7 +326,8 @@ static void write_html(request_rec *r, const totals_t *totals, int with_table)
 {
     int i;
 
-    ap_rputs("<hr />\n<h2>Shared memory slots (mod_slotmem_shm)</h2>\n", r);
+    ap_rputs("<hr />\n<h2>Shared memory slots (mod_slotmem_shm "
+             SLOTMEM_VERSION ")</h2>\n", r);
     ap_rprintf(r, "<p>%d segments in generation %d: %" APR_UINT64_T_FMT
                " of %" APR_UINT64_T_FMT " slots in use, %s; %d kept in files, "
                "%s%d failed at their last store%s.</p>\n", totals->num,
@@ -427,7 +430,8 @@ int slotmem_status_json(request_rec *r)
     }
     collect(&totals, r);
     ap_rprintf(r,
-               "{\n  \"generation\": %d, \"segmentsPersisted\": %d, "
+               "{\n  \"version\": \"" SLOTMEM_VERSION "\",\n"
+               "  \"generation\": %d, \"segmentsPersisted\": %d, "
                "\"storesFailed\": %d,\n  \"slots\": %" APR_UINT64_T_FMT
                ", \"slotsUsed\": %" APR_UINT64_T_FMT
                ", \"memory\": %" APR_UINT64_T_FMT ",\n  \"segments\": [",

@@ -37,7 +37,7 @@ SlotmemCheckpointInterval 1
     SetHandler slotmem-status
 </Location>
 EOT
-my $s = SlotmemServer->new(config => $places . $segments
+my $s = SlotmemServer->new(log_level => 'slotmem_shm:info', config => $places . $segments
         . "SlotmemTest post_config hurry ms=20\n");
 open my $out, '>', $s->rundir . '/slotmem-shm-damaged.shm.persist' or die $!;
 print {$out} 'nothing of ours';
@@ -55,7 +55,7 @@ sub section {
 
 sub auto {
     my $text = $s->get('/server-status?auto')->content;
-    return { $text =~ /^(Slotmem\S+): (.*)$/mg };
+    return { $text =~ /^(ModSlotmem\S+): (.*)$/mg };
 }
 
 sub json {
@@ -112,20 +112,27 @@ my %all = (
     StoresFailed => 'storesFailed', Slots => 'slots', SlotsUsed => 'slotsUsed',
     Memory => 'memory'
 );
-is($auto->{"Slotmem$_"}, $json->{ $all{$_} }, "?auto: Slotmem$_")
+is($auto->{"ModSlotmem$_"}, $json->{ $all{$_} }, "?auto: ModSlotmem$_")
     for sort keys %all;
-is($auto->{SlotmemSegments}, 5, '?auto: SlotmemSegments');
+is($auto->{ModSlotmemSegments}, 5, '?auto: ModSlotmemSegments');
 my %one = (
     Name => 'name', Slots => 'slots', SlotsUsed => 'slotsUsed',
     SlotSize => 'slotSize', Memory => 'memory', Type => 'type',
     File => 'file', Restored => 'restored'
 );
 for my $i (0 .. 4) {
-    is($auto->{"SlotmemSegment[$i]$_"}, $json->{segments}[$i]{ $one{$_} },
+    is($auto->{"ModSlotmemSegment[$i]$_"}, $json->{segments}[$i]{ $one{$_} },
         "?auto: $_ of segment $i")
         for sort keys %one;
 }
-like($auto->{'SlotmemSegment[3]LastStoreAge'}, qr/^\d+$/, '?auto: an age');
+like($auto->{'ModSlotmemSegment[3]LastStoreAge'}, qr/^\d+$/, '?auto: an age');
+
+my $version = $json->{version};
+like($version, qr/^\d+\.\d+\.\d+$/, '[A5] JSON names the version');
+is($auto->{ModSlotmemVersion}, $version, '[A5] ?auto names it');
+like(section(), qr/mod_slotmem_shm \Q$version\E\)</, '[A5] the page names it');
+is($s->log_has('SLOTMEM-60', 'info', $version), 1,
+    '[A5] one line of the log names it');
 
 my $section = section();
 like($section, qr/<p>5 segments in generation 0: 2 of 52 slots in use/,
@@ -180,7 +187,7 @@ $s->config($places . join '', map {
 } 1 .. 1000);
 $s->start;
 is(scalar @{ json()->{segments} }, 1000, '1000 segments in JSON');
-is(auto()->{SlotmemSegments}, 1000, '... in ?auto');
+is(auto()->{ModSlotmemSegments}, 1000, '... in ?auto');
 like(section(),
     qr/<p>1000 segments.*?<table.*?(?:<tr><td nowrap>s\d+<.*?){1000}/s,
     '... on the page, after the summary');
