@@ -40,6 +40,9 @@ slotmem_wanted.lo dnl
 slotmem_proxy_slot.lo dnl
 slotmem_words.lo dnl
 slotmem_status.lo dnl
+slotmem_escape.lo dnl
+slotmem_page.lo dnl
+slotmem_export.lo dnl
 "
 
 APACHE_MODULE(slotmem_shm, slots of shared memory for other modules, $slotmem_shm_objects, , most)

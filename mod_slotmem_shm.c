@@ -64,8 +64,10 @@
 #endif
 
 #include "mod_slotmem_shm.h"
+#include "slotmem_export.h"
 #include "slotmem_instance.h"
 #include "slotmem_log.h"
+#include "slotmem_page.h"
 #include "slotmem_persist.h"
 #include "slotmem_provider.h"
 #include "slotmem_proxy.h"
@@ -298,7 +300,12 @@ static int slotmem_drop_privileges(apr_pool_t *pchild, server_rec *s)
 
 static int slotmem_status(request_rec *r, int flags)
 {
-    slotmem_status_section(r, flags);
+    if (flags & AP_STATUS_SHORT) {
+        slotmem_export_auto(r);
+    }
+    else {
+        slotmem_page_write(r, !(flags & AP_STATUS_NOTABLE));
+    }
     return OK;
 }
 
@@ -314,7 +321,7 @@ static int slotmem_handler(request_rec *r)
         ap_allow_standard_methods(r, REPLACE_ALLOW, M_GET, M_OPTIONS, -1);
         return HTTP_METHOD_NOT_ALLOWED;
     }
-    return slotmem_status_json(r);
+    return slotmem_export_answer(r);
 }
 
 static void slotmem_register_hooks(apr_pool_t *pool)

@@ -20,6 +20,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "apr_escape.h"
 #include "apr_hash.h"
 #include "apr_strings.h"
 
@@ -451,6 +452,40 @@ void slotmem_proxy_stamp(const slotmem_proxy_t *proxy, apr_size_t *at,
     *len = sizeof(apr_time_t);
 }
 
+/* ---- what a segment is called ---- */
+
+static const char *server_label(const server_rec *server, apr_pool_t *pool)
+{
+    const char *name = server->server_hostname ? server->server_hostname : "";
+    int port = port_of(server);
+
+    return apr_pescape_echo(pool, port ? apr_psprintf(pool, "%s:%d", name, port)
+                                       : name, 0);
+}
+
+void slotmem_proxy_label(slotmem_label_t *label, const char *name,
+                         apr_pool_t *pool)
+{
+    const slotmem_proxy_t *proxy = slotmem_wanted_find(name);
+    int i;
+
+    memset(label, 0, sizeof(*label));
+    if (!proxy) {
+        return;
+    }
+    label->server = server_label(proxy->server, pool);
+    for (i = 0; i < proxy->balancers->nelts; i++) {
+        const proxy_balancer_shared *config = slotmem_wanted_config(
+            APR_ARRAY_IDX(proxy->balancers, i, proxy_balancer *));
+        const char *one = config ? slotmem_display_url(config->name, pool)
+                                 : "";
+
+        label->balancer = label->balancer
+                          ? apr_pstrcat(pool, label->balancer, " ", one, NULL)
+                          : one;
+    }
+}
+
 #else /* SLOTMEM_HAVE_PROXY */
 
 void slotmem_proxy_reset(apr_pool_t *pool)
@@ -504,6 +539,14 @@ void slotmem_proxy_stamp(const slotmem_proxy_t *proxy, apr_size_t *at,
 {
     (void)proxy;
     *at = *len = 0;
+}
+
+void slotmem_proxy_label(slotmem_label_t *label, const char *name,
+                         apr_pool_t *pool)
+{
+    (void)name;
+    (void)pool;
+    memset(label, 0, sizeof(*label));
 }
 
 #endif /* SLOTMEM_HAVE_PROXY */

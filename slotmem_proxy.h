@@ -24,11 +24,13 @@
  *
  * Lifecycle: slotmem_proxy_reset() in pre_config; slotmem_proxy_lookup() in
  * each create before the MPM runs, and slotmem_proxy_merge() if there was a
- * file; slotmem_proxy_words() when the generation has reached the MPM.
+ * file; slotmem_proxy_words() when the generation has reached the MPM, and
+ * slotmem_proxy_label() at any time from then on.
  *
  * A crash leaves nothing of this room.
  *
- * Concurrency: the parent's one thread. Stored slots are copied to private
+ * Concurrency: the parent's one thread; slotmem_proxy_label(), which changes
+ * nothing, in children as well. Stored slots are copied to private
  * memory before they are looked at.
  */
 
@@ -57,6 +59,24 @@ void slotmem_proxy_reset(apr_pool_t *pool);
  */
 slotmem_proxy_t *slotmem_proxy_lookup(const char *name,
                                       const slotmem_geometry_t *geometry);
+
+/** Process-local: what a segment is called, for people. */
+typedef struct slotmem_label_t {
+    const char *server;         /**< the virtual host's name and port; or NULL:
+                                     not known */
+    const char *balancer;       /**< whose members are in it, as
+                                     balancer://NAME; several if they share it;
+                                     NULL: it has the server's balancers */
+} slotmem_label_t;
+
+/**
+ * What mod_proxy_balancer's configuration calls a segment, kept or not. Control
+ * characters are escaped, and user and password are left out.
+ * @param label both are NULL if the segment is none of mod_proxy_balancer's
+ * @param name not anonymous
+ */
+void slotmem_proxy_label(slotmem_label_t *label, const char *name,
+                         apr_pool_t *pool);
 
 /** Process-local: how a merge went. */
 typedef struct slotmem_proxy_merged_t {

@@ -12,13 +12,14 @@
  */
 
 /*
- * slotmem_status.h: what the operator sees of the segments: a section on
- * mod_status's page, lines in its machine readable form (?auto), and JSON.
+ * slotmem_status.h: what is known of the segments for people and monitors. Each
+ * figure is worked out here, once; slotmem_page.h shows them on a page,
+ * slotmem_export.h gives them to programs.
  *
  * Concurrency: called by children, for requests. What they show is what they
  * inherited by fork, and the in-use map; of the last store they show what the
  * parent published (slotmem_report_t), which other children can overwrite: it
- * is shown and used for nothing else. No byte of a slot is shown.
+ * is shown and used for nothing else.
  */
 
 #ifndef SLOTMEM_STATUS_H
@@ -27,13 +28,11 @@
 #include "httpd.h"
 
 #include "slotmem_persist.h"
+#include "slotmem_proxy.h"
 
 #if defined(__GNUC__)
 #pragma GCC visibility push(hidden)
 #endif
-
-/** The handler of the JSON form, for SetHandler. */
-#define SLOTMEM_STATUS_HANDLER "slotmem-status"
 
 /** Start anew, with no segment. @param pool lasts as long as the generation;
  *  NULL: the generation has ended */
@@ -48,15 +47,53 @@ void slotmem_status_reset(apr_pool_t *pool);
 void slotmem_status_add(const slotmem_segment_t *segment, const char *name,
                         const slotmem_persist_entry_t *persist);
 
-/**
- * Write a section of mod_status's page: the segments that were created before
- * the MPM ran. What children create at run time is not shown.
- * @param flags mod_status's: AP_STATUS_SHORT for ?auto, AP_STATUS_NOTABLE
- */
-void slotmem_status_section(request_rec *r, int flags);
+/** Process-local: an outcome, in words for people and as a code for programs.
+ *  Codes do not change. */
+typedef struct slotmem_outcome_t {
+    const char *words;
+    const char *code;
+} slotmem_outcome_t;
 
-/** Answer a request with the same figures in JSON. */
-int slotmem_status_json(request_rec *r);
+/** Process-local: what is known of a segment. */
+typedef struct slotmem_figures_t {
+    const char *name;           /**< as created, or NULL: anonymous */
+    slotmem_label_t label;      /**< what mod_proxy calls it */
+    apr_uint32_t num;           /**< of slots */
+    apr_uint32_t used;
+    apr_size_t size;            /**< of a slot, bytes */
+    apr_size_t memory;          /**< bytes of shared memory, mapped */
+    apr_uint32_t type;          /**< AP_SLOTMEM_TYPE_* */
+    const char *type_words;
+    const char *file;           /**< or NULL; then the rest is unset */
+    slotmem_outcome_t restore;  /**< how the restore went */
+    apr_uint32_t restored;      /**< slots that it restored */
+    int refused;                /**< 1: it refused the file */
+    slotmem_outcome_t store;    /**< how the last store went */
+    apr_int64_t age;            /**< seconds since then, or -1: never */
+    int failed;                 /**< 1: it failed */
+    int others;                 /**< 1: the file is another server's */
+} slotmem_figures_t;
+
+/** Process-local: all of them, and what they are together. */
+typedef struct slotmem_totals_t {
+    slotmem_figures_t *segments; /**< sorted by name, anonymous ones first */
+    int num;
+    int generation;
+    int persisted;              /**< segments that are kept in files */
+    int refused;                /**< of them, files that were not restored */
+    int failed;                 /**< of them, stores that failed */
+    int others;                 /**< of them, files of another server */
+    apr_uint64_t slots;
+    apr_uint64_t used;
+    apr_uint64_t memory;
+} slotmem_totals_t;
+
+/** What is known now of all segments that were created before the MPM ran. What
+ *  children create at run time is not in it. */
+void slotmem_status_collect(slotmem_totals_t *totals, apr_pool_t *pool);
+
+/** @return the name of a segment, for people */
+const char *slotmem_status_name(const slotmem_figures_t *figures);
 
 #if defined(__GNUC__)
 #pragma GCC visibility pop

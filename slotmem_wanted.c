@@ -41,6 +41,7 @@ static struct {
     apr_pool_t *pool;
     apr_hash_t *configured;         /* by proxy_worker * or proxy_balancer *: a
                                        copy of what it shares; NULL: not yet */
+    apr_hash_t *by_name;            /* of slotmem_proxy_t *, all */
     const module *proxy;            /* mod_proxy, or NULL */
     slotmem_proxy_t *current;       /* of the server whose segments are being
                                        created */
@@ -51,6 +52,7 @@ void slotmem_wanted_reset(apr_pool_t *pool)
 {
     memset(&proxies, 0, sizeof(proxies));
     proxies.pool = pool;
+    proxies.by_name = pool ? apr_hash_make(pool) : NULL;
 }
 
 /* ---- the configuration ---- */
@@ -180,6 +182,7 @@ static slotmem_proxy_t *make_proxy(const char *name, server_rec *server,
                                       sizeof(proxy_balancer *));
     proxy->wanted = apr_array_make(proxies.pool, 4, sizeof(slotmem_wanted_t *));
     proxy->by_hash = apr_hash_make(proxies.pool);
+    apr_hash_set(proxies.by_name, proxy->name, APR_HASH_KEY_STRING, proxy);
     return proxy;
 }
 
@@ -283,6 +286,11 @@ slotmem_proxy_t *slotmem_wanted_lookup(const char *name,
         return NULL;
     }
     return proxy;
+}
+
+const slotmem_proxy_t *slotmem_wanted_find(const char *name)
+{
+    return apr_hash_get(proxies.by_name, name, APR_HASH_KEY_STRING);
 }
 
 const char *slotmem_wanted_sname(const slotmem_proxy_t *proxy, const char *name)

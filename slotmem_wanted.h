@@ -19,7 +19,7 @@
  * Lifecycle: slotmem_wanted_reset() in pre_config; slotmem_wanted_lookup() in
  * each create before the MPM runs.
  *
- * Concurrency: the parent's one thread.
+ * Concurrency: the parent's one thread; what only reads, in children as well.
  */
 
 #ifndef SLOTMEM_WANTED_H
@@ -67,6 +67,10 @@ void slotmem_wanted_reset(apr_pool_t *pool);
 /** See slotmem_proxy_lookup(). */
 slotmem_proxy_t *slotmem_wanted_lookup(const char *name,
                                        const slotmem_geometry_t *geometry);
+
+/** @return what was looked up under that name, of whatever type it is; or NULL.
+ *  In children as well. */
+const slotmem_proxy_t *slotmem_wanted_find(const char *name);
 
 /** What the configuration says: a copy of the shared struct of a proxy_worker
  *  or a proxy_balancer, made before slots took its place; or NULL. */

@@ -8,7 +8,7 @@
 # under the License.
 
 # What an operator sees of the segments: the section on mod_status's page, its
-# machine readable form, and the JSON of the handler slotmem-status.
+# machine readable form, and JSON and metrics of the handler slotmem-status.
 
 use strict;
 use warnings;
@@ -23,12 +23,14 @@ plan skip_all => 'the module has no slotmem-status'
     if !SlotmemServer->has_directive('slotmem-status');
 
 my $odd = 'a<b>&"c\\';
+my $bytes = "a\x01\xc3\xa4\xe4";      # a control character, UTF-8, no UTF-8
 my $segments = join '', map { "SlotmemTest post_config create $_\n" }
     'name=plain size=100 num=40',
     'name=' . SlotmemApi::escape($odd) . ' size=8 num=3 type=pregrab',
+    'name=' . SlotmemApi::escape($bytes) . ' size=8 num=1',
     'name=kept size=16 num=4 type=persist,clearinuse',
     'name=damaged size=16 num=4 type=persist',
-    'name=none size=8 num=1';
+    'name=none size=8 num=1', 'name=none size=8 num=2';
 # mod_status itself would show the requests, and with them what they put.
 my $places = <<'EOT';
 ExtendedStatus Off
@@ -37,15 +39,17 @@ SlotmemCheckpointInterval 1
     SetHandler slotmem-status
 </Location>
 EOT
-my $s = SlotmemServer->new(log_level => 'slotmem_shm:info', config => $places . $segments
-        . "SlotmemTest post_config hurry ms=20\n");
+my $s = SlotmemServer->new(
+    log_level => 'slotmem_shm:info',
+    config    => "$places${segments}SlotmemTest post_config hurry ms=20\n"
+);
 open my $out, '>', $s->rundir . '/slotmem-shm-damaged.shm.persist' or die $!;
 print {$out} 'nothing of ours';
 close $out or die $!;
 $s->start;
 my $api = SlotmemApi->new($s);
 
-# ---- reading the three forms ----
+# ---- reading the four forms ----
 
 sub section {
     my $query = shift // '';
@@ -60,6 +64,12 @@ sub auto {
 
 sub json {
     return JSON::PP->new->utf8->decode($s->get('/slots.json')->content);
+}
+
+# The metrics: "name{labels}" => value.
+sub metrics {
+    my $text = $s->get('/slots.json?metrics')->content;
+    return { $text =~ /^([^#\s{]+(?:\{.*\})?) (\d+)$/mg };
 }
 
 # The segment of a name, in JSON.
@@ -89,7 +99,7 @@ $api->check('put name=plain id=7 data=NONCE-1234', {}, 'a slot is put');
 
 is_deeply(
     [map { $_->{name} } @{ json()->{segments} }],
-    ['(anonymous)', $odd, 'damaged', 'kept', 'plain'],
+    [('(anonymous)') x 2, "a\x01\xe4\x{fffd}", $odd, qw(damaged kept plain)],
     'all segments, sorted by name'
 );
 my $kept = segment('kept');
@@ -98,9 +108,16 @@ is($kept->{slots}, 4, 'the number of slots');
 is($kept->{slotSize}, 16, 'their size');
 cmp_ok($kept->{memory}, '>=', 64, 'the memory');
 is($kept->{type}, 'persist clearinuse', 'the type in words');
+is($kept->{typeFlags}, 9, '... and as a number');
 is($kept->{file}, $s->rundir . '/slotmem-shm-kept.shm.persist', 'the file');
 is($kept->{restored}, 'no file', 'there was nothing to restore');
+is($kept->{restoreResult}, 'none', '... as a code');
+is($kept->{slotsRestored}, 0, '... as a number');
+is($kept->{lastStoreResult}, 'stored', 'the last store as a code');
 is(segment('damaged')->{restored}, 'refused', 'a file that was refused');
+is(segment('damaged')->{restoreResult}, 'refused', '... as a code');
+is(json()->{restoresRefused}, 1, '... it is counted');
+is(json()->{filesOfOthers}, 0, 'no file is another server\'s');
 is(segment('plain')->{type}, 'none', 'no type flag');
 ok(!exists segment('plain')->{file}, 'no file');
 
@@ -109,23 +126,31 @@ my $json = json();
 my $auto = auto();
 my %all = (
     Generation => 'generation', SegmentsPersisted => 'segmentsPersisted',
+    RestoresRefused => 'restoresRefused', FilesOfOthers => 'filesOfOthers',
     StoresFailed => 'storesFailed', Slots => 'slots', SlotsUsed => 'slotsUsed',
     Memory => 'memory'
 );
 is($auto->{"ModSlotmem$_"}, $json->{ $all{$_} }, "?auto: ModSlotmem$_")
     for sort keys %all;
-is($auto->{ModSlotmemSegments}, 5, '?auto: ModSlotmemSegments');
+is($auto->{ModSlotmemSegments}, 7, '?auto: ModSlotmemSegments');
 my %one = (
     Name => 'name', Slots => 'slots', SlotsUsed => 'slotsUsed',
     SlotSize => 'slotSize', Memory => 'memory', Type => 'type',
     File => 'file', Restored => 'restored'
 );
-for my $i (0 .. 4) {
+for my $i (0, 1, 3 .. 6) {
     is($auto->{"ModSlotmemSegment[$i]$_"}, $json->{segments}[$i]{ $one{$_} },
         "?auto: $_ of segment $i")
         for sort keys %one;
 }
-like($auto->{'ModSlotmemSegment[3]LastStoreAge'}, qr/^\d+$/, '?auto: an age');
+like($auto->{'ModSlotmemSegment[5]LastStoreAge'}, qr/^\d+$/, '?auto: an age');
+is($auto->{'ModSlotmemSegment[2]Name'}, $bytes =~ s/\x01/\\x01/r,
+    '?auto: a control character is escaped');
+# check_apachestatus.pl takes such a line for more of the scoreboard.
+my ($after) = $s->get('/server-status?auto')->content =~
+    /^Scoreboard: \S*\n(.*)/ms;
+unlike($after, qr/^[_SRWKDCLGI.]/mi,
+    '?auto: no line after the scoreboard begins with a letter of it');
 
 my $version = $json->{version};
 like($version, qr/^\d+\.\d+\.\d+$/, '[A5] JSON names the version');
@@ -135,25 +160,71 @@ is($s->log_has('SLOTMEM-60', 'info', $version), 1,
     '[A5] one line of the log names it');
 
 my $section = section();
-like($section, qr/<p>5 segments in generation 0: 2 of 52 slots in use/,
+like($section, qr/<p>7 segments in generation 0: 2 of 55 slots in use/,
     'the page: a summary first');
-like($section, qr/<td nowrap>a&lt;b&gt;&amp;(?:"|&quot;)c\\</,
+like($section, qr/<b>1 refused at the last start or restart<\/b>/,
+    '... with what was refused');
+my $rundir = $s->rundir;
+like($section, qr/Files without a directory are in <code [^>]*>\Q$rundir\E\/</,
+    '... and the directory of the files');
+like($section, qr/<tr><td [^>]*>a&lt;b&gt;&amp;(?:"|&quot;)c\\</,
     '... names are escaped');
 unlike($section, qr/a<b>/, '... everywhere');
-my $next = qr/<\/td><td nowrap>/;
-like($section, qr/<td nowrap>kept$next<code>#####\.{15}<\/code> 1 of 4</,
+my $next = qr/<\/td><td [^>]*>/;
+like($section, qr/<td [^>]*>kept$next-$next<code>#####\.{15}<\/code> 1 of 4</,
     '... a bar');
-like($section, qr/<td nowrap>plain$next<code>#\.{19}<\/code> 1 of 40</,
+like($section, qr/>slotmem-shm-kept\.shm\.persist</, '... the file');
+like($section, qr/<td [^>]*>plain$next-$next<code>#\.{19}<\/code> 1 of 40</,
     '... that shows a single slot');
 unlike(section('?notable'), qr/<t[dr]/, '... without a table on request');
-like(section('?notable'), qr/<p>kept; <code>/, '... but with all segments');
+like(section('?notable'), qr/<p>kept; -; <code>/, '... but with all segments');
 unlike($s->get($_)->content, qr/NONCE/, "no slot's content on $_")
-    for qw(/server-status /server-status?auto /slots.json);
+    for qw(/server-status /server-status?auto /slots.json /slots.json?metrics);
+
+# ---- metrics ----
+
+my $metrics = metrics();
+my %of_kept = (
+    slots => 4, slots_used => 1, slots_restored => 0, restores_refused => 0,
+    stores_failed => 0, files_of_others => 0
+);
+is($metrics->{"slotmem_${_}{segment=\"kept\"}"}, $of_kept{$_}, "metrics: $_")
+    for sort keys %of_kept;
+is($metrics->{'slotmem_memory_bytes{segment="kept"}'}, $kept->{memory},
+    'metrics: memory');
+ok(exists $metrics->{'slotmem_last_store_age_seconds{segment="kept"}'},
+    'metrics: the age of a store');
+is(scalar(grep {/^slotmem_last_store_result\{segment="kept",result="\w+"\}$/}
+        keys %$metrics), 1, 'metrics: its result');
+is($metrics->{'slotmem_restores_refused{segment="damaged"}'}, 1,
+    'metrics: a file that was refused');
+is($metrics->{'slotmem_slots{segment="(anonymous)"}'}, 3,
+    'metrics: anonymous segments are added up, since labels must differ');
+is($metrics->{'slotmem_slots{segment="a<b>&\"c\\\\"}'}, 3,
+    'metrics: a name with quote and backslash');
+is($metrics->{"slotmem_slots{segment=\"a\\\\x01\xc3\xa4\\\\xe4\"}"}, 1,
+    'metrics: a name with other bytes');
+is(scalar(grep {/^slotmem_build_info\{version="\Q$version\E",built_for="2\./}
+        keys %$metrics), 1, '[A5] metrics name the version');
+is($metrics->{slotmem_generation}, 0, 'metrics: the generation');
+my $text = $s->get('/slots.json?metrics')->content;
+is(join(' ', grep { !/^# (?:HELP slotmem_\w+ .*|TYPE slotmem_\w+ gauge|EOF)$/ }
+            $text =~ /^(#.*)$/mg), '', 'metrics: no other comment');
+like($text, qr/\n# EOF\n\z/, 'metrics: the end, as OpenMetrics wants it');
+unlike($text, qr/^# TYPE (\S+) .*^# TYPE \1 /ms, 'metrics: each family once');
 
 # ---- requests ----
 
 my $response = $s->get('/slots.json');
 is($response->header('Content-Type'), 'application/json', 'JSON by its type');
+my $plain = $s->get('/slots.json?metrics');
+is($plain->header('Content-Type'),
+    'text/plain; version=0.0.4; charset=utf-8', 'metrics by their type');
+my $open = $s->agent->get($s->url('/slots.json?metrics'),
+    Accept => 'application/openmetrics-text;version=1.0.0,text/plain;q=0.5');
+is($open->header('Content-Type'),
+    'application/openmetrics-text; version=1.0.0; charset=utf-8',
+    '... as OpenMetrics, if the client asks for it');
 my $refused = $s->post('/slots.json', {});
 is($refused->code, 405, 'POST is refused');
 like($refused->header('Allow'), qr/GET/, '... with what is allowed');
@@ -177,6 +248,8 @@ wait_for('a store with nothing to do shows',
 $s->graceful;
 is(json()->{generation}, 1, 'the generation after a graceful restart');
 is(segment('kept')->{restored}, '4 slots', 'a restore shows');
+is(segment('kept')->{restoreResult}, 'restored', '... as a code');
+is(segment('kept')->{slotsRestored}, 4, '... as a number');
 is(segment('damaged')->{restored}, '4 slots', '... of the file made since');
 $s->stop;
 
@@ -189,7 +262,7 @@ $s->start;
 is(scalar @{ json()->{segments} }, 1000, '1000 segments in JSON');
 is(auto()->{ModSlotmemSegments}, 1000, '... in ?auto');
 like(section(),
-    qr/<p>1000 segments.*?<table.*?(?:<tr><td nowrap>s\d+<.*?){1000}/s,
+    qr/<p>1000 segments.*?<table.*?(?:<tr><td [^>]*>s\d+<.*?){1000}/s,
     '... on the page, after the summary');
 $s->config("SlotmemCheckpointInterval 0\n");
 $s->graceful;

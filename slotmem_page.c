@@ -1,0 +1,193 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * slotmem_page.c: the section of mod_status's page; see slotmem_page.h. It has
+ * no colours of its own, as mod_status has none, so it follows whatever the
+ * browser is set to.
+ */
+
+#include <string.h>
+
+#include "apr_strings.h"
+
+#include "httpd.h"
+#include "http_protocol.h"
+
+#include "mod_slotmem_shm.h"
+#include "slotmem_page.h"
+
+#define BAR_LEN 20
+
+/* Some used slot shows, and so does some free one. */
+static const char *bar(const slotmem_figures_t *figures, apr_pool_t *pool)
+{
+    char *text = apr_palloc(pool, BAR_LEN + 1);
+    apr_uint64_t full = figures->num ? (apr_uint64_t)figures->used * BAR_LEN
+                                       / figures->num : 0;
+
+    if (!full && figures->used) {
+        full = 1;
+    }
+    memset(text, '.', BAR_LEN);
+    memset(text, '#', (size_t)full);
+    text[BAR_LEN] = '\0';
+    return text;
+}
+
+static const char *format_age(apr_int64_t age, apr_pool_t *pool)
+{
+    return age < 0 ? ""
+         : age < 120 ? apr_psprintf(pool, ", %d s ago", (int)age)
+         : age < 7200 ? apr_psprintf(pool, ", %d min ago", (int)(age / 60))
+         : apr_psprintf(pool, ", %" APR_INT64_T_FMT " h ago", age / 3600);
+}
+
+static const char *format_bytes(apr_uint64_t bytes, apr_pool_t *pool)
+{
+    return bytes < 10240 ? apr_psprintf(pool, "%d B", (int)bytes)
+         : bytes < (apr_uint64_t)10240 * 1024
+           ? apr_psprintf(pool, "%d KiB", (int)(bytes / 1024))
+         : apr_psprintf(pool, "%" APR_UINT64_T_FMT " MiB",
+                        bytes / 1024 / 1024);
+}
+
+/* What mod_proxy calls the segment: "shop in example.org:80". */
+static const char *format_label(const slotmem_label_t *label, apr_pool_t *pool)
+{
+    return !label->server ? "-"
+         : !label->balancer
+           ? apr_pstrcat(pool, "all balancers of ", label->server, NULL)
+         : apr_pstrcat(pool, label->balancer, " of ", label->server, NULL);
+}
+
+/* In bold if there is something to look into. */
+static const char *emphasize(int is_bad, const char *text, apr_pool_t *pool)
+{
+    return is_bad ? apr_pstrcat(pool, "<b>", text, "</b>", NULL) : text;
+}
+
+/* The directory of the first file, with its slash; NULL: there is no file. Most
+ * files are there, so it is shown once. */
+static const char *directory(const slotmem_totals_t *totals, apr_pool_t *pool)
+{
+    int i;
+
+    for (i = 0; i < totals->num; i++) {
+        const char *file = totals->segments[i].file;
+        const char *slash = file ? strrchr(file, '/') : NULL;
+
+        if (slash) {
+            return apr_pstrmemdup(pool, file, (apr_size_t)(slash + 1 - file));
+        }
+    }
+    return NULL;
+}
+
+/* The file without that directory, if it is in it and nowhere below. */
+static const char *format_file(const char *file, const char *dir)
+{
+    apr_size_t len = dir ? strlen(dir) : 0;
+
+    return dir && strncmp(file, dir, len) == 0 && !strchr(file + len, '/')
+           ? file + len : file;
+}
+
+/* One row, or paragraph. What can be long and has no blank may break anywhere,
+ * so that the table is not wider than the window. */
+static void write_segment(request_rec *r, const slotmem_figures_t *figures,
+                          const char *dir, int with_table)
+{
+    const char *narrow = with_table ? "</td><td nowrap>" : "; ";
+    const char *wide = with_table
+                       ? "</td><td style=\"overflow-wrap:anywhere\">" : "; ";
+    apr_pool_t *pool = r->pool;
+
+    ap_rputs(with_table ? "<tr><td style=\"overflow-wrap:anywhere\">" : "<p>",
+             r);
+    ap_rvputs(r, ap_escape_html(pool, slotmem_status_name(figures)), wide,
+              ap_escape_html(pool, format_label(&figures->label, pool)),
+              narrow, "<code>", bar(figures, pool), "</code>", NULL);
+    ap_rprintf(r, " %u of %u%s%" APR_SIZE_T_FMT "%s", figures->used,
+               figures->num, narrow, figures->size, narrow);
+    ap_rvputs(r, format_bytes(figures->memory, pool), narrow,
+              figures->type_words, narrow, NULL);
+    if (figures->file) {
+        ap_rvputs(r, emphasize(figures->refused, figures->restore.words, pool),
+                  narrow,
+                  emphasize(figures->failed || figures->others,
+                        figures->store.words, pool),
+                  format_age(figures->age, pool), wide,
+                  ap_escape_html(pool, format_file(figures->file, dir)), NULL);
+    }
+    else {
+        ap_rvputs(r, "-", narrow, "-", narrow, "-", NULL);
+    }
+    ap_rputs(with_table ? "</td></tr>\n" : "</p>\n", r);
+}
+
+static void write_summary(request_rec *r, const slotmem_totals_t *totals,
+                          const char *dir)
+{
+    apr_pool_t *pool = r->pool;
+
+    ap_rprintf(r, "<p>%d segments in generation %d: %" APR_UINT64_T_FMT
+               " of %" APR_UINT64_T_FMT " slots in use, %s; %d kept in files, ",
+               totals->num, totals->generation, totals->used, totals->slots,
+               format_bytes(totals->memory, pool), totals->persisted);
+    ap_rvputs(r,
+              emphasize(totals->refused, apr_psprintf(pool, "%d refused at the "
+                                                  "last start or restart",
+                                                  totals->refused), pool),
+              ", ",
+              emphasize(totals->failed, apr_psprintf(pool, "%d failed at their "
+                                                 "last store",
+                                                 totals->failed), pool),
+              ", ",
+              emphasize(totals->others, apr_psprintf(pool, "%d are another "
+                                                 "server's",
+                                                 totals->others), pool),
+              ".", NULL);
+    if (dir) {
+        ap_rvputs(r, " Files without a directory are in <code "
+                  "style=\"overflow-wrap:anywhere\">",
+                  ap_escape_html(pool, dir), "</code>.", NULL);
+    }
+    ap_rputs("</p>\n", r);
+}
+
+void slotmem_page_write(request_rec *r, int with_table)
+{
+    slotmem_totals_t totals;
+    const char *dir;
+    int i;
+
+    slotmem_status_collect(&totals, r->pool);
+    dir = directory(&totals, r->pool);
+    ap_rputs("<hr />\n<h2>Shared memory slots (mod_slotmem_shm "
+             SLOTMEM_VERSION ")</h2>\n", r);
+    write_summary(r, &totals, dir);
+    if (!totals.num) {
+        return;
+    }
+    if (with_table) {
+        ap_rputs("<table rules=\"all\" cellpadding=\"3\">\n<tr>"
+                 "<th>Segment</th><th>What it is</th><th>Slots in use</th>"
+                 "<th>Slot size</th><th>Memory</th><th>Type</th>"
+                 "<th>Restored</th><th>Last store</th><th>File</th></tr>\n", r);
+    }
+    for (i = 0; i < totals.num; i++) {
+        write_segment(r, &totals.segments[i], dir, with_table);
+    }
+    ap_rputs(with_table ? "</table>\n" : "", r);
+}
