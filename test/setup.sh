@@ -19,6 +19,8 @@
 #   test/setup.sh lint     what test/lint takes
 #   test/setup.sh bench    what test/bench takes
 #   test/setup.sh machines what test/machines takes
+#   test/setup.sh monitors what test/monitoring-tests takes, unpacked
+#   test/setup.sh browser  what test/page-tests takes
 #
 # Only apt-get runs as root (through sudo where need be). apache2-bin and
 # apache2-dev bring httpd without its service: nothing is started or enabled.
@@ -26,6 +28,9 @@
 # Apache::Test is in the package of mod_perl, which would enable itself in the
 # system's httpd. So its modules are taken out of the package, into
 # test/.build/apache-test: put that folder into PERL5LIB.
+#
+# Prometheus and the like would be started as services by their packages. So they
+# are unpacked too, into test/.build/monitors.
 #
 # Environment: APXS, the apxs of an httpd of your own.
 set -eu
@@ -170,6 +175,33 @@ unpack_apache_test() {
     have_apache_test || fail "Apache::Test does not load; see above"
 }
 
+# Prometheus's own checks and an exporter, a reader of OpenMetrics, and a plugin
+# of Nagios with the modules that it needs.
+monitors='prometheus prometheus-apache-exporter python3-prometheus-client
+    monitoring-plugins-contrib libmonitoring-plugin-perl libclass-accessor-perl
+    libconfig-tiny-perl libmath-calc-units-perl libparams-validate-perl
+    libsub-name-perl libmodule-implementation-perl libmodule-runtime-perl
+    libtry-tiny-perl liblocale-gettext-perl'
+
+download_monitors() (
+    cd "$work"
+    # shellcheck disable=SC2086 # one word a package
+    apt-get download -qq -o APT::Sandbox::User=root $monitors
+)
+
+unpack_monitors() {
+    [ ! -d .build/monitors ] || return 0
+    command -v apt-get >/dev/null || fail "no apt-get: no monitors to try"
+    mkdir -p .build
+    work=$(mktemp -d .build/unpack.XXXXXX)
+    trap 'rm -rf "$work"' EXIT
+    with_lists download_monitors
+    for package in "$work"/*.deb; do
+        dpkg -x "$package" "$work/x"
+    done
+    mv "$work/x" .build/monitors
+}
+
 case $#:${1-} in
 1:demo)
     need_for_demo
@@ -193,6 +225,17 @@ case $#:${1-} in
     need_for_bench
     install_missing
     ;;
+1:monitors)
+    need_for_demo
+    need python3 have python3
+    install_missing
+    unpack_monitors
+    ;;
+1:browser)
+    need_for_demo
+    need chromium have chromium
+    install_missing
+    ;;
 1:machines)
     need_for_check
     need_for_machines
@@ -201,7 +244,7 @@ case $#:${1-} in
     install_missing
     ;;
 *)
-    echo "usage: setup.sh demo|check|lint|bench|machines" >&2
+    echo "usage: setup.sh demo|check|lint|bench|machines|monitors|browser" >&2
     exit 2
     ;;
 esac
