@@ -80,6 +80,26 @@ install-header:
 	cp $(srcdir)/mod_slotmem_shm.h $(DESTDIR)$(includedir)/
 	chmod 644 $(DESTDIR)$(includedir)/mod_slotmem_shm.h
 
+# What install has put, and nothing else: directories stay.
+uninstall:
+	rm -f $(DESTDIR)$(libexecdir)/mod_slotmem_shm.so \
+	    $(DESTDIR)$(includedir)/mod_slotmem_shm.h \
+	    $(DESTDIR)$(sbindir)/slotmem-file \
+	    $(DESTDIR)$(mandir)/man8/slotmem-file.8
+
+# A release: what git tracks at this commit, as mod_slotmem_shm-X.Y.Z.tar.gz.
+# The same commit gives the same bytes.
+VERSION = $(shell sed -n 's/^\#define SLOTMEM_VERSION *"\(.*\)"/\1/p' \
+    $(srcdir)/mod_slotmem_shm.h)
+DIST = mod_slotmem_shm-$(VERSION)
+dist:
+	git -C $(srcdir) archive --prefix=$(DIST)/ HEAD | gzip -9n >$(DIST).tar.gz
+	@echo "$(DIST).tar.gz"
+
+# Builds, tests and packages what is in that file.
+distcheck: dist
+	$(srcdir)/test/dist $(DIST).tar.gz
+
 # The tests that need no server.
 check: check-exports warnings
 	$(srcdir)/test/contract-lines
@@ -166,5 +186,6 @@ x-local-clean:
 x-local-distclean:
 	rm -rf test/.build
 
-.PHONY: install-header install-tool check test demo compare bench httpd-tree \
-    machines lint package releases campaigns fuzz check-exports warnings
+.PHONY: install-header install-tool uninstall dist distcheck check test demo \
+    compare bench httpd-tree machines lint package releases campaigns fuzz \
+    check-exports warnings
