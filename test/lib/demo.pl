@@ -39,8 +39,12 @@ BalancerPersist On
 $members    ProxySet growth=2
 </Proxy>
 ProxyPass /shop balancer://shop
+ProxyStatus Full
 <Location /balancer-manager>
     SetHandler balancer-manager
+</Location>
+<Location /slotmem-status>
+    SetHandler slotmem-status
 </Location>
 EOT
 my $manager  = SlotmemBalancer->new($server);
@@ -156,12 +160,14 @@ if (!$serve) {
 print "Now try it by hand:\n\n";
 my @tries = (
     [$server->url('/balancer-manager'),  'drain, add, change'],
-    [$server->url('/server-status'),     'what the server does'],
+    [$server->url('/server-status'),     'what the server does, and the slots'],
+    [$server->url('/slotmem-status'),    'the same of the slots, as JSON'],
+    [$server->url('/slotmem-status?metrics'), 'for Prometheus'],
     [$server->url('/shop'),              'who answers?'],
     ['kill -USR1 ' . $server->parent,    'graceful restart; -HUP: a hard one'],
     [$server->rundir,                    'the persisted files'],
 );
-printf "   %-41s %s\n", @$_ for @tries;
+printf "   %-46s %s\n", @$_ for @tries;
 print "\nCtrl-C ends it.\n";
 sleep 1 while $server->processes;
 die "demo: the server has ended. The error log:\n", $server->log_tail;
