@@ -403,14 +403,19 @@ static const char *render_words(const slotmem_proxy_t *proxy, apr_size_t *len,
     return slotmem_words_flatten(strings, len, pool);
 }
 
-/* The main server has none of its own, unless ServerName gives it one. */
+/* The main server has none of its own, unless ServerName gives it one: then it
+ * is that of the first Listen, which is the last in the list. */
 static int port_of(const server_rec *server)
 {
     int port = server->addrs ? server->addrs->host_port : 0;
+    const ap_listen_rec *listener = ap_listeners;
 
     port = port ? port : server->port;
-    return !port && ap_listeners && ap_listeners->bind_addr
-           ? ap_listeners->bind_addr->port : port;
+    while (listener && listener->next) {
+        listener = listener->next;
+    }
+    return !port && listener && listener->bind_addr
+           ? listener->bind_addr->port : port;
 }
 
 static const char *render_labels(const slotmem_proxy_t *proxy, apr_size_t *len,

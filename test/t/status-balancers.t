@@ -55,9 +55,10 @@ for my $one (@{ $json->{segments} }) {
         $one->{virtualHost} // 'nobody';
     $segment{$called} = $one->{name};
 }
-my $shops = 'balancer://shop.v1 balancer://shop-v1';
+my ($main) = $s->url('') =~ m{//([^/]+)};
+my $shops  = 'balancer://shop.v1 balancer://shop-v1';
 is(join('; ', sort keys %segment), join('; ', sort
-        '127.0.0.1', "$shops of 127.0.0.1", "www.example.org:$port",
+        $main, "$shops of $main", "www.example.org:$port",
         "$shops of www.example.org:$port",    # inherited
         "balancer://app of www.example.org:$port", 'nobody'),
     'each segment is called by virtual host and balancer, persistent or not');
@@ -84,7 +85,7 @@ like($auto, qr/^ModSlotmemSegment\[$i\]Balancer: balancer:\/\/app$/m,
 my $page = $s->get('/server-status')->content;
 like($page, qr/>$app<\/td><td [^>]*>balancer:\/\/app of www\.example\.org:$port</,
     'the page has a column for it');
-like($page, qr/>all balancers of 127\.0\.0\.1</, '... also for a server');
+like($page, qr/>all balancers of \Q$main\E</, '... also for a server');
 
 $s->graceful;
 is($s->get('/slots?metrics')->content =~ /balancer="balancer:\/\/app"/, 1,
