@@ -341,8 +341,8 @@ static void test_no_process(void **state)
 static void test_notes(void **state)
 {
     static const char *const steps[] = {
-        "find memory", SLOTMEM_STEP_OPEN_DIRECTORY,
-        SLOTMEM_STEP_TRUST_DIRECTORY, "create a new file", "write", "flush",
+        "find memory", "open the directory",
+        "trust the directory", "create a new file", "write", "flush",
         "close", "set the refused file aside", "keep the old file",
         "rename the new file", "flush the directory"
     };
