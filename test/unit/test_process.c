@@ -421,8 +421,125 @@ static void test_nonsense(void **state)
     assert_in_range(known, 1, 99999);
 }
 
+/* ---- stores in the process ---- */
+
+/* What a process is to store, and what its parent has found out by then. */
+static slotmem_store_t job;
+
+static void tell_note(void *data, int index)
+{
+    (void)index;
+    slotmem_note_write(data, &job);
+}
+
+static void work_store(slotmem_note_t *notes, apr_pool_t *pool)
+{
+    const slotmem_store_watch_t watch = { TOKEN, tell_note, notes };
+    slotmem_distrust_t distrust;
+
+    slotmem_directory_forget_all();
+    if (job.directory) {
+        slotmem_directory_open(slotmem_directory_of(job.path), 0, &distrust);
+    }
+    slotmem_store(&job, 1, &watch, pool);
+}
+
+static void end_here(const char *path)
+{
+    if (!strstr(path, ".bad-")) {
+        kill(getpid(), SIGKILL);
+    }
+}
+
+/* Store in a process of its own; what it says goes into the job. */
+static slotmem_result_t store_elsewhere(void)
+{
+    slotmem_process_t process;
+    slotmem_result_t result;
+
+    start(&process, 1, work_store);
+    assert_int_equal(slotmem_process_wait(&process, 0), 1);
+    slotmem_process_read(&result, &process, 0);
+    slotmem_process_clear(&process);
+    memset(&renames, 0, sizeof(renames));
+    job.file_state = result.file_state;
+    job.new_state = result.new_state;
+    job.set_aside = job.set_aside && result.set_aside;
+    return result;
+}
+
+/* [B12][E8] A process that was killed between its rename and its report, or
+ * just before the rename: what stands at the path is known to be the server's,
+ * and the next store sets nothing aside. */
+static void test_killed_at_rename(void **state)
+{
+    unit_place_t *place = *state;
+    content_t content = content_make(place->pool, 100, 5, TYPE_PERSIST);
+    slotmem_segment_t segment = segment_of(place->pool, &content);
+    const char *path = apr_pstrcat(place->pool, place->dir, "/p.persist",
+                                   NULL);
+    slotmem_result_t result;
+    int round;
+
+    memset(&job, 0, sizeof(job));
+    job.segment = &segment;
+    job.path = path;
+    job.directory = slotmem_directory_of(path);
+    for (round = 0; round < 6; round++) {
+        segment.slots[round]++;
+        content.slots[round]++;
+        renames.before = round % 3 == 0 ? end_here : NULL;
+        renames.after = round % 3 == 1 ? end_here : NULL;
+        result = store_elsewhere();
+        assert_int_equal(result.outcome, round % 3 == 2
+                                         ? SLOTMEM_OUTCOME_STORED
+                                         : SLOTMEM_OUTCOME_UNKNOWN);
+        assert_int_equal(result.aside, 0);
+        assert_int_equal(result.new_state.known, round % 3 != 2);
+        if (round % 3) {
+            assert_file_is(path, encode(place->pool, &content), place->pool);
+        }
+        segment.slots[round]++;
+        content.slots[round]++;
+        result = store_elsewhere();
+        assert_int_equal(result.outcome, SLOTMEM_OUTCOME_STORED);
+        assert_int_equal(result.aside, 0);
+        assert_file_is(path, encode(place->pool, &content), place->pool);
+        assert_int_equal(unit_count_entries(place->dir), 1);
+    }
+}
+
+/* [B12][E8] After such a kill a file that somebody else has put there is not
+ * the server's. */
+static void test_replaced_after_kill(void **state)
+{
+    unit_place_t *place = *state;
+    content_t content = content_make(place->pool, 100, 5, TYPE_PERSIST);
+    slotmem_segment_t segment = segment_of(place->pool, &content);
+    const char *path = apr_pstrcat(place->pool, place->dir, "/p.persist",
+                                   NULL);
+    bytes_t theirs = bytes_of(place->pool, "theirs");
+    slotmem_result_t result;
+
+    memset(&job, 0, sizeof(job));
+    job.segment = &segment;
+    job.path = path;
+    job.directory = slotmem_directory_of(path);
+    renames.after = end_here;
+    result = store_elsewhere();
+    assert_int_equal(result.outcome, SLOTMEM_OUTCOME_UNKNOWN);
+    assert_int_equal(unlink(path), 0);
+    write_file(path, theirs);
+    result = store_elsewhere();
+    assert_int_equal(result.outcome, SLOTMEM_OUTCOME_STORED);
+    assert_int_equal(result.aside, 1);
+    assert_file_is(apr_pstrcat(place->pool, path, ".bad-1", NULL), theirs,
+                   place->pool);
+    assert_file_is(path, encode(place->pool, &content), place->pool);
+}
+
 #define TEST(function) \
-    cmocka_unit_test_setup_teardown(function, unit_setup, unit_teardown)
+    cmocka_unit_test_setup_teardown(function, file_setup, file_teardown)
 
 int main(void)
 {
@@ -437,6 +554,8 @@ int main(void)
 #endif
         TEST(test_watch),
         TEST(test_no_process),
+        TEST(test_killed_at_rename),
+        TEST(test_replaced_after_kill),
         TEST(test_notes),
         TEST(test_nonsense)
     };

@@ -950,6 +950,125 @@ static void test_bogus_descriptions(void **state)
     }
 }
 
+/* ---- length and owner ---- */
+
+/* A file of this length, that begins with these bytes and goes on with a
+ * hole. */
+static void write_sparse(const char *path, bytes_t bytes, off_t len)
+{
+    write_file(path, bytes);
+    assert_int_equal(truncate(path, len), 0);
+}
+
+/* [B7][E3] A file that is longer than the segment, its claims and 16 MiB is
+ * refused, and not a byte of it read, whatever it begins with. One of just that
+ * length is read. */
+static void test_too_long(void **state)
+{
+    unit_place_t *place = *state;
+    size_t i;
+
+    for (i = 0; i < ELEMENTS(types); i++) {
+        content_t content = content_make(place->pool, 40, 10, types[i]);
+        bytes_t bytes = encode(place->pool, &content);
+        off_t most = (off_t)image_end(&content) + 10 + ((off_t)16 << 20);
+        const off_t lengths[] = { most + 1, 5500000000, INT64_MAX / 4 };
+        slotmem_restore_result_t result;
+        slotmem_segment_t segment;
+        slotmem_image_t image;
+        apr_pool_t *pool;
+        size_t k;
+
+        for (k = 0; k < ELEMENTS(lengths); k++) {
+            write_file(path_of(place), bytes);
+            if (truncate(path_of(place), lengths[k]) != 0) {
+                assert_int_equal(errno, EFBIG);     /* of this file system */
+                continue;
+            }
+            unit_faults(0, 0, 0);
+            result = restore(place, &segment, content.geometry, 1);
+            assert_int_equal(result.outcome, SLOTMEM_RESTORE_REJECTED);
+            ASSERT_REASON(&result, UNOPENED, "expected",
+                          apr_off_t_toa(place->pool, most - ((off_t)16 << 20)),
+                          "16 MiB", "found",
+                          apr_off_t_toa(place->pool, lengths[k]));
+            assert_int_equal(result.file_state.known, 1);
+            apr_pool_create(&pool, place->pool);
+            slotmem_restore_image(&result, &image, &content.geometry, NULL,
+                                  path_of(place), pool);
+            apr_pool_destroy(pool);         /* until then the file is open */
+            assert_int_equal(result.outcome, SLOTMEM_RESTORE_REJECTED);
+            assert_int_equal(faults.bytes_digested, 0);
+            assert_int_equal(faults.bytes_read, 0);
+            assert_null(strchr(faults.log, 'r'));
+        }
+        write_sparse(path_of(place), bytes, most);
+        unit_faults(0, 0, 0);
+        result = restore(place, &segment, content.geometry, 1);
+        content.claims = NULL;              /* no end, so no section */
+        assert_done(&result, 10, 0);
+        assert_holds(&segment, &content, 1);
+        assert_in_range(faults.bytes_digested, 1, 3 * most);
+    }
+}
+
+/* [E2] Claims are part of a segment, not of what a file may have besides: with
+ * more of them than 16 MiB what was stored is restored. */
+static void test_many_claims(void **state)
+{
+    unit_place_t *place = *state;
+    slotmem_geometry_t geometry = unit_geometry(
+        0, 17000000, TYPE_PERSIST | TYPE_CLEARINUSE);
+    slotmem_segment_t segment = segment_new(place->pool, geometry);
+    slotmem_store_t store = { .segment = &segment, .path = path_of(place) };
+    slotmem_restore_result_t result;
+    slotmem_segment_t copy;
+
+    store.config_claims = (slotmem_word_t *)(void *)
+        bytes_make(place->pool, 17000000 / 8 + 8).data;
+    slotmem_map_set(&segment.map, 16999999);
+    slotmem_store(&store, 1, &nobody, place->pool);
+    assert_null(store.step);
+    copy = segment_new(place->pool, geometry);
+    slotmem_restore(&result, &copy, 1, NULL, path_of(place), place->pool);
+    assert_done(&result, 17000000, 1);
+    assert_int_equal(slotmem_map_test(&copy.map, 16999999), 1);
+}
+
+/* [E3][E8] The file of another user is refused, and not read; where no
+ * directory says whom to trust anybody is. */
+static void test_foreign_owner(void **state)
+{
+    unit_place_t *place = *state;
+    content_t content = content_make(place->pool, 40, 10, TYPE_PERSIST);
+    slotmem_directory_t *directory = directory_open(path_of(place));
+    slotmem_segment_t segment = segment_new(place->pool, content.geometry);
+    slotmem_restore_result_t result;
+
+    if (geteuid() != 0) {
+        fputs("skipped: needs root, to give a file away\n", stderr);
+        skip();
+    }
+    write_file(path_of(place), encode(place->pool, &content));
+    assert_int_equal(chown(path_of(place), 65534, 12345), 0);
+    unit_faults(0, 0, 0);
+    slotmem_restore(&result, &segment, 1, directory, path_of(place),
+                    place->pool);
+    assert_int_equal(result.outcome, SLOTMEM_RESTORE_REJECTED);
+    ASSERT_REASON(&result, UNOPENED, "belongs to user 65534, group 12345",
+                  "expected user 0", "chown");
+    assert_null(strchr(faults.log, 'r'));
+    assert_holds(&segment, NULL, 0);
+    slotmem_restore(&result, &segment, 1, NULL, path_of(place), place->pool);
+    assert_done(&result, 10, 0);
+    assert_int_equal(chown(path_of(place), 0, 12345), 0);
+    segment = segment_new(place->pool, content.geometry);
+    slotmem_restore(&result, &segment, 1, directory, path_of(place),
+                    place->pool);
+    assert_done(&result, 10, 0);
+    assert_holds(&segment, &content, 1);
+}
+
 /* ---- our section ---- */
 
 #define WORDS_TEXT "0011223344556677\0lbset\0" "1\0route\0a\0"
@@ -1208,7 +1327,7 @@ static void test_unknown_chunks(void **state)
 }
 
 #define TEST(function) \
-    cmocka_unit_test_setup_teardown(function, unit_setup, unit_teardown)
+    cmocka_unit_test_setup_teardown(function, file_setup, file_teardown)
 
 int main(void)
 {
@@ -1236,6 +1355,9 @@ int main(void)
         TEST(test_shrink),
         TEST(test_two_images),
         TEST(test_bogus_descriptions),
+        TEST(test_too_long),
+        TEST(test_many_claims),
+        TEST(test_foreign_owner),
         TEST(test_words),
         TEST(test_end_that_does_not_fit),
         TEST(test_section_cut),
