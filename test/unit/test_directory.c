@@ -325,7 +325,7 @@ static void trust_others(void *data)
     const char *resolved, *warning, *reason;
 
     CHILD_CHECK(!reason_of(place, path, &resolved, &warning));
-    CHILD_CHECK(says(warning, "writable by its group", path));
+    CHILD_CHECK(warning && strcmp(warning, path) == 0);
     CHILD_CHECK(chmod(path, 0755) == 0);
     CHILD_CHECK(symlink(path, link) == 0 && lchown(link, NOBODY, 0) == 0);
     CHILD_CHECK(says(reason_of(place, link, &resolved, &warning),
