@@ -367,7 +367,7 @@ static void store(server_t *server)
                                                &distrust);
         store->step = NULL;
         if (store->status != APR_SUCCESS) {
-            store->step = SLOTMEM_STEP_OPEN_DIRECTORY;
+            store->step = "open the directory";
             continue;
         }
         stores[opened] = *store;
