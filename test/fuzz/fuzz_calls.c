@@ -54,6 +54,8 @@
 #include "slotmem_lock.h"
 #include "slotmem_process.h"
 
+#include "slotmem_export.h"
+#include "slotmem_page.h"
 #include "slotmem_status.h"
 
 extern module AP_MODULE_DECLARE_DATA slotmem_shm_module;
@@ -148,6 +150,13 @@ void slotmem_proxy_words(slotmem_proxy_t *proxy, const char **words,
     abort();
 }
 
+void slotmem_proxy_stamp(const slotmem_proxy_t *proxy, apr_size_t *at,
+                         apr_size_t *len)
+{
+    (void)proxy;
+    *at = *len = 0;
+}
+
 void slotmem_status_reset(apr_pool_t *pool)
 {
     (void)pool;
@@ -161,13 +170,18 @@ void slotmem_status_add(const slotmem_segment_t *segment, const char *name,
     (void)persist;
 }
 
-void slotmem_status_section(request_rec *r, int flags)
+void slotmem_page_write(request_rec *r, int with_table)
 {
     (void)r;
-    (void)flags;
+    (void)with_table;
 }
 
-int slotmem_status_json(request_rec *r)
+void slotmem_export_auto(request_rec *r)
+{
+    (void)r;
+}
+
+int slotmem_export_answer(request_rec *r)
 {
     (void)r;
     return DECLINED;
