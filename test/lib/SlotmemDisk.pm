@@ -14,6 +14,8 @@
 #   $disk->start(@args);                    # the server, with this disk
 #   $disk->set(delay => 4000);  $disk->set(hold => '');
 #   $disk->set(fail => $pid);              # once, in this process
+#   $disk->set(report => 255);             # nonsense in the next report
+#   $disk->set(ahead => $pid);             # its clock is ahead
 #   $disk->well;                            # no more of that
 #   $disk->storing;                         # pids of the processes that store
 #   $disk->others;                          # of all others but the parent
@@ -62,7 +64,7 @@ sub is_set {
 
 sub well {
     my $self = shift;
-    unlink map { "$self->{dir}/$_" } qw(delay hold fail);
+    unlink map { "$self->{dir}/$_" } qw(delay hold fail report ahead);
     return;
 }
 

@@ -19,26 +19,39 @@
  *     hold    each waits as long as this file is there
  *     fail    the next one of the process whose pid this file says fails with
  *             EIO, and removes this file
+ *     report  the next one of a process that stores fills its report with the
+ *             byte that this file says, removes this file, and ends the process
+ *
+ * and how the clock:
+ *
+ *     ahead   for the process whose pid this file says it is ten minutes later
  */
 
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/time.h>
 #include <unistd.h>
 
-static const char *path_of(const char *name)
-{
-    static char path[512];
+#define AHEAD 600
 
-    snprintf(path, sizeof(path), "%s/%s", getenv("SLOTMEM_DISK"), name);
+static void *report;            /* what was shared last before a fork */
+static size_t report_len;
+
+static const char *path_of(const char *name, char path[512])
+{
+    snprintf(path, 512, "%s/%s", getenv("SLOTMEM_DISK"), name);
     return path;
 }
 
 /* The number in a file, or 0. */
 static int number_in(const char *name)
 {
-    FILE *file = fopen(path_of(name), "r");
+    char path[512];
+    FILE *file = fopen(path_of(name, path), "r");
     int number = 0;
 
     if (file) {
@@ -50,20 +63,56 @@ static int number_in(const char *name)
     return number;
 }
 
+/* The module maps the report right before it forks the process. */
+void *mmap(void *at, size_t len, int protection, int flags, int fd,
+           off_t offset)
+{
+    void *(*next)(void *, size_t, int, int, int, off_t) =
+        (void *(*)(void *, size_t, int, int, int, off_t))dlsym(RTLD_NEXT,
+                                                               "mmap");
+    void *mapped = next(at, len, protection, flags, fd, offset);
+
+    if (mapped != MAP_FAILED && (flags & MAP_SHARED)
+        && (flags & MAP_ANONYMOUS)) {
+        report = mapped;
+        report_len = len;
+    }
+    return mapped;
+}
+
+int gettimeofday(struct timeval *restrict now, void *restrict zone)
+{
+    int (*next)(struct timeval *, void *) =
+        (int (*)(struct timeval *, void *))dlsym(RTLD_NEXT, "gettimeofday");
+    int rv = next(now, zone);
+
+    if (getenv("SLOTMEM_DISK") && number_in("ahead") == getpid()) {
+        now->tv_sec += AHEAD;
+    }
+    return rv;
+}
+
 int fsync(int fd)
 {
     int (*next)(int) = (int (*)(int))dlsym(RTLD_NEXT, "fsync");
+    int byte = number_in("report");
+    char path[512];
 
     if (!getenv("SLOTMEM_DISK")) {
         return next(fd);
     }
     usleep((useconds_t)number_in("delay") * 1000);
-    while (access(path_of("hold"), F_OK) == 0) {
+    while (access(path_of("hold", path), F_OK) == 0) {
         usleep(10000);
     }
-    if (number_in("fail") == getpid() && unlink(path_of("fail")) == 0) {
+    if (number_in("fail") == getpid() && unlink(path_of("fail", path)) == 0) {
         errno = EIO;
         return -1;
+    }
+    if (byte && getsid(0) == getpid()
+        && unlink(path_of("report", path)) == 0) {
+        memset(report, byte, report_len);
+        _exit(0);
     }
     return next(fd);
 }

@@ -256,11 +256,26 @@ is(SlotmemFile::decode($bad, 16, 4)->{slots}[1], 'gone',
     '[B12] what did not fit is kept as the refused file');
 ok(SlotmemFile::decode(SlotmemServer::slurp(path($other)), 24, 4)->{digest_ok},
     '[B12] ... and the new segment is stored');
-unlink path($other) . '.bad-1';
-unlink path($other);
+
+# Twice with another shape and no store between: what did not fit the first time
+# is lost.
+break_all();
+put('twice', $other);
+for my $size (16, 32) {
+    $s->config(($has ? "$interval 0\n" : '')
+            . $shape =~ s/(\Q$other\E size=)16/$1$size/r);
+    $s->log_mark;
+    $s->graceful;
+    is($s->log_has('SLOTMEM-31', 'error', $other), 1,
+        "[B12] state in memory that does not fit, $size: one line");
+    is($s->log_has('SLOTMEM-38', 'error', $other, path($other)),
+        $size == 32 ? 1 : 0, '[B12] ... what has not fitted before is lost')
+        or diag($s->log_since);
+}
+repair_all();
 $s->config(($has ? "$interval 0\n" : '') . $shape);
 $s->stop;
-unlink path($other);
+unlink path($other), glob path($other) . '.bad-*';
 $s->start;
 
 # The disk is broken when the restart fails too: that is a stop.
@@ -295,6 +310,50 @@ ok(has('many'), '[B12] ... and lose nothing');
 repair_all();
 $s->graceful;
 unlink "$root/missing/large.persist" or die $!;
+
+# ---- no process, no memory ----
+
+# No process to be had when the generation ends: one line, and memory has it.
+my $generation = ($has ? "$interval 0\n" : '') . $shape;
+my $lift = 'SlotmemTest post_config-first limit';
+$s->config("$generation$lift processes=100000\n"
+        . "SlotmemTest cleanup limit processes=0\n");
+$s->graceful;
+put('alone', @names);
+$s->log_mark;
+$s->graceful;
+SKIP: {
+    skip 'no such limit here', 3
+        if $s->log_since !~ /cleanup op=limit.*?status=APR_SUCCESS/s;
+    is($s->log_has('SLOTMEM-36', 'error', qr/Resource temporarily unavail/), 1,
+        '[B12] no process that stores: one line') or diag($s->log_since);
+    is($s->log_count(qr/slotmem_shm:(?:error|warn)/), 1, '[B12] ... no other');
+    ok(has('alone'), '[B12] ... and no state is lost');
+}
+
+# Neither room on the disk nor memory for a copy: that state is lost, and a
+# line says so; the others' is not.
+my $vast = "$root/missing/vast";
+$s->config("$generation$lift processes=100000 memory=-1\nSlotmemTest post_config"
+        . " create name=$vast size=65536 num=400 type=persist\n"
+        . "SlotmemTest cleanup limit memory=12000000\n");
+$s->graceful;
+$api->run("poke name=$vast id=399 data=old");
+put('kept', @names);
+$s->config($s->config =~ s/^.*cleanup limit.*\n//mr);
+break_all();
+$api->run("poke name=$vast id=399 data=new");
+$s->log_mark;
+$s->graceful;
+is($s->log_has('SLOTMEM-33', 'error', $vast, path($vast)), 1,
+    '[B12] no memory either: one line for what is lost')
+    or diag($s->log_since);
+is($s->log_has('SLOTMEM-33', 'error'), 1, '[B12] ... and for nothing else');
+ok(has('kept'), '[B12] ... the others keep their state');
+repair_all();
+$s->config($generation);
+$s->graceful;
+unlink path($vast);
 
 # ---- file descriptors ----
 

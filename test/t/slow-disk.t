@@ -163,6 +163,45 @@ $s->wait_until('the lines', sub {
 pass('[B12] a process that was killed: the next one stores all again');
 is(errors(), 1, '[B12] ... with one line for all') or diag($s->log_since);
 
+# A report that makes no sense, or says what cannot be: as if there were none.
+# The next store writes all files again, also those that have not changed.
+for my $byte (255, 3) {
+    my %before = map { $_ => (stat path($_))[1] } @names;
+    $s->log_mark;
+    $disk->set(report => $byte);
+    $api->run("put name=seg1 id=1 len=16 data=report$byte");
+    $s->wait_until('the lines', sub {
+        $s->log_count(qr/slotmem_shm:notice.*SLOTMEM-16: /) == 8
+    });
+    ok(!$disk->is_set('report'), "a report full of $byte");
+    is($s->log_has('SLOTMEM-17', 'error', 7,
+        qr/\b\Q@{[SlotmemServer->step('finish')]}\E\b/), 1,
+        '[B12] ... one line says that the stores have failed')
+        or diag($s->log_since);
+    is(errors(), 1, '[B12] ... and no other');
+    is(stored('seg1'), "report$byte", '[B12] ... the next one stores');
+    is(scalar(grep { (stat path($_))[1] == $before{$_} } @names), 0,
+        '[B12] ... all files, also those that have not changed');
+}
+
+# Five minutes are said to be too long; once.
+$s->log_mark;
+$disk->set(hold => '');
+put('long');
+$s->wait_until('a store', sub { $disk->storing });
+my ($storing) = $disk->storing;
+$disk->set(ahead => $s->parent);
+$s->wait_until('a line', sub { $s->log_has('SLOTMEM-37', 'warn', $storing) });
+is($s->log_count(qr/slotmem_shm:(?:warn|error)/), 1,
+    '[B14] a store of ten minutes: a line says so') or diag($s->log_since);
+put('longer');
+sleep 1.5;
+is($s->log_has('SLOTMEM-37', 'warn', $storing), 1, '[B14] ... once');
+is(join(' ', $disk->storing), $storing, '[B14] ... and nothing else stores');
+$disk->well;
+$s->wait_until('a checkpoint', sub { all_stored('longer') });
+pass('[B2] ... until it has ended, whatever the clock does');
+
 # SIGTERM ends the children at once; the parent then stores.
 $s->log_mark;
 begin_slow_store('stop');

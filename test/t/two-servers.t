@@ -213,6 +213,55 @@ $second->start;
 is(met_another($second), 0, '[B7] nothing is held by the dead');
 is(has(2, 'both'), 'after', '[B2] ... and the state is there');
 
+# The older one drains: a request is under way while it stops gracefully, and
+# the newer one restarts three times. The file is the older one's to the end; the
+# newer keeps its own state, and takes over.
+$first->config($config{1} . "SlotmemCheckpointInterval 0\n"
+        . "GracefulShutdownTimeout 30\n");
+$second->stop;
+$first->start;
+put(1, 'drains', 'both');
+$first->graceful;
+my ($entered, $leave) = map { $first->root . "/$_" } qw(entered leave);
+my ($client) = $api{1}->begin(["wait at=$entered file=$leave max=30"]);
+$first->wait_until('the request', sub { -e $entered });
+$first->settle;
+kill 'WINCH', $first->parent or die $!;
+$first->wait_until('the older one to stop listening',
+    sub { !$first->get('/server-status')->is_success });
+$second->log_mark;
+$second->start;
+is(met_another($second), 3 - 1, '[B2] a newer server while an older drains');
+for my $n (1 .. 3) {
+    put(2, "newer$n", qw(both also));
+    $second->graceful;
+    is(has(2, 'both') . has(2, 'also'), "newer$n" x 2,
+        "[B12] ... restart $n of the newer keeps its state");
+    is(stored('both'), 'drains', '[B2] ... and the older one\'s file');
+}
+cmp_ok(scalar $first->processes, '>', 1, '... which drains all the while');
+
+# Stopped while the other one drains still: what has changed is lost, and a line
+# says so. The next server has the file's state.
+$second->log_mark;
+$second->stop;
+is($second->log_has('SLOTMEM-35', 'error', $_, path($_), $first->parent), 1,
+    "[B12] a stop while the file is another's: a line for $_")
+    or diag($second->log_since)
+    for qw(both also);
+is($second->log_count(qr/slotmem_shm:(?:error|crit)/), 2, '[B12] ... no other');
+is(stored('both'), 'drains', '[B2] ... and the file is as it was');
+$second->start;
+is(has(2, 'both'), 'drains', '[B2] ... and restored');
+put(2, 'newest', 'both');
+open my $go, '>', $leave or die "$leave: $!";
+close $go;
+$api{1}->finish($client);
+$first->wait_until('the end of the older one', sub { !$first->processes });
+$first->reap;
+$second->wait_until('the checkpoint', sub { stored('both') eq 'newest' });
+pass('[B2] when it has drained, the newer one stores');
+
 # Servers with other names in the same folder do not meet.
 $first->config($config{1} =~ s/name=(both|also)\b/name=other$1/gr);
 $first->log_mark;

@@ -54,6 +54,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/resource.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -706,8 +707,25 @@ static void set_limit(call_t *c, int what, rlim_t value)
     }
 }
 
+/* Bytes of address space that the process has now. */
+static rlim_t address_space(void)
+{
+    FILE *statm = fopen("/proc/self/statm", "r");
+    unsigned long pages = 0;
+
+    if (statm) {
+        if (fscanf(statm, "%lu", &pages) != 1) {
+            pages = 0;
+        }
+        fclose(statm);
+    }
+    return (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE);
+}
+
 /* The process may open spare= files more, and no further one; no file may get
- * longer than file= bytes, nor named shared memory. */
+ * longer than file= bytes, nor named shared memory; its user may have
+ * processes= of these; it may get memory= bytes more, -1: as many as it likes.
+ */
 static void op_limit(call_t *c)
 {
     if (arg(c, "spare")) {
@@ -719,6 +737,15 @@ static void op_limit(call_t *c)
     if (arg(c, "file")) {
         signal(SIGXFSZ, SIG_IGN);
         set_limit(c, RLIMIT_FSIZE, (rlim_t)num_arg(c, "file", 0));
+    }
+    if (arg(c, "processes")) {
+        set_limit(c, RLIMIT_NPROC, (rlim_t)num_arg(c, "processes", 0));
+    }
+    if (arg(c, "memory")) {
+        set_limit(c, RLIMIT_AS, strcmp(arg(c, "memory"), "-1") == 0
+                                ? RLIM_INFINITY
+                                : address_space()
+                                  + (rlim_t)num_arg(c, "memory", 0));
     }
 }
 
