@@ -149,7 +149,7 @@ bench: all
 # The campaigns in full (about 25 minutes). The exit status 77 of differential
 # says that it was skipped.
 campaigns: all
-	for name in faults power damage hostile load changes slots; do \
+	for name in faults power damage hostile load changes slots kills storm; do \
 	    $(srcdir)/test/campaigns/$$name --full || exit 1; done
 	SLOTMEM_DSO=$(abspath .libs/mod_slotmem_shm.so) \
 	    $(srcdir)/test/campaigns/differential --full || [ $$? = 77 ]
