@@ -214,8 +214,8 @@ is(met_another($second), 0, '[B7] nothing is held by the dead');
 is(has(2, 'both'), 'after', '[B2] ... and the state is there');
 
 # The older one drains: a request is under way while it stops gracefully, and
-# the newer one restarts three times. The file is the older one's to the end; the
-# newer keeps its own state, and takes over.
+# the newer one restarts three times. The file is the older one's to the end;
+# the newer keeps its own state, and takes over.
 $first->config($config{1} . "SlotmemCheckpointInterval 0\n"
         . "GracefulShutdownTimeout 30\n");
 $second->stop;
