@@ -13,6 +13,7 @@
 use strict;
 use warnings;
 
+use IO::Socket::UNIX;
 use SlotmemApi;
 use SlotmemDisk;
 use SlotmemServer;
@@ -48,10 +49,26 @@ $s->config(join '', "SlotmemCheckpointInterval 1\n",
     "SlotmemTest post_config hurry ms=20\n",
     "ScriptSock cgid\nScriptAlias /list $root/list\n",
     "<Directory $root>\nRequire all granted\n</Directory>\n",
-    "TransferLog \"|$logger\"\n",
+    "TransferLog \"|$logger\"\n", "SlotmemTest post_config notify\n",
     map {
         "SlotmemTest post_config create name=$_ size=16 num=4 type=persist\n"
     } @names);
+
+# As systemd does, when it is told how a server does.
+my $notified = IO::Socket::UNIX->new(
+    Type     => SOCK_DGRAM,
+    Local    => "$root/notify",
+    Blocking => 0
+) or die "$root/notify: $!";
+$ENV{NOTIFY_SOCKET} = "$root/notify";
+my @told;       # [state, pid], by whichever process
+
+sub read_told {
+    while (defined $notified->recv(my $text, 64)) {
+        push @told, [$1, $2] if $text =~ /^(\w+)=1 (\d+)$/;
+    }
+    return;
+}
 
 sub descendants {
     my %parent;
@@ -80,6 +97,7 @@ sub name_of {
 sub look {
     my $when = shift;
     my %storing = map { $_ => 1 } $disk->storing;
+    %stored = (%stored, %storing);
     my %seen;
     my @found;
     for my $pid (descendants()) {
@@ -114,11 +132,12 @@ for my $how (qw(graceful restart)) {
     $api->run(map { ("put name=$_ id=1 len=16 data=$how") } @names);
     $s->wait_until('a store', sub { $disk->storing });
     my ($storing) = $disk->storing;
-    $stored{$storing} = 1;
     $s->wait_until('its files', sub {
         @names == grep {/persist\.tmp/} SlotmemDisk::files_of($storing)
     });
     my %old = map { $_ => 1 } $disk->others;
+    like(join(' ', SlotmemDisk::files_of($s->parent)), qr/socket/,
+        'the parent has sockets');
     is(join(' ', grep {/socket/} SlotmemDisk::files_of($storing)), '',
         '[B11] the process that stores has no socket');
 
@@ -135,8 +154,16 @@ for my $how (qw(graceful restart)) {
     look("after $how, while its store stands still");
     $disk->well;
     $s->wait_until('the store', sub { !$disk->storing });
+    read_told();
 }
+my $pid = $s->parent;
 $s->stop;
+read_told();
+is(join(' ', map { $_->[0] } grep { $_->[1] == $pid } @told),
+    join(' ', qw(READY STOPPING) x 3), 'the parent has told how it does');
+cmp_ok(scalar(keys %stored), '>=', 4, '... there were processes that store');
+is(join(' ', map { $_->[0] } grep { $stored{ $_->[1] } } @told), '',
+    '[B11] ... and no process that has stored');
 is(join(' ', grep { $stored{$_} } $s->log =~ /long lost .*\(pid (\d+)\)/g), '',
     'httpd knows each process that has stored');
 

@@ -56,7 +56,9 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define UNTOUCHED_INST ((ap_slotmem_instance_t *)0x51)
@@ -778,6 +780,37 @@ static void op_hurry(call_t *c)
     set_alarm((suseconds_t)num_arg(c, "ms", 20) * 1000);
 }
 
+/* Tells whoever supervises the server, as sd_notify() does, but leaves the
+ * socket open in what is forked later. */
+static void notify(const char *state)
+{
+    struct sockaddr_un to = { .sun_family = AF_UNIX };
+    const char *path = getenv("NOTIFY_SOCKET");
+    char text[64];
+    int fd = path ? socket(AF_UNIX, SOCK_DGRAM, 0) : -1;
+
+    if (fd >= 0) {
+        apr_cpystrn(to.sun_path, path, sizeof(to.sun_path));
+        apr_snprintf(text, sizeof(text), "%s=1 %d", state, (int)getpid());
+        sendto(fd, text, strlen(text), MSG_DONTWAIT, (struct sockaddr *)&to,
+               sizeof(to));
+    }
+}
+
+static apr_status_t notify_end(void *dummy)
+{
+    notify("STOPPING");
+    return APR_SUCCESS;
+}
+
+/* Now, and in whichever process clears the pool. */
+static void op_notify(call_t *c)
+{
+    notify("READY");
+    apr_pool_cleanup_register(c->pool, NULL, notify_end,
+                              apr_pool_cleanup_null);
+}
+
 static const op_t ops[] = {
     {"create", op_create, 0},     {"attach", op_attach, 0},
     {"dptr", op_dptr, 1},         {"poke", op_poke, 1},
@@ -790,6 +823,7 @@ static const op_t ops[] = {
     {"identity", op_identity, 0}, {"wait", op_wait, 0},
     {"results", op_results, 0},   {"fail", op_fail, 0},
     {"limit", op_limit, 0},       {"hurry", op_hurry, 0},
+    {"notify", op_notify, 0},
 };
 
 /* ---- running commands ---- */
