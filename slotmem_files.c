@@ -397,7 +397,7 @@ static int is_stored_here(const char *path)
     return 0;
 }
 
-/* It is renamed under the lock that a server which stores it would hold. */
+/* Not while a server stores it. */
 static slotmem_fallback_e retire_fallback(const slotmem_persist_entry_t *entry,
                                           apr_pool_t *pool)
 {

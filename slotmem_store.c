@@ -274,14 +274,15 @@ static int is_untouched(const slotmem_file_state_t *state,
            && slotmem_time_of(&info->st_mtim) == state->mtime;
 }
 
-/* Is the file at the path one that this server has neither read nor written? */
+/* Is the file at the path one that this server has neither read nor written?
+ * One that cannot be looked at counts as such: to set it aside will fail. */
 static int is_foreign(const slotmem_store_t *store)
 {
     struct stat info;
+    apr_status_t rv = look_at(store, store->path, &info);
 
-    return look_at(store, store->path, &info) == APR_SUCCESS
-           && !is_untouched(&store->file_state, &info)
-           && !is_untouched(&store->new_state, &info);
+    return rv == APR_SUCCESS ? !is_untouched(&store->file_state, &info)
+                             : !APR_STATUS_IS_ENOENT(rv);
 }
 
 /* Does what is known of the file at the path still hold, and is it as the
@@ -503,7 +504,8 @@ static apr_status_t make_private(const slotmem_store_t *store,
         rv = APR_EINVAL;
     }
     else if ((info.st_mode & 07777) != slotmem_directory_mode(store->directory)
-             && fchmod(fd, slotmem_directory_mode(store->directory)) != 0) {
+             && fchmod(fd, slotmem_directory_mode(store->directory)) != 0
+             && errno != EPERM) {       /* another member's of the group */
         rv = errno;
     }
     apr_file_close(file);
@@ -543,16 +545,17 @@ static apr_status_t make_backup(slotmem_store_t *store, apr_pool_t *scratch)
 /* Move what stands at the path away, if it is to be kept. */
 static int make_room(run_t *run, slotmem_store_t *store)
 {
-    apr_status_t rv;
+    int aside = store->set_aside || is_foreign(store);
+    apr_status_t rv = APR_SUCCESS;
 
-    if (store->backup) {
+    if (store->backup && !aside) {
         rv = make_backup(store, run->scratch);
         if (rv != APR_SUCCESS) {
             fail(run, store, "keep the old file", rv);
             return 0;
         }
     }
-    if (store->set_aside || is_foreign(store)) {
+    if (aside) {
         rv = set_aside(store, run->pool);
         if (rv != APR_SUCCESS) {
             store->aside = NULL;
