@@ -274,15 +274,14 @@ static int is_untouched(const slotmem_file_state_t *state,
            && slotmem_time_of(&info->st_mtim) == state->mtime;
 }
 
-/* Is the file at the path one that this server has neither read nor written?
- * One that cannot be looked at counts as such: to set it aside will fail. */
-static int is_foreign(const slotmem_store_t *store)
+/* Is the file at the path one that this server has neither read nor written? */
+static apr_status_t check_foreign(const slotmem_store_t *store, int *foreign)
 {
     struct stat info;
     apr_status_t rv = look_at(store, store->path, &info);
 
-    return rv == APR_SUCCESS ? !is_untouched(&store->file_state, &info)
-                             : !APR_STATUS_IS_ENOENT(rv);
+    *foreign = rv == APR_SUCCESS && !is_untouched(&store->file_state, &info);
+    return APR_STATUS_IS_ENOENT(rv) ? APR_SUCCESS : rv;
 }
 
 /* Does what is known of the file at the path still hold, and is it as the
@@ -545,26 +544,25 @@ static apr_status_t make_backup(slotmem_store_t *store, apr_pool_t *scratch)
 /* Move what stands at the path away, if it is to be kept. */
 static int make_room(run_t *run, slotmem_store_t *store)
 {
-    int aside = store->set_aside || is_foreign(store);
-    apr_status_t rv = APR_SUCCESS;
+    const char *step = "set the refused file aside";
+    int foreign;
+    apr_status_t rv = check_foreign(store, &foreign);
 
-    if (store->backup && !aside) {
-        rv = make_backup(store, run->scratch);
-        if (rv != APR_SUCCESS) {
-            fail(run, store, "keep the old file", rv);
-            return 0;
-        }
-    }
-    if (aside) {
+    if (rv == APR_SUCCESS && (foreign || store->set_aside)) {
         rv = set_aside(store, run->pool);
-        if (rv != APR_SUCCESS) {
-            store->aside = NULL;
-            fail(run, store, "set the refused file aside", rv);
-            return 0;
+        if (rv == APR_SUCCESS) {
+            tell(run, store);
         }
-        tell(run, store);
     }
-    return 1;
+    else if (rv == APR_SUCCESS && store->backup) {
+        step = "keep the old file";
+        rv = make_backup(store, run->scratch);
+    }
+    if (rv != APR_SUCCESS) {
+        store->aside = NULL;
+        fail(run, store, step, rv);
+    }
+    return rv == APR_SUCCESS;
 }
 
 static void install_file(run_t *run, slotmem_store_t *store)
