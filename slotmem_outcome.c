@@ -164,8 +164,8 @@ static void log_aside(const slotmem_persist_entry_t *entry,
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
                      SLOTMEM_TAG(41)
                      "segment %s: the file that stood at %s was neither "
-                     "restored nor written by this server; it is kept as "
-                     "%s.bad-%d%s", entry->name, entry->path, entry->path,
+                     "restored nor written by this server since its last "
+                     "restart; it is kept as %s.bad-%d%s", entry->name, entry->path, entry->path,
                      result->aside, replaced);
     }
 }
@@ -178,7 +178,7 @@ static void record_states(slotmem_file_state_t *file_state,
 {
     int unknown = result->outcome == SLOTMEM_OUTCOME_UNKNOWN;
 
-    if (!unknown || result->new_state.known) {
+    if (!unknown || result->new_state.known == 1) {
         *file_state = result->file_state;
         *new_state = result->new_state;
     }

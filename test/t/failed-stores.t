@@ -275,7 +275,7 @@ for my $size (16, 32) {
 repair_all();
 $s->config(($has ? "$interval 0\n" : '') . $shape);
 $s->stop;
-unlink path($other), glob path($other) . '.bad-*';
+unlink path($other), map { glob path($_) . '.bad-*' } @names;
 $s->start;
 
 # The disk is broken when the restart fails too: that is a stop.
@@ -360,7 +360,7 @@ ok(has('kept'), '[B12] ... the others keep their state');
 repair_all();
 $s->config($generation);
 $s->graceful;
-unlink path($vast);
+unlink path($vast), path($vast) . '.bad-1';
 
 # ---- file descriptors ----
 
