@@ -39,6 +39,7 @@ slotmem_proxy.lo dnl
 slotmem_wanted.lo dnl
 slotmem_proxy_slot.lo dnl
 slotmem_words.lo dnl
+slotmem_workers.lo dnl
 slotmem_status.lo dnl
 slotmem_escape.lo dnl
 slotmem_page.lo dnl

@@ -66,27 +66,6 @@ void slotmem_balancer_terminate(proxy_balancer_shared *stored)
     TERMINATE(stored->vhost);
 }
 
-const char *slotmem_display_url(const char *url, apr_pool_t *pool)
-{
-    const char *host = strstr(url, "://");
-    const char *at = NULL;
-    const char *end;
-
-    if (host) {
-        host += 3;
-        for (end = host; *end && *end != '/'; end++) {
-            at = *end == '@' ? end : at;    /* the last: others are of the
-                                               password */
-        }
-    }
-    if (at) {
-        url = apr_pstrcat(pool, apr_pstrmemdup(pool, url,
-                                               (apr_size_t)(host - url)),
-                          at + 1, NULL);
-    }
-    return apr_pescape_echo(pool, url, 0);
-}
-
 const char *slotmem_member_name(const proxy_worker_shared *stored,
                                 apr_pool_t *pool)
 {

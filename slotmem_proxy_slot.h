@@ -27,6 +27,7 @@
 #define SLOTMEM_PROXY_SLOT_H
 
 #include "slotmem_words.h"
+#include "slotmem_workers.h"
 
 #if SLOTMEM_HAVE_PROXY
 
@@ -42,8 +43,6 @@ void slotmem_balancer_terminate(proxy_balancer_shared *stored);
  *  @param stored terminated */
 const char *slotmem_member_name(const proxy_worker_shared *stored,
                                 apr_pool_t *pool);
-/** The same, of a URL. */
-const char *slotmem_display_url(const char *url, apr_pool_t *pool);
 
 /**
  * Restore a member that the configuration wants.
