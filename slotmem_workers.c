@@ -25,6 +25,15 @@
 #include "slotmem_words.h"
 #include "slotmem_workers.h"
 
+/* A copy: APR returns the text itself when there is nothing to escape, and that
+ * may be on the stack of the caller. */
+static const char *escape(const char *text, apr_pool_t *pool)
+{
+    const char *escaped = apr_pescape_echo(pool, text, 0);
+
+    return escaped == text ? apr_pstrdup(pool, text) : escaped;
+}
+
 const char *slotmem_display_url(const char *url, apr_pool_t *pool)
 {
     const char *host = strstr(url, "://");
@@ -43,7 +52,7 @@ const char *slotmem_display_url(const char *url, apr_pool_t *pool)
                                                (apr_size_t)(host - url)),
                           at + 1, NULL);
     }
-    return apr_pescape_echo(pool, url, 0);
+    return escape(url, pool);
 }
 
 const char *slotmem_origin_name(slotmem_origin_e origin)
@@ -186,8 +195,8 @@ int slotmem_worker_read(slotmem_worker_t *worker, const void *slot,
     read_status(worker, copy.status, pool);
     worker->factor = copy.lbfactor / 100.0;
     worker->lbset = copy.lbset;
-    worker->route = apr_pescape_echo(pool, copy.route, 0);
-    worker->redirect = apr_pescape_echo(pool, copy.redirect, 0);
+    worker->route = escape(copy.route, pool);
+    worker->redirect = escape(copy.redirect, pool);
     worker->elected = copy.elected;
     return 1;
 }
@@ -205,8 +214,8 @@ int slotmem_balancer_read(slotmem_balancer_t *balancer, const void *slot,
         return 0;
     }
     balancer->url = slotmem_display_url(copy.name, pool);
-    balancer->segment = apr_pescape_echo(pool, copy.sname, 0);
-    balancer->lbmethod = apr_pescape_echo(pool, copy.lbpname, 0);
+    balancer->segment = escape(copy.sname, pool);
+    balancer->lbmethod = escape(copy.lbpname, pool);
     return 1;
 }
 

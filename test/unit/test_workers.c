@@ -73,6 +73,22 @@ static void a_worker(void **state)
     assert_string_equal(worker.status, "ok");
 }
 
+/* Texts with nothing to escape are the caller's as well. */
+static void texts_last(void **state)
+{
+    const unit_place_t *place = *state;
+    proxy_worker_shared slot = member("http://first:80");
+    slotmem_worker_t first, second;
+
+    apr_cpystrn(slot.route, "one", sizeof(slot.route));
+    assert_true(slotmem_worker_read(&first, &slot, place->pool));
+    slot = member("http://other:81");
+    apr_cpystrn(slot.route, "two", sizeof(slot.route));
+    assert_true(slotmem_worker_read(&second, &slot, place->pool));
+    assert_string_equal(first.url, "http://first:80");
+    assert_string_equal(first.route, "one");
+}
+
 /* [E7] No field is trusted to end. */
 static void any_bytes(void **state)
 {
@@ -188,6 +204,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_worker),
+        TEST(texts_last),
         TEST(any_bytes),
         TEST(what_identifies),
         TEST(a_balancer),
