@@ -44,6 +44,7 @@ slotmem_status.lo dnl
 slotmem_escape.lo dnl
 slotmem_page.lo dnl
 slotmem_export.lo dnl
+slotmem_metrics.lo dnl
 "
 
 APACHE_MODULE(slotmem_shm, slots of shared memory for other modules, $slotmem_shm_objects, , most)

@@ -21,11 +21,11 @@
 
 #include "httpd.h"
 #include "http_protocol.h"
-#include "ap_release.h"
 
 #include "mod_slotmem_shm.h"
 #include "slotmem_escape.h"
 #include "slotmem_export.h"
+#include "slotmem_metrics.h"
 
 /* ---- ?auto: one line a figure ---- */
 
@@ -123,6 +123,36 @@ static void json_file(request_rec *r, const slotmem_figures_t *figures)
     }
 }
 
+static void json_worker(request_rec *r, const slotmem_shown_t *shown)
+{
+    const slotmem_worker_t *worker = &shown->worker;
+
+    ap_rprintf(r, "{\"slot\": %u", shown->slot);
+    json_text(r, "url", worker->url);
+    json_text(r, "status", worker->status);
+    json_text(r, "flags", worker->flags);
+    ap_rprintf(r, ", \"factor\": %.2f", worker->factor);
+    ap_rprintf(r, ", \"lbset\": %d", worker->lbset);
+    json_text(r, "route", worker->route);
+    json_text(r, "redirect", worker->redirect);
+    json_number(r, "elected", worker->elected);
+    json_text(r, "origin", slotmem_origin_name(shown->origin));
+    ap_rputs("}", r);
+}
+
+static void json_workers(request_rec *r, const slotmem_figures_t *figures)
+{
+    int i;
+
+    json_number(r, "slotsDrained", (apr_uint64_t)figures->drained);
+    ap_rputs(", \"workers\": [", r);
+    for (i = 0; i < figures->workers->nelts; i++) {
+        ap_rputs(i ? ",\n      " : "\n      ", r);
+        json_worker(r, &APR_ARRAY_IDX(figures->workers, i, slotmem_shown_t));
+    }
+    ap_rputs("]", r);
+}
+
 static void json_segment(request_rec *r, const slotmem_figures_t *figures)
 {
     ap_rvputs(r, "    {\"name\": \"",
@@ -142,6 +172,9 @@ static void json_segment(request_rec *r, const slotmem_figures_t *figures)
     json_number(r, "typeFlags", figures->type);
     if (figures->file) {
         json_file(r, figures);
+    }
+    if (figures->workers) {
+        json_workers(r, figures);
     }
     ap_rputs("}", r);
 }
@@ -167,191 +200,6 @@ static void write_json(request_rec *r)
         json_segment(r, &totals.segments[i]);
     }
     ap_rputs("\n  ]\n}\n", r);
-}
-
-/* ---- the text format of Prometheus and OpenMetrics ---- */
-
-/* Process-local: a gauge that each segment has. */
-typedef struct metric_t {
-    const char *name;
-    const char *help;
-    apr_int64_t (*value)(const slotmem_figures_t *); /* -1: it has none */
-} metric_t;
-
-static apr_int64_t slots(const slotmem_figures_t *figures)
-{
-    return figures->num;
-}
-
-static apr_int64_t slots_used(const slotmem_figures_t *figures)
-{
-    return figures->used;
-}
-
-static apr_int64_t memory(const slotmem_figures_t *figures)
-{
-    return (apr_int64_t)figures->memory;
-}
-
-static apr_int64_t slots_restored(const slotmem_figures_t *figures)
-{
-    return figures->file ? (apr_int64_t)figures->restored : -1;
-}
-
-static apr_int64_t restores_refused(const slotmem_figures_t *figures)
-{
-    return figures->file ? figures->refused : -1;
-}
-
-static apr_int64_t stores_failed(const slotmem_figures_t *figures)
-{
-    return figures->file ? figures->failed : -1;
-}
-
-static apr_int64_t files_of_others(const slotmem_figures_t *figures)
-{
-    return figures->file ? figures->others : -1;
-}
-
-static apr_int64_t last_store_age(const slotmem_figures_t *figures)
-{
-    return figures->age;
-}
-
-static const metric_t metrics[] = {
-    { "slotmem_slots", "Slots of the segment.", slots },
-    { "slotmem_slots_used", "Slots of the segment that are in use.",
-      slots_used },
-    { "slotmem_memory_bytes", "Shared memory that is mapped for the segment.",
-      memory },
-    { "slotmem_slots_restored",
-      "Slots that were restored when the server was last (re)started.",
-      slots_restored },
-    { "slotmem_restores_refused",
-      "1 if the file was refused when the server was last (re)started.",
-      restores_refused },
-    { "slotmem_stores_failed", "1 if the last store of the file has failed.",
-      stores_failed },
-    { "slotmem_files_of_others",
-      "1 if the file belongs to another server, so that it is not stored.",
-      files_of_others },
-    { "slotmem_last_store_age_seconds", "Time since the last store.",
-      last_store_age }
-};
-
-/* Process-local: the segments as the metrics have them. */
-typedef struct series_t {
-    slotmem_figures_t figures;
-    const char *labels;         /* without braces */
-} series_t;
-
-static const char *add_label(const char *labels, const char *name,
-                             const char *value, apr_pool_t *pool)
-{
-    return value ? apr_pstrcat(pool, labels, *labels ? "," : "", name, "=\"",
-                               slotmem_escape_label(value, pool), "\"", NULL)
-                 : labels;
-}
-
-static void label_series(series_t *series, apr_pool_t *pool)
-{
-    const slotmem_figures_t *figures = &series->figures;
-    const char *labels = add_label("", "segment", slotmem_status_name(figures),
-                                   pool);
-
-    labels = add_label(labels, "virtual_host", figures->label.server, pool);
-    series->labels = add_label(labels, "balancer", figures->label.balancer,
-                               pool);
-}
-
-/* Segments without a name would have the same labels, which the format does
- * not allow: they are added up. They come first. */
-static apr_array_header_t *make_series(const slotmem_totals_t *totals,
-                                       apr_pool_t *pool)
-{
-    apr_array_header_t *all = apr_array_make(pool, totals->num + 1,
-                                             sizeof(series_t));
-    int i;
-
-    for (i = 0; i < totals->num; i++) {
-        const slotmem_figures_t *figures = &totals->segments[i];
-        series_t *series;
-
-        if (i > 0 && !figures->name) {
-            series = &APR_ARRAY_IDX(all, 0, series_t);
-            series->figures.num += figures->num;
-            series->figures.used += figures->used;
-            series->figures.memory += figures->memory;
-            continue;
-        }
-        series = apr_array_push(all);
-        series->figures = *figures;
-        label_series(series, pool);
-    }
-    return all;
-}
-
-static void begin_metric(request_rec *r, const char *name, const char *help)
-{
-    ap_rvputs(r, "# HELP ", name, " ", help, "\n# TYPE ", name, " gauge\n",
-              NULL);
-}
-
-static void write_metric(request_rec *r, const metric_t *metric,
-                         const apr_array_header_t *all)
-{
-    int i;
-
-    begin_metric(r, metric->name, metric->help);
-    for (i = 0; i < all->nelts; i++) {
-        const series_t *series = &APR_ARRAY_IDX(all, i, series_t);
-        apr_int64_t value = metric->value(&series->figures);
-
-        if (value >= 0) {
-            ap_rprintf(r, "%s{%s} %" APR_INT64_T_FMT "\n", metric->name,
-                       series->labels, value);
-        }
-    }
-}
-
-static void write_results(request_rec *r, const apr_array_header_t *all)
-{
-    int i;
-
-    begin_metric(r, "slotmem_last_store_result",
-                 "1, with the result of the last store as a label.");
-    for (i = 0; i < all->nelts; i++) {
-        const series_t *series = &APR_ARRAY_IDX(all, i, series_t);
-
-        if (series->figures.file) {
-            ap_rvputs(r, "slotmem_last_store_result{", series->labels,
-                      ",result=\"", series->figures.store.code, "\"} 1\n",
-                      NULL);
-        }
-    }
-}
-
-/* All are gauges, and the last line is a comment in the one format and the end
- * in the other: so both read the same text. */
-static void write_metrics(request_rec *r)
-{
-    slotmem_totals_t totals;
-    const apr_array_header_t *all;
-    apr_size_t i;
-
-    slotmem_status_collect(&totals, r->pool);
-    all = make_series(&totals, r->pool);
-    begin_metric(r, "slotmem_build_info", "1, with the versions as labels.");
-    ap_rputs("slotmem_build_info{version=\"" SLOTMEM_VERSION "\",built_for=\""
-             AP_SERVER_BASEREVISION "\"} 1\n", r);
-    begin_metric(r, "slotmem_generation",
-                 "Restarts of the server since its start.");
-    ap_rprintf(r, "slotmem_generation %d\n", totals.generation);
-    for (i = 0; i < sizeof(metrics) / sizeof(metrics[0]); i++) {
-        write_metric(r, &metrics[i], all);
-    }
-    write_results(r, all);
-    ap_rputs("# EOF\n", r);
 }
 
 /* ---- requests ---- */
@@ -392,7 +240,7 @@ int slotmem_export_answer(request_rec *r)
         return OK;
     }
     if (is_metrics) {
-        write_metrics(r);
+        slotmem_metrics_write(r);
     }
     else {
         write_json(r);

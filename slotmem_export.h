@@ -13,7 +13,8 @@
 
 /*
  * slotmem_export.h: the figures of slotmem_status.h for programs: the lines of
- * mod_status's ?auto, JSON, and the text format of Prometheus and OpenMetrics.
+ * mod_status's ?auto, and the answers of the handler slotmem-status, which are
+ * JSON and metrics.
  *
  * Concurrency: called by children, for requests.
  */

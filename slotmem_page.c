@@ -136,6 +136,54 @@ static void write_segment(request_rec *r, const slotmem_figures_t *figures,
     ap_rputs(with_table ? "</td></tr>\n" : "</p>\n", r);
 }
 
+static void write_worker(request_rec *r, const slotmem_shown_t *shown,
+                         int with_table)
+{
+    const slotmem_worker_t *worker = &shown->worker;
+    const char *next = with_table ? "</td><td>" : "; ";
+    apr_pool_t *pool = r->pool;
+
+    ap_rprintf(r, "%s%u%s", with_table ? "<tr><td>" : "<br />", shown->slot,
+               with_table ? "</td><td style=\"overflow-wrap:anywhere\">"
+                          : "; ");
+    ap_rvputs(r, ap_escape_html(pool, worker->url), next,
+              emphasize(worker->is_drained || !worker->is_usable,
+                        ap_escape_html(pool, worker->status), pool), NULL);
+    ap_rprintf(r, "%s%.2f%s%d%s", next, worker->factor, next, worker->lbset,
+               next);
+    ap_rvputs(r, ap_escape_html(pool, worker->route), next,
+              ap_escape_html(pool, worker->redirect), next, NULL);
+    ap_rprintf(r, "%" APR_UINT64_T_FMT "%s%s%s", worker->elected, next,
+               slotmem_origin_name(shown->origin),
+               with_table ? "</td></tr>\n" : "\n");
+}
+
+/* They unfold at a click. */
+static void write_workers(request_rec *r, const slotmem_figures_t *figures,
+                          int with_table)
+{
+    const apr_array_header_t *workers = figures->workers;
+    int i;
+
+    ap_rvputs(r, with_table ? "<tr><td colspan=\"9\">" : "",
+              "<details><summary>", NULL);
+    ap_rprintf(r, "%d workers in %s, %d drained</summary>\n", workers->nelts,
+               ap_escape_html(r->pool, figures->label.balancer),
+               figures->drained);
+    if (with_table) {
+        ap_rputs("<table rules=\"all\" cellpadding=\"3\">\n<tr><th>Slot</th>"
+                 "<th>Worker</th><th>Status</th><th>Factor</th><th>Set</th>"
+                 "<th>Route</th><th>Redirect</th><th>Elected</th>"
+                 "<th>Origin</th></tr>\n", r);
+    }
+    for (i = 0; i < workers->nelts; i++) {
+        write_worker(r, &APR_ARRAY_IDX(workers, i, slotmem_shown_t),
+                     with_table);
+    }
+    ap_rputs(with_table ? "</table></details></td></tr>\n" : "</details>\n",
+             r);
+}
+
 static void write_summary(request_rec *r, const slotmem_totals_t *totals,
                           const char *dir)
 {
@@ -188,6 +236,9 @@ void slotmem_page_write(request_rec *r, int with_table)
     }
     for (i = 0; i < totals.num; i++) {
         write_segment(r, &totals.segments[i], dir, with_table);
+        if (totals.segments[i].workers) {
+            write_workers(r, &totals.segments[i], with_table);
+        }
     }
     ap_rputs(with_table ? "</table>\n" : "", r);
 }

@@ -479,6 +479,9 @@ void slotmem_proxy_label(slotmem_label_t *label, const char *name,
         return;
     }
     label->server = server_label(proxy->server, pool);
+    label->shows_workers = proxy->has_members
+                           && slotmem_wanted_has_status(proxy);
+    label->proxy = proxy;
     for (i = 0; i < proxy->balancers->nelts; i++) {
         const proxy_balancer_shared *config = slotmem_wanted_config(
             APR_ARRAY_IDX(proxy->balancers, i, proxy_balancer *));
@@ -489,6 +492,17 @@ void slotmem_proxy_label(slotmem_label_t *label, const char *name,
                           ? apr_pstrcat(pool, label->balancer, " ", one, NULL)
                           : one;
     }
+}
+
+slotmem_origin_e slotmem_proxy_origin(const slotmem_proxy_t *proxy,
+                                      const void *slot)
+{
+    const proxy_worker_shared *worker = slot;
+    proxy_hashes hash;
+
+    memcpy(&hash, &worker->hash, sizeof(hash));
+    return apr_hash_get(proxy->by_hash, &hash, sizeof(hash))
+           ? SLOTMEM_ORIGIN_CONFIGURATION : SLOTMEM_ORIGIN_RUN_TIME;
 }
 
 #else /* SLOTMEM_HAVE_PROXY */
@@ -552,6 +566,14 @@ void slotmem_proxy_label(slotmem_label_t *label, const char *name,
     (void)name;
     (void)pool;
     memset(label, 0, sizeof(*label));
+}
+
+slotmem_origin_e slotmem_proxy_origin(const slotmem_proxy_t *proxy,
+                                      const void *slot)
+{
+    (void)proxy;
+    (void)slot;
+    return SLOTMEM_ORIGIN_UNKNOWN;
 }
 
 #endif /* SLOTMEM_HAVE_PROXY */

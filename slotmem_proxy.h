@@ -25,12 +25,12 @@
  * Lifecycle: slotmem_proxy_reset() in pre_config; slotmem_proxy_lookup() in
  * each create before the MPM runs, and slotmem_proxy_merge() if there was a
  * file; slotmem_proxy_words() when the generation has reached the MPM, and
- * slotmem_proxy_label() at any time from then on.
+ * slotmem_proxy_label() and slotmem_proxy_origin() at any time from then on.
  *
  * A crash leaves nothing of this room.
  *
- * Concurrency: the parent's one thread; slotmem_proxy_label(), which changes
- * nothing, in children as well. Stored slots are copied to private
+ * Concurrency: the parent's one thread; those two, which change nothing, in
+ * children as well. Stored slots are copied to private
  * memory before they are looked at.
  */
 
@@ -38,6 +38,7 @@
 #define SLOTMEM_PROXY_H
 
 #include "slotmem_restore.h"
+#include "slotmem_workers.h"
 
 #if defined(__GNUC__)
 #pragma GCC visibility push(hidden)
@@ -67,16 +68,24 @@ typedef struct slotmem_label_t {
     const char *balancer;       /**< whose members are in it, as
                                      balancer://NAME; several if they share it;
                                      NULL: it has the server's balancers */
+    int shows_workers;          /**< 1: it has members, and the server has
+                                     ProxyStatus On or Full */
+    const slotmem_proxy_t *proxy; /**< for slotmem_proxy_origin(); or NULL */
 } slotmem_label_t;
 
 /**
  * What mod_proxy_balancer's configuration calls a segment, kept or not. Control
  * characters are escaped, and user and password are left out.
- * @param label both are NULL if the segment is none of mod_proxy_balancer's
+ * @param label all is 0 if the segment is none of mod_proxy_balancer's
  * @param name not anonymous
  */
 void slotmem_proxy_label(slotmem_label_t *label, const char *name,
                          apr_pool_t *pool);
+
+/** Does the configuration have the member that is in a slot of that segment?
+ *  @param slot may be written to meanwhile */
+slotmem_origin_e slotmem_proxy_origin(const slotmem_proxy_t *proxy,
+                                      const void *slot);
 
 /** Process-local: how a merge went. */
 typedef struct slotmem_proxy_merged_t {

@@ -104,7 +104,7 @@ static void add_store(slotmem_figures_t *figures,
     };
     apr_uint32_t outcome = report ? atomic_load(&report->outcome)
                                   : SLOTMEM_REPORT_NONE;
-    apr_int64_t at = report ? atomic_load(&report->at) : 0;
+    apr_int64_t at = report ? (apr_int64_t)atomic_load(&report->at) : 0;
 
     if (outcome >= sizeof(outcomes) / sizeof(outcomes[0])) {
         outcome = SLOTMEM_REPORT_NONE;
@@ -115,6 +115,29 @@ static void add_store(slotmem_figures_t *figures,
     if (at > 0 && at <= apr_time_sec(now)) {
         figures->age = apr_time_sec(now) - at;
     }
+}
+
+/* Live slots: mod_proxy's children write to them meanwhile. */
+static void add_workers(slotmem_figures_t *figures,
+                        const slotmem_segment_t *segment, apr_pool_t *pool)
+{
+    const slotmem_map_t *map = &segment->map;
+    apr_array_header_t *workers = apr_array_make(pool, 4,
+                                                 sizeof(slotmem_shown_t));
+    apr_uint32_t id;
+
+    for (id = slotmem_map_next(map, 0); id < figures->num;
+         id = slotmem_map_next(map, id + 1)) {
+        const void *slot = segment->slots + (apr_size_t)id * figures->size;
+        slotmem_shown_t shown = { .slot = id };
+
+        if (slotmem_worker_read(&shown.worker, slot, pool)) {
+            shown.origin = slotmem_proxy_origin(figures->label.proxy, slot);
+            APR_ARRAY_PUSH(workers, slotmem_shown_t) = shown;
+            figures->drained += shown.worker.is_drained;
+        }
+    }
+    figures->workers = workers;
 }
 
 static slotmem_figures_t figures_of(const entry_t *entry, apr_time_t now,
@@ -132,6 +155,10 @@ static slotmem_figures_t figures_of(const entry_t *entry, apr_time_t now,
     figures.used = figures.num - slotmem_map_count_free(&segment->map);
     figures.size = segment->geometry.item_size;
     figures.memory = segment->layout.memory_len;
+    if (figures.label.shows_workers
+        && slotmem_slots_of(figures.size) == SLOTMEM_SLOTS_WORKERS) {
+        add_workers(&figures, segment, pool);
+    }
     figures.type = segment->geometry.type;
     figures.type_words = format_type(figures.type, pool);
     figures.age = -1;

@@ -19,7 +19,8 @@
  * Concurrency: called by children, for requests. What they show is what they
  * inherited by fork, and the in-use map; of the last store they show what the
  * parent published (slotmem_report_t), which other children can overwrite: it
- * is shown and used for nothing else.
+ * is shown and used for nothing else. Of the slots, only the workers of a
+ * balancer are looked at, where mod_status may show them too (ProxyStatus).
  */
 
 #ifndef SLOTMEM_STATUS_H
@@ -29,6 +30,7 @@
 
 #include "slotmem_persist.h"
 #include "slotmem_proxy.h"
+#include "slotmem_workers.h"
 
 #if defined(__GNUC__)
 #pragma GCC visibility push(hidden)
@@ -54,6 +56,13 @@ typedef struct slotmem_outcome_t {
     const char *code;
 } slotmem_outcome_t;
 
+/** Process-local: a worker in a segment of a balancer's members. */
+typedef struct slotmem_shown_t {
+    slotmem_worker_t worker;
+    apr_uint32_t slot;
+    slotmem_origin_e origin;
+} slotmem_shown_t;
+
 /** Process-local: what is known of a segment. */
 typedef struct slotmem_figures_t {
     const char *name;           /**< as created, or NULL: anonymous */
@@ -62,6 +71,9 @@ typedef struct slotmem_figures_t {
     apr_uint32_t used;
     apr_size_t size;            /**< of a slot, bytes */
     apr_size_t memory;          /**< bytes of shared memory, mapped */
+    const apr_array_header_t *workers; /**< of slotmem_shown_t; NULL: it has
+                                     none, or they are not to be shown */
+    int drained;                /**< of them */
     apr_uint32_t type;          /**< AP_SLOTMEM_TYPE_* */
     const char *type_words;
     const char *file;           /**< or NULL; then the rest is unset */

@@ -293,6 +293,14 @@ const slotmem_proxy_t *slotmem_wanted_find(const char *name)
     return apr_hash_get(proxies.by_name, name, APR_HASH_KEY_STRING);
 }
 
+int slotmem_wanted_has_status(const slotmem_proxy_t *proxy)
+{
+    const proxy_server_conf *conf = conf_of(proxy->server);
+
+    return conf && proxies.proxy->minor_version >= MODULE_MAGIC_NUMBER_MINOR
+           && conf->proxy_status != status_off;
+}
+
 const char *slotmem_wanted_sname(const slotmem_proxy_t *proxy, const char *name)
 {
     return sname_of(conf_of(proxy->server), name);

@@ -72,6 +72,9 @@ slotmem_proxy_t *slotmem_wanted_lookup(const char *name,
  *  In children as well. */
 const slotmem_proxy_t *slotmem_wanted_find(const char *name);
 
+/** Has its server ProxyStatus On or Full? In children as well. */
+int slotmem_wanted_has_status(const slotmem_proxy_t *proxy);
+
 /** What the configuration says: a copy of the shared struct of a proxy_worker
  *  or a proxy_balancer, made before slots took its place; or NULL. */
 const void *slotmem_wanted_config(const void *owner);

@@ -83,7 +83,8 @@ like($auto, qr/^ModSlotmemSegment\[$i\]Balancer: balancer:\/\/app$/m,
     '... and the balancer');
 
 my $page = $s->get('/server-status')->content;
-like($page, qr/>$app<\/td><td [^>]*>balancer:\/\/app of www\.example\.org:$port</,
+like($page,
+    qr{>$app</td><td [^>]*>balancer://app of www\.example\.org:$port<},
     'the page has a column for it');
 like($page, qr/>all balancers of \Q$main\E</, '... also for a server');
 
