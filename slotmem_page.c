@@ -166,10 +166,13 @@ static void write_workers(request_rec *r, const slotmem_figures_t *figures,
     int i;
 
     ap_rvputs(r, with_table ? "<tr><td colspan=\"9\">" : "",
-              "<details><summary>", NULL);
-    ap_rprintf(r, "%d workers in %s, %d drained</summary>\n", workers->nelts,
-               ap_escape_html(r->pool, figures->label.balancer),
-               figures->drained);
+              "<details><summary>Workers of ",
+              ap_escape_html(r->pool, figures->label.balancer), ": ",
+              apr_itoa(r->pool, workers->nelts), ", ",
+              emphasize(figures->drained > 0,
+                        apr_psprintf(r->pool, "%d drained", figures->drained),
+                        r->pool),
+              "</summary>\n", NULL);
     if (with_table) {
         ap_rputs("<table rules=\"all\" cellpadding=\"3\">\n<tr><th>Slot</th>"
                  "<th>Worker</th><th>Status</th><th>Factor</th><th>Set</th>"

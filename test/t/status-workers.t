@@ -119,12 +119,12 @@ like($metrics, qr/^slotmem_slots_drained\{\Q$shop\E\} 1$/m,
 # ---- the page ----
 
 my $page = $s->get('/server-status')->content;
-like($page, qr/<details><summary>4 workers in balancer:\/\/shop, 1 drained</,
+like($page, qr{<summary>Workers of balancer://shop: 4, <b>1 drained</b></summary>},
     'the page has them behind a click');
 like($page, qr{>http://127\.0\.0\.1:10</td><td><b>drain\w*</b></td><td>1\.00<},
     '... with status and factor');
 like($s->get('/server-status?notable')->content,
-    qr{<summary>4 workers.*?<br />1; http://127\.0\.0\.1:10; <b>drain}s,
+    qr{<summary>Workers of .*?<br />1; http://127\.0\.0\.1:10; <b>drain}s,
     '... without a table on request');
 
 # ---- what is not shown ----
