@@ -12,14 +12,17 @@
  */
 
 /*
- * tool_output.c: lines of text or JSON, the escaping that each needs, and
- * errors; see tool_output.h.
+ * tool_output.c: lines of text or JSON, and errors; see tool_output.h.
  */
 
 #include "tool_output.h"
 
 #include <stdarg.h>
 #include <string.h>
+
+#include "apr_pools.h"
+
+#include "slotmem_escape.h"
 
 /* The results of these writes need no check: tool_output_close() asks whether
  * any of them failed. NOLINTBEGIN(cert-err33-c) */
@@ -45,50 +48,21 @@ void tool_output_if_json(const char *text)
     }
 }
 
-/* The length of the UTF-8 character at text, or 0 if it is not a valid one. */
-static int utf8_len(const unsigned char *text)
+/* Print a text as a function of slotmem_escape.h gives it. */
+static void print_escaped(FILE *stream, const char *text,
+                          const char *(*escape)(const char *, apr_pool_t *))
 {
-    int len = text[0] < 0x80 ? 1 : text[0] < 0xc2 ? 0 : text[0] < 0xe0 ? 2
-              : text[0] < 0xf0 ? 3 : text[0] < 0xf5 ? 4 : 0;
-    int i;
+    apr_pool_t *pool;
 
-    for (i = 1; i < len; i++) {
-        if ((text[i] & 0xc0) != 0x80) {
-            return 0;
-        }
-    }
-    if ((text[0] == 0xe0 && text[1] < 0xa0)         /* overlong */
-        || (text[0] == 0xf0 && text[1] < 0x90)
-        || (text[0] == 0xed && text[1] > 0x9f)      /* a surrogate */
-        || (text[0] == 0xf4 && text[1] > 0x8f)) {   /* past U+10FFFF */
-        return 0;
-    }
-    return len;
+    apr_pool_create(&pool, NULL);
+    fputs(escape(text, pool), stream);
+    apr_pool_destroy(pool);
 }
 
-/* Bytes that are not UTF-8 are written as U+FFFD, the replacement character. */
 static void print_json_string(const char *text)
 {
-    const unsigned char *at = (const unsigned char *)text;
-
     putchar('"');
-    while (*at) {
-        int len = utf8_len(at);
-
-        if (*at < 0x20 || *at == 0x7f) {
-            printf("\\u%04x", *at);
-        }
-        else if (*at == '"' || *at == '\\') {
-            printf("\\%c", *at);
-        }
-        else if (len) {
-            fwrite(at, 1, (size_t)len, stdout);
-        }
-        else {
-            fputs("\\ufffd", stdout);
-        }
-        at += len ? len : 1;
-    }
+    print_escaped(stdout, text, slotmem_escape_json);
     putchar('"');
 }
 
@@ -96,14 +70,7 @@ static void print_json_string(const char *text)
  * obey. */
 void tool_print_text(FILE *stream, const char *text)
 {
-    for (; *text; text++) {
-        if ((unsigned char)*text < 0x20 || *text == 0x7f) {
-            fprintf(stream, "\\x%02x", (unsigned char)*text);
-        }
-        else {
-            putc(*text, stream);
-        }
-    }
+    print_escaped(stream, text, slotmem_escape_line);
 }
 
 void tool_begin_object(void)
