@@ -357,7 +357,7 @@ apr_status_t slotmem_directory_open(slotmem_directory_t *directory, int create,
 {
     struct stat info;
     apr_status_t rv;
-    int fd;
+    int fd = -1;
 
     distrust->kind = SLOTMEM_TRUSTED;
     if (directory->fd >= 0) {
