@@ -182,8 +182,13 @@ void slotmem_lock_close_all(apr_pool_t *process_pool)
 {
     lock_file_t **files = lock_files(process_pool);
 
-    for (; *files; *files = (*files)->next) {
-        close((*files)->fd);
+    while (*files) {
+        lock_file_t *file = *files;
+
+        *files = file->next;
+        close(file->fd);
+        free(file->held);
+        free(file);
     }
 }
 

@@ -656,19 +656,24 @@ static void sync_directories(run_t *run)
     }
 }
 
-/* Is this the temporary file of a store, by another server? */
+/* Is this the temporary file of a store, by another server? P.tmp is one of an
+ * earlier version of this module. */
 static int is_leftover(const char *name, const slotmem_store_t *store,
                        const char *token)
 {
+    apr_size_t suffix = strlen(SLOTMEM_TMP_SUFFIX);
     const char *base;
     apr_size_t len;
 
     name_of(store, store->path, &base);
     len = strlen(base);
-    return strncmp(name, base, len) == 0
-           && strncmp(name + len, SLOTMEM_TMP_SUFFIX,
-                      strlen(SLOTMEM_TMP_SUFFIX)) == 0
-           && strcmp(name + len + strlen(SLOTMEM_TMP_SUFFIX), token) != 0;
+    if (strncmp(name, base, len) != 0) {
+        return 0;
+    }
+    name += len;
+    return strcmp(name, ".tmp") == 0
+           || (strncmp(name, SLOTMEM_TMP_SUFFIX, suffix) == 0
+               && strcmp(name + suffix, token) != 0);
 }
 
 void slotmem_store_clean(const slotmem_directory_t *directory,
@@ -687,7 +692,7 @@ void slotmem_store_clean(const slotmem_directory_t *directory,
         return;
     }
     while ((entry = readdir(dir))) {
-        for (i = 0; strstr(entry->d_name, SLOTMEM_TMP_SUFFIX) && i < num; i++) {
+        for (i = 0; strstr(entry->d_name, ".tmp") && i < num; i++) {
             if (stores[i].directory == directory
                 && is_leftover(entry->d_name, &stores[i], token)) {
                 unlinkat(directory->fd, entry->d_name, 0);

@@ -157,6 +157,7 @@ static void store_released(tool_file_t *file, apr_uint32_t slot)
     }
     slotmem_map_clear(&segment->map, slot);
     memset(segment->slots + size * slot, 0, size);
+    slotmem_store_clean(store.directory, &store, 1, "");
     slotmem_store(&store, 1, NULL, file->pool);
     if (store.step) {
         tool_file_set_verdict(file, TOOL_TROUBLE, store.status,
@@ -183,6 +184,8 @@ static int release(const tool_options_t *options, apr_pool_t *pool)
         && check_releasable(&file, options->slot)) {
         store_released(&file, options->slot);
     }
+    slotmem_lock_close_all(pool);
+    slotmem_directory_close_all();
     tool_begin_object();
     if (tool_output_is_json()) {
         tool_report_verdict(&file);

@@ -603,10 +603,10 @@ static void test_clean(void **state)
 {
     static const char *const gone[] = {
         "p.persist.tmp-dead", "p.persist.tmp-1234", "p.persist.tmp-",
-        "p.persist.tmp-unit-11", "q.persist.tmp-dead"
+        "p.persist.tmp-unit-11", "p.persist.tmp", "q.persist.tmp-dead"
     };
     static const char *const kept[] = {
-        "p.persist" TMP, "p.persist", "p.persist.tmp", "p.persist.bad-1",
+        "p.persist" TMP, "p.persist", "p.persist.tmp2", "p.persist.bad-1",
         "other.persist.tmp-dead", "p.persist2.tmp-dead", "xp.persist.tmp-dead"
     };
     unit_place_t *place = *state;
