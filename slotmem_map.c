@@ -25,6 +25,10 @@
  *
  * The claim is an acquire and the release is a release on the same word, so
  * who grabs a slot sees all that its last owner wrote before releasing it.
+ *
+ * A word that is seen to be empty may be in a page that nobody has written: the
+ * page is noted first. A word that is seen to have a slot in use is in a page
+ * that was noted before that claim.
  */
 
 #include "slotmem_map.h"
@@ -50,10 +54,20 @@ static inline slotmem_word_t valid_bits(uint32_t bits, uint32_t word)
                                          : ((slotmem_word_t)1 << left) - 1;
 }
 
+/* Words that note which pages of level 0 were touched: 0 for one level. Begins
+ * and ends of level 0 may share their pages with something else. */
+static uint32_t touched_words(uint32_t num)
+{
+    uint32_t words = slotmem_map_words(num);
+
+    return words <= SLOTMEM_MAP_PLAIN_WORDS
+           ? 0 : slotmem_map_words(words / SLOTMEM_MAP_PAGE_WORDS + 2);
+}
+
 size_t slotmem_map_size(uint32_t num)
 {
     slotmem_map_t map;
-    size_t words = 0;
+    size_t words = touched_words(num);
     uint32_t k;
 
     slotmem_map_view(&map, NULL, num);
@@ -63,24 +77,82 @@ size_t slotmem_map_size(uint32_t num)
     return words * sizeof(slotmem_word_t);
 }
 
-void slotmem_map_view(slotmem_map_t *map, void *memory, uint32_t num)
+/* The levels, from an address on, or from NULL. */
+static void view_levels(slotmem_map_t *map, _Atomic slotmem_word_t *next)
 {
-    _Atomic slotmem_word_t *next = memory;
-    uint32_t bits = num;
+    uint32_t bits = map->num;
 
-    *map = (slotmem_map_t){ .num = num };
     for (;;) {
         uint32_t words = slotmem_map_words(bits);
 
         map->bits[map->levels] = bits;
         map->level[map->levels++] = next;
         if (words <= SLOTMEM_MAP_PLAIN_WORDS) {
+            map->top_words = words;
             return;
         }
         next = next ? next + words : NULL;
         bits = words;
     }
 }
+
+void slotmem_map_view(slotmem_map_t *map, void *memory, uint32_t num)
+{
+    _Atomic slotmem_word_t *words = memory;
+    uint32_t touched = touched_words(num);
+
+    *map = (slotmem_map_t){ .num = num };
+    view_levels(map, words ? words + touched : NULL);
+    if (touched) {
+        map->touched = words;
+        map->first = (uint32_t)((uintptr_t)map->level[0] % SLOTMEM_MAP_PAGE
+                                / sizeof(slotmem_word_t));
+    }
+}
+
+/* ---- pages of level 0 that were touched ---- */
+
+static inline uint32_t page_of(const slotmem_map_t *map, uint32_t word)
+{
+    return (uint32_t)(((uint64_t)map->first + word) / SLOTMEM_MAP_PAGE_WORDS);
+}
+
+/* The first word of level 0 past the page of a word, or past the last one. */
+static inline uint32_t end_of_page(const slotmem_map_t *map, uint32_t word)
+{
+    uint32_t words = slotmem_map_words(map->num);
+    uint32_t left = SLOTMEM_MAP_PAGE_WORDS
+                    - (map->first + word) % SLOTMEM_MAP_PAGE_WORDS;
+
+    return map->touched && left < words - word ? word + left : words;
+}
+
+/* Relaxed: who sees a claim, because it was made before, sees the note that was
+ * made before the claim. */
+static inline int is_touched(const slotmem_map_t *map, uint32_t word)
+{
+    uint32_t page = page_of(map, word);
+
+    return !map->touched
+           || atomic_load_explicit(&map->touched[page / SLOTMEM_MAP_WORD_BITS],
+                                   memory_order_relaxed)
+              & slotmem_map_bit(page);
+}
+
+/* A word without a slot in use is about to get one. Kept out of the way of the
+ * others. */
+SLOTMEM_NOINLINE
+static void note_touched(slotmem_map_t *map, uint32_t word)
+{
+    uint32_t page = page_of(map, word);
+
+    if (!is_touched(map, word)) {
+        atomic_fetch_or(&map->touched[page / SLOTMEM_MAP_WORD_BITS],
+                        slotmem_map_bit(page));
+    }
+}
+
+/* ---- claims and releases ---- */
 
 /* The lowest 0 bit of a level in the words first <= word < end, or NO_BIT.
  * The bits past the level's last are the highest of their word: if one of
@@ -155,17 +227,20 @@ static int is_full(const slotmem_map_t *map, uint32_t word,
 int slotmem_map_set(slotmem_map_t *map, uint32_t id)
 {
     uint32_t word = id / SLOTMEM_MAP_WORD_BITS;
-    slotmem_word_t seen;
+    _Atomic slotmem_word_t *bits = &map->level[0][word];
+    slotmem_word_t bit = slotmem_map_bit(id);
+    slotmem_word_t seen = atomic_load_explicit(bits, memory_order_acquire);
 
-    if (slotmem_map_test(map, id)) {
-        return 0;
-    }
     /* Pairs with the release in slotmem_map_clear(). */
-    seen = atomic_fetch_or(&map->level[0][word], slotmem_map_bit(id));
-    if (seen & slotmem_map_bit(id)) {
-        return 0;
-    }
-    if (map->levels > 1 && is_full(map, word, seen | slotmem_map_bit(id))) {
+    do {
+        if (seen & bit) {
+            return 0;
+        }
+        if (!seen) {
+            note_touched(map, word);
+        }
+    } while (!atomic_compare_exchange_weak(bits, &seen, seen | bit));
+    if (map->levels > 1 && is_full(map, word, seen | bit)) {
         mark_full(map, 0, word);
     }
     return 1;
@@ -185,14 +260,44 @@ int slotmem_map_clear_hinted(slotmem_map_t *map, uint32_t id)
     return cleared;
 }
 
+/* Claim the lowest free slot of a word in whose page nobody may have claimed
+ * one. Kept out of the way of the others. */
+SLOTMEM_NOINLINE
+static uint32_t grab_in_empty(slotmem_map_t *map, uint32_t word)
+{
+    slotmem_word_t claimed;
+    uint32_t id;
+
+    note_touched(map, word);
+    id = slotmem_map_grab_in(map, word, &claimed);
+    if (id != NO_BIT && is_full(map, word, claimed)) {
+        mark_full(map, 0, word);
+    }
+    return id;
+}
+
 /* Claim the lowest free slot of a word, or NO_BIT; of two that fill it, the
  * last one sees it full. */
 static inline uint32_t grab_in(slotmem_map_t *map, uint32_t word)
 {
+    _Atomic slotmem_word_t *bits = &map->level[0][word];
+    slotmem_word_t seen = atomic_load_explicit(bits, memory_order_relaxed);
     slotmem_word_t claimed;
-    uint32_t id = slotmem_map_grab_in(map, word, &claimed);
+    uint32_t id;
 
-    if (id != NO_BIT && is_full(map, word, claimed)) {
+    do {
+        slotmem_word_t next = seen + 1;
+
+        if (next <= 1) {
+            return next ? grab_in_empty(map, word) : NO_BIT;
+        }
+        id = word * SLOTMEM_MAP_WORD_BITS + slotmem_map_lowest(~seen);
+        if (id >= map->num) {
+            return NO_BIT;
+        }
+        claimed = seen | next;
+    } while (!atomic_compare_exchange_weak(bits, &seen, claimed));
+    if (is_full(map, word, claimed)) {
         mark_full(map, 0, word);
     }
     return id;
@@ -204,8 +309,7 @@ static uint32_t grab_by_hints(slotmem_map_t *map)
 {
     for (;;) {
         uint32_t level = map->levels - 1;
-        uint32_t word = first_zero(map, level, 0,
-                                   slotmem_map_words(map->bits[level]));
+        uint32_t word = first_zero(map, level, 0, map->top_words);
 
         if (word == NO_BIT) {
             return NO_BIT;
@@ -280,61 +384,92 @@ static uint32_t grab_by_scan(slotmem_map_t *map)
 
 int slotmem_map_grab_hinted(slotmem_map_t *map, uint32_t *id)
 {
-    *id = grab_by_hints(map);
-    if (*id == NO_BIT) {
-        *id = grab_by_scan(map);
+    uint32_t found = grab_by_hints(map);
+
+    if (found == NO_BIT) {
+        found = grab_by_scan(map);
     }
-    return *id < map->num;
+    *id = found;
+    return found < map->num;
 }
 
-/* One body for both ways to count bits; always_inline, so that each caller
- * compiles it for its own target. */
 __attribute__((always_inline))
-static inline uint32_t count_free(const slotmem_map_t *map)
+static inline uint32_t count_bits(const _Atomic slotmem_word_t *word,
+                                  slotmem_word_t mask)
 {
-    const _Atomic slotmem_word_t *level = map->level[0];
-    uint32_t num_free = map->num;
-    uint32_t left = map->num;
+    return (uint32_t)__builtin_popcountll(
+        atomic_load_explicit(word, memory_order_relaxed) & mask);
+}
 
-    UNROLL(4)
-    for (; left >= SLOTMEM_MAP_WORD_BITS; left -= SLOTMEM_MAP_WORD_BITS) {
-        num_free -= (uint32_t)__builtin_popcountll(
-            atomic_load_explicit(level++, memory_order_relaxed));
+/* The free ones of the slots that a few words begin with. One body for both
+ * ways to count bits; always_inline, so that each caller compiles it for its
+ * own target. */
+__attribute__((always_inline))
+static inline uint32_t free_in(const _Atomic slotmem_word_t *word, uint32_t num)
+{
+    uint32_t words = num / SLOTMEM_MAP_WORD_BITS;
+    uint32_t left = num % SLOTMEM_MAP_WORD_BITS;
+    const _Atomic slotmem_word_t *end = word + words;
+    const _Atomic slotmem_word_t *fours = word + (words & ~3u);
+
+    for (; word != fours; word += 4) {
+        num -= count_bits(&word[0], ALL_BITS) + count_bits(&word[1], ALL_BITS)
+               + count_bits(&word[2], ALL_BITS)
+               + count_bits(&word[3], ALL_BITS);
     }
-    if (left) {
-        num_free -= (uint32_t)__builtin_popcountll(
-            atomic_load_explicit(level, memory_order_relaxed)
-            & (((slotmem_word_t)1 << left) - 1));
+    for (; word != end; word++) {
+        num -= count_bits(word, ALL_BITS);
     }
-    return num_free;
+    return left ? num - count_bits(end, ((slotmem_word_t)1 << left) - 1) : num;
 }
 
 #if defined(__x86_64__) && !defined(__POPCNT__)
 /* The baseline that distributions build for has no POPCNT. Both ways apart, so
  * that what chooses between them is a jump. */
 __attribute__((target("popcnt"))) SLOTMEM_NOINLINE
-static uint32_t count_free_popcnt(const slotmem_map_t *map)
+static uint32_t free_in_popcnt(const _Atomic slotmem_word_t *word, uint32_t num)
 {
-    return count_free(map);
+    return free_in(word, num);
 }
 
 SLOTMEM_NOINLINE
-static uint32_t count_free_baseline(const slotmem_map_t *map)
+static uint32_t free_in_baseline(const _Atomic slotmem_word_t *word,
+                                 uint32_t num)
 {
-    return count_free(map);
+    return free_in(word, num);
 }
 
-uint32_t slotmem_map_count_free(const slotmem_map_t *map)
+uint32_t slotmem_map_free_in(const _Atomic slotmem_word_t *word, uint32_t num)
 {
-    return __builtin_cpu_supports("popcnt") ? count_free_popcnt(map)
-                                            : count_free_baseline(map);
+    return __builtin_cpu_supports("popcnt") ? free_in_popcnt(word, num)
+                                            : free_in_baseline(word, num);
 }
 #else
-uint32_t slotmem_map_count_free(const slotmem_map_t *map)
+uint32_t slotmem_map_free_in(const _Atomic slotmem_word_t *word, uint32_t num)
 {
-    return count_free(map);
+    return free_in(word, num);
 }
 #endif
+
+uint32_t slotmem_map_count_free_hinted(const slotmem_map_t *map)
+{
+    uint32_t words = slotmem_map_words(map->num);
+    uint32_t num_free = map->num;
+    uint32_t word = 0;
+
+    while (word < words) {
+        uint32_t end = end_of_page(map, word);
+        uint32_t num = end < words
+                       ? (end - word) * SLOTMEM_MAP_WORD_BITS
+                       : map->num - word * SLOTMEM_MAP_WORD_BITS;
+
+        if (is_touched(map, word)) {
+            num_free -= num - slotmem_map_free_in(&map->level[0][word], num);
+        }
+        word = end;
+    }
+    return num_free;
+}
 
 uint32_t slotmem_map_next(const slotmem_map_t *map, uint32_t from)
 {
@@ -342,15 +477,24 @@ uint32_t slotmem_map_next(const slotmem_map_t *map, uint32_t from)
     uint32_t word = from / SLOTMEM_MAP_WORD_BITS;
     slotmem_word_t mask = ALL_BITS << (from % SLOTMEM_MAP_WORD_BITS);
 
-    for (; word < words; word++, mask = ALL_BITS) {
-        /* Acquire: the slot's data is read next; pairs with the claim. */
-        slotmem_word_t bits = atomic_load_explicit(&map->level[0][word],
-                                                   memory_order_acquire)
-                              & mask & valid_bits(map->num, word);
+    while (word < words) {
+        uint32_t end = end_of_page(map, word);
 
-        if (bits) {
-            return word * SLOTMEM_MAP_WORD_BITS + slotmem_map_lowest(bits);
+        for (word = is_touched(map, word) ? word : end; word < end; word++) {
+            /* Acquire: the slot's data is read next; pairs with the claim. */
+            slotmem_word_t bits = atomic_load_explicit(&map->level[0][word],
+                                                       memory_order_acquire)
+                                  & mask;
+
+            mask = ALL_BITS;
+            if (bits) {
+                uint32_t id = word * SLOTMEM_MAP_WORD_BITS
+                              + slotmem_map_lowest(bits);
+
+                return id < map->num ? id : map->num;
+            }
         }
+        mask = ALL_BITS;
     }
     return map->num;
 }
@@ -358,11 +502,18 @@ uint32_t slotmem_map_next(const slotmem_map_t *map, uint32_t from)
 void slotmem_map_copy(const slotmem_map_t *map, slotmem_word_t *words)
 {
     uint32_t n = slotmem_map_words(map->num);
-    uint32_t word;
+    uint32_t word = 0;
 
-    for (word = 0; word < n; word++) {
-        words[word] = atomic_load_explicit(&map->level[0][word],
-                                           memory_order_acquire)
-                      & valid_bits(map->num, word);
+    while (word < n) {
+        uint32_t end = end_of_page(map, word);
+        int touched = is_touched(map, word);
+
+        for (; word < end; word++) {
+            words[word] = touched
+                          ? atomic_load_explicit(&map->level[0][word],
+                                                 memory_order_acquire)
+                            & valid_bits(map->num, word)
+                          : 0;
+        }
     }
 }

@@ -20,9 +20,15 @@
  * word w of level k was seen full. The bits of level 0 are the only truth; a
  * summary bit is a hint that saves looking at a full word.
  *
+ *     touched   one bit a page of level 0    see slotmem_map_page()
  *     level 0   N bits, one a slot           ceil(N / 64) words
  *     level 1   one bit a word of level 0    ceil(words / 64) words
  *     ...       until a level has at most SLOTMEM_MAP_PLAIN_WORDS words
+ *
+ * A map with summary levels also notes which pages of level 0 were ever
+ * written. To read an unwritten page of shared memory allocates it, so who
+ * counts or copies the map passes it by: a look at a segment of 2^32 slots
+ * would take half a gigabyte.
  *
  * Lifecycle: all zero bytes are an empty map; there is nothing to set up and
  * nothing to destroy. slotmem_map_view() only computes where the levels are.
@@ -72,6 +78,10 @@ typedef uint32_t slotmem_word_t;
 #define SLOTMEM_MAP_PLAIN_WORDS 16u
 /** Levels that UINT32_MAX slots need. */
 #define SLOTMEM_MAP_LEVELS      6
+/** Bytes of a page; where pages are larger they are a multiple of this. */
+#define SLOTMEM_MAP_PAGE        4096u
+#define SLOTMEM_MAP_PAGE_WORDS \
+    (SLOTMEM_MAP_PAGE / (uint32_t)sizeof(slotmem_word_t))
 
 /** Process-local: one process's view of a map in shared memory. */
 typedef struct slotmem_map_t {
@@ -79,6 +89,12 @@ typedef struct slotmem_map_t {
     uint32_t levels;                    /**< 1 to SLOTMEM_MAP_LEVELS */
     uint32_t bits[SLOTMEM_MAP_LEVELS];  /**< bits of each level */
     _Atomic slotmem_word_t *level[SLOTMEM_MAP_LEVELS];
+    _Atomic slotmem_word_t *touched;    /**< NULL with one level. A bit is set
+                                             before the first claim in its page
+                                             and never cleared */
+    uint32_t top_words;                 /**< words of the highest level */
+    uint32_t first;                     /**< words of the first page that come
+                                             before level 0 */
 } slotmem_map_t;
 
 /** Number of words that hold @a bits bits. */
@@ -87,13 +103,14 @@ static inline uint32_t slotmem_map_words(uint32_t bits)
     return bits / SLOTMEM_MAP_WORD_BITS + (bits % SLOTMEM_MAP_WORD_BITS != 0);
 }
 
-/** Bytes of shared memory that a map of @a num slots takes, all levels. */
+/** Bytes of shared memory that a map of @a num slots takes, wherever it is. */
 size_t slotmem_map_size(uint32_t num);
 
 /**
  * Fill in the view of a map.
  * @param map the view, process-local
- * @param memory slotmem_map_size(num) bytes, aligned for words; not touched
+ * @param memory slotmem_map_size(num) bytes, aligned for words; not touched. At
+ *        the same place in its page in each process
  * @param num number of slots, from the caller's private geometry
  */
 void slotmem_map_view(slotmem_map_t *map, void *memory, uint32_t num);
@@ -218,8 +235,18 @@ static inline int slotmem_map_grab(slotmem_map_t *map, uint32_t *id)
     return 0;
 }
 
-/** Number of free slots: counted, so no count can drift. */
-uint32_t slotmem_map_count_free(const slotmem_map_t *map);
+/* The same as the next one: of a map with hints, and of the first slots whose
+ * bits begin at a word. */
+uint32_t slotmem_map_count_free_hinted(const slotmem_map_t *map);
+uint32_t slotmem_map_free_in(const _Atomic slotmem_word_t *word, uint32_t num);
+
+/** Number of free slots: counted, so no count can drift. Reads no page of level
+ *  0 that was never written, if the map has hints. */
+static inline uint32_t slotmem_map_count_free(const slotmem_map_t *map)
+{
+    return map->touched ? slotmem_map_count_free_hinted(map)
+                        : slotmem_map_free_in(map->level[0], map->num);
+}
 
 /**
  * The next slot in use.

@@ -252,12 +252,13 @@ static void test_levels(void **state)
         { 64, 1, 8 },
         { 65, 1, 16 },
         { 1024, 1, 16 * 8 },
-        { 1025, 2, (17 + 1) * 8 },
-        { 65536, 2, (1024 + 16) * 8 },
-        { 65537, 3, (1025 + 17 + 1) * 8 },
-        { 4194304, 3, (65536 + 1024 + 16) * 8 },
-        { 4194305, 4, (65537 + 1025 + 17 + 1) * 8 },
-        { UINT32_MAX, 5, (67108864 + 1048576 + 16384 + 256 + 4) * 8 }
+        { 1025, 2, (1 + 17 + 1) * 8 },
+        { 65536, 2, (1 + 1024 + 16) * 8 },
+        { 65537, 3, (1 + 1025 + 17 + 1) * 8 },
+        { 4194304, 3, (3 + 65536 + 1024 + 16) * 8 },
+        { 4194305, 4, (3 + 65537 + 1025 + 17 + 1) * 8 },
+        { UINT32_MAX, 5,
+          (2049 + 67108864 + 1048576 + 16384 + 256 + 4) * 8 }
     };
     static _Atomic uint64_t base[1];
     slotmem_map_t map;
@@ -272,6 +273,14 @@ static void test_levels(void **state)
         assert_int_equal(map.num, expected[i].num);
         assert_int_equal(map.levels, expected[i].levels);
         assert_int_equal(slotmem_map_size(expected[i].num), expected[i].size);
+        if (map.levels > 1) {
+            assert_ptr_equal(map.touched, base);
+            next = map.level[0];
+            assert_true(next > base);
+        }
+        else {
+            assert_null((void *)map.touched);
+        }
         for (k = 0; k < map.levels; k++) {
             assert_ptr_equal(map.level[k], next);
             next += slotmem_map_words(map.bits[k]);
@@ -280,6 +289,101 @@ static void test_levels(void **state)
         assert_true(slotmem_map_words(map.bits[map.levels - 1])
                     <= SLOTMEM_MAP_PLAIN_WORDS);
     }
+}
+
+/* Pages of a range of shared memory that there are. */
+static size_t pages_of(void *memory, size_t len)
+{
+    size_t pages = len / (size_t)getpagesize();
+    unsigned char *in_core = malloc(pages);
+    size_t count = 0;
+    size_t i;
+
+    assert_non_null(in_core);
+    assert_int_equal(mincore(memory, len, in_core), 0);
+    for (i = 0; i < pages; i++) {
+        count += in_core[i] & 1;
+    }
+    free(in_core);
+    return count;
+}
+
+static void *shared(size_t *len)
+{
+    size_t page = (size_t)getpagesize();
+    void *memory;
+
+    *len = (*len + page - 1) / page * page;
+    memory = mmap(NULL, *len, PROT_READ | PROT_WRITE,
+                  MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    assert_true(memory != MAP_FAILED);
+    return memory;
+}
+
+/* [D1][D9] To count, to search and to copy reads no page of shared memory that
+ * was never written, but the notes of which were; what was claimed in a page,
+ * by either way, is counted, wherever the map begins in its page. */
+static void test_untouched_pages(void **state)
+{
+    enum { NUM = 1 << 24 };             /* 2 MiB of level 0 */
+    static const size_t places[] = { 0, 64, 128, 4088, 4096 };
+    uint32_t size = NUM / 8 / (uint32_t)getpagesize();
+    uint64_t *copy = malloc(NUM / 8);
+    size_t i;
+
+    (void)state;
+    assert_non_null(copy);
+    for (i = 0; i < ELEMENTS(places); i++) {
+        size_t len = slotmem_map_size(NUM) + places[i];
+        char *memory = shared(&len);
+        uint32_t used = 0;
+        slotmem_map_t map;
+        size_t pages;
+        uint32_t id;
+
+        slotmem_map_view(&map, memory + places[i], NUM);
+        assert_int_equal(slotmem_map_count_free(&map), NUM);
+        assert_int_equal(slotmem_map_next(&map, 0), NUM);
+        slotmem_map_copy(&map, copy);
+        assert_true(pages_of(memory, len) <= 2);
+        for (id = 77; id < NUM; id += NUM / 9) {
+            assert_int_equal(slotmem_map_set(&map, id), 1);
+            used++;
+        }
+        assert_int_equal(unit_grab(&map), 0);
+        assert_int_equal(slotmem_map_set(&map, NUM - 1), 1);
+        pages = pages_of(memory, len);
+        assert_true(pages < size / 4);
+        assert_int_equal(slotmem_map_count_free(&map), NUM - used - 2);
+        assert_int_equal(slotmem_map_next(&map, 78), 77 + NUM / 9);
+        assert_int_equal(slotmem_map_next(&map, NUM - 1), NUM - 1);
+        memset(copy, 0xee, NUM / 8);
+        slotmem_map_copy(&map, copy);
+        for (id = 0; id < NUM; id++) {
+            assert_int_equal(slotmem_bit_test(copy, id),
+                             !id || id == NUM - 1 || id % (NUM / 9) == 77);
+        }
+        assert_int_equal(pages_of(memory, len), pages);
+        munmap(memory, len);
+    }
+    free(copy);
+}
+
+/* [D1][D9] A look at the largest segment costs no memory to speak of. */
+static void test_count_largest(void **state)
+{
+    size_t len = slotmem_map_size(UINT32_MAX);
+    char *memory = shared(&len);
+    slotmem_map_t map;
+
+    (void)state;
+    slotmem_map_view(&map, memory, UINT32_MAX);
+    assert_int_equal(slotmem_map_count_free(&map), UINT32_MAX);
+    assert_true(pages_of(memory, len) <= 5);
+    assert_int_equal(slotmem_map_set(&map, UINT32_MAX - 1), 1);
+    assert_int_equal(slotmem_map_count_free(&map), UINT32_MAX - 1);
+    assert_true(pages_of(memory, len) <= 10);
+    munmap(memory, len);
 }
 
 /* [D6][D7] Set and clear say whether they did it; a second call of either
@@ -599,6 +703,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_levels),
+        cmocka_unit_test(test_untouched_pages),
+        cmocka_unit_test(test_count_largest),
         cmocka_unit_test(test_second_call_writes_nothing),
         cmocka_unit_test(test_next),
         cmocka_unit_test(test_copy_stays_in_its_words),
