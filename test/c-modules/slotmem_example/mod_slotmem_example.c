@@ -32,12 +32,14 @@ static const ap_slotmem_provider_t *slotmem;
 static ap_slotmem_instance_t *hits;
 
 /* The slot of a host, restored or new. In the parent, so nobody else adds. */
-static slot_t *slot_of(const char *host)
+static slot_t *slot_of(server_rec *s)
 {
-    unsigned int id;
+    unsigned int id, port = s->addrs ? s->addrs->host_port : s->port;
+    char host[60];
     slot_t *slot;
     void *mem;
 
+    apr_snprintf(host, sizeof(host), "%.50s:%u", s->server_hostname, port);
     for (id = 0; slotmem->dptr(hits, id, &mem) == APR_SUCCESS; id++) {
         slot = mem;
         if (strncmp(slot->host, host, sizeof(slot->host)) == 0) {
@@ -70,9 +72,7 @@ static int example_post_config(apr_pool_t *pconf, apr_pool_t *plog,
     }
     for (; s; s = s->next) {
         ap_set_module_config(s->module_config, &slotmem_example_module,
-                             slot_of(apr_psprintf(ptemp, "%.50s:%u",
-                                                  s->server_hostname,
-                                                  s->port)));
+                             slot_of(s));
     }
     return OK;
 }
