@@ -247,7 +247,7 @@ Define PORT $self->{port}
 Listen 127.0.0.1:$self->{port}
 ServerName 127.0.0.1
 ${user}DefaultRuntimeDir run
-PidFile run/httpd.pid
+PidFile "$self->{root}/run/httpd.pid"
 ErrorLog logs/error_log
 LogLevel $level
 DocumentRoot "$self->{root}/htdocs"

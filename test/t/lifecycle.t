@@ -319,7 +319,7 @@ for my $failure (
 
     # When the MPM starts: no pid file, and no scoreboard. For APR that is an
     # object too long for the limit, or a file in a folder that is not there.
-    'PidFile missing/httpd.pid',
+    'PidFile "${ROOT}/missing/httpd.pid"',
     "ScoreBoardFile missing/board\n"
         . 'SlotmemTest post_config-last limit file=4096',
 ) {
@@ -331,6 +331,21 @@ $s->config($base);
 $s->start;
 is($api->run('dptr name=keep id=0')->{data}, 'keep-safe',
     '[B10] back to the old configuration: the old state is there');
+
+# A hard restart says twice that the generation serves: before the MPM, and after
+# post_config. It is enabled once, with as much shared memory as after a graceful
+# restart, which says it once.
+sub shared_maps {
+    return scalar grep { m{/dev/zero} } split /\n/,
+        SlotmemServer::slurp('/proc/' . $s->parent . '/maps');
+}
+$s->graceful;
+my $maps = shared_maps();
+cmp_ok($maps, '>', 0, 'the parent has shared memory');
+$s->graceful;
+is(shared_maps(), $maps, '... after each graceful restart as much');
+$s->restart;
+is(shared_maps(), $maps, '[B10] a hard restart enables the generation once');
 
 # The same at a restart: the old generation has reached the MPM and stores.
 fill('restart');
