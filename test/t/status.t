@@ -270,4 +270,33 @@ like(section(), qr/<p>0 segments/, 'no segment');
 unlike(section(), qr/<table/, '... and no table');
 $s->stop;
 
+# ---- one that is large and empty ----
+
+# Of the pages that a process maps, those that there are, in KiB.
+sub shared_memory {
+    my $sum = 0;
+    for my $pid ($s->processes) {
+        my ($kb) = SlotmemServer::slurp("/proc/$pid/status")
+            =~ /^RssShmem:\s+(\d+)/m;
+        $sum += $kb // 0;
+    }
+    return $sum;
+}
+$s->config($places . join '', map { "SlotmemTest post_config create $_\n" }
+        'name=huge size=0 num=4294967295', 'name=wide size=9 num=400000000');
+$s->start;
+my $before = shared_memory();
+is(segment('huge')->{slotsUsed}, 0, '[D1] four billion slots are free');
+like(section(), qr/huge/, '... on the page');
+is(auto()->{SlotmemSegments}, 2, '... in ?auto');
+cmp_ok(shared_memory() - $before, '<', 1024,
+    '[D1] to count them costs no memory');
+$api->run('fgrab name=huge id=4000000000', 'fgrab name=wide id=399999999');
+is(segment('huge')->{slotsUsed}, 1, '[D9] one is in use');
+is(segment('wide')->{slotsUsed}, 1, '[D9] one of the other');
+$api->check('info name=huge', { status => undef, free => 4294967294 },
+    '[D9] ... for consumers, too');
+cmp_ok(shared_memory() - $before, '<', 1024, '[D1] ... for little memory');
+$s->stop;
+
 done_testing;
