@@ -30,8 +30,9 @@
  * in a pool of the child's own; its siblings attach it by that name. None of
  * that is persisted, and the parent never sees it.
  *
- * A crash leaves the persisted files of the last store, whole, and for each
- * run-time segment of a killed creator its name in the system's shared memory.
+ * A crash leaves the persisted files of the last store, whole. If the parent is
+ * killed it also leaves, for each run-time segment of a child that is killed
+ * with it, the file of that segment in /dev/shm.
  *
  * Concurrency. What pre_config to post_config made is constant in the children
  * and read there without a lock. Run-time names take one mutex, between
@@ -177,14 +178,18 @@ static void reset_rooms(apr_pool_t *pool, const char *default_prefix)
  * forked process that clears its copy of pconf on exit is not asked. */
 static apr_status_t end_generation(void *data)
 {
+    int restarting = ap_state_query(AP_SQ_MAIN_STATE)
+                     == AP_SQ_MS_DESTROY_CONFIG;
     apr_pool_t *pool = state.pool;
 
     (void)data;
     if (state.parent && state.parent != getpid()) {
         return APR_SUCCESS;
     }
-    slotmem_persist_end(ap_state_query(AP_SQ_MAIN_STATE)
-                        == AP_SQ_MS_DESTROY_CONFIG, state.starting);
+    slotmem_persist_end(restarting, state.starting);
+    if (state.starting && !restarting) {
+        slotmem_runtime_end(pool);
+    }
     memset(&state, 0, sizeof(state));
     reset_rooms(NULL, NULL);
     apr_pool_destroy(pool);
@@ -268,8 +273,8 @@ static int slotmem_monitor(apr_pool_t *pconf, server_rec *s)
     return OK;
 }
 
-/* In the parent. While it stops gracefully no other hook runs before the last
- * request has ended. */
+/* In the parent, which has just reaped the child. While it stops gracefully no
+ * other hook runs before the last request has ended. */
 static void slotmem_child_status(server_rec *s, pid_t pid, ap_generation_t gen,
                                  int slot, mpm_child_status status)
 {
@@ -279,8 +284,11 @@ static void slotmem_child_status(server_rec *s, pid_t pid, ap_generation_t gen,
     (void)pid;
     (void)gen;
     (void)slot;
-    if (status == MPM_CHILD_EXITED && state.parent == getpid()
-        && ap_mpm_query(AP_MPMQ_MPM_STATE, &mpm_state) == APR_SUCCESS
+    if (status != MPM_CHILD_EXITED || state.parent != getpid()) {
+        return;
+    }
+    slotmem_runtime_child_ended();
+    if (ap_mpm_query(AP_MPMQ_MPM_STATE, &mpm_state) == APR_SUCCESS
         && mpm_state == AP_MPMQ_STOPPING) {
         slotmem_persist_stopping();
     }

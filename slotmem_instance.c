@@ -15,15 +15,21 @@
  * slotmem_instance.c: instances and their names; see slotmem_instance.h.
  */
 
+#include <limits.h>
 #include <string.h>
 #include <strings.h>
 #include <unistd.h>
 
+#include "apr_lib.h"
 #include "apr_strings.h"
 
 #include "slotmem_format.h"
 #include "slotmem_instance.h"
 #include "slotmem_log.h"
+
+/* The longest ending that a store gives a file for a while, or for ever: of its
+ * temporary file, with a pid. */
+#define LONGEST_ENDING ".tmp-4294967295"
 
 /* Process-local. A generation's instances that were created before the MPM
  * ran, and what makes their names; children have a copy that they do not
@@ -65,8 +71,31 @@ int slotmem_is_anonymous(const char *name)
 
 void slotmem_instance_set_prefix(const char *prefix)
 {
-    instances.prefix = prefix;
-    instances.prefix_len = strlen(prefix);
+    instances.prefix = slotmem_instance_name(prefix, instances.pool);
+    instances.prefix_len = strlen(instances.prefix);
+}
+
+char *slotmem_instance_name(const char *name, apr_pool_t *pool)
+{
+    char *copy = apr_pstrdup(pool, name);
+    char *to = copy;
+
+    if (*name != '/') {
+        return copy;
+    }
+    while (*name) {
+        if (name[0] == '/' && name[1] == '/') {
+            name++;
+        }
+        else if (name[0] == '/' && name[1] == '.' && name[2] == '/') {
+            name += 2;
+        }
+        else {
+            *to++ = *name++;
+        }
+    }
+    *to = '\0';
+    return copy;
 }
 
 /* The key of a name. That of an absolute name is the name, unless a relative
@@ -80,7 +109,8 @@ const char *slotmem_instance_key(const char *name, apr_ssize_t *len)
     *len = (apr_ssize_t)name_len;
     if (*name == '/' && name_len > instances.prefix_len + suffix
         && strncmp(name, instances.prefix, instances.prefix_len) == 0
-        && strcmp(name + name_len - suffix, SLOTMEM_NAME_SUFFIX) == 0) {
+        && strcmp(name + name_len - suffix, SLOTMEM_NAME_SUFFIX) == 0
+        && !strchr(name + instances.prefix_len, '/')) {
         *len = (apr_ssize_t)(name_len - instances.prefix_len - suffix);
         return name + instances.prefix_len;
     }
@@ -103,27 +133,26 @@ static const char *display_name(const char *name)
 /* The one constructor: a segment that is new or, with attach, a sibling's.
  * pool: for the handle and the memory */
 apr_status_t slotmem_instance_create(ap_slotmem_instance_t **created,
-                                  const char *name,
-                                  const slotmem_geometry_t *geometry,
-                                  const slotmem_shm_name_t *shm_name,
-                                  int attach, apr_pool_t *pool)
+                                     const char *name,
+                                     const slotmem_geometry_t *geometry,
+                                     slotmem_shm_name_t *shm_name, int attach,
+                                     apr_pool_t *pool)
 {
     ap_slotmem_instance_t *inst = apr_pcalloc(pool, sizeof(*inst));
-    apr_status_t rv;
+    apr_status_t rv = attach
+                      ? slotmem_segment_attach(&inst->segment, shm_name, pool)
+                      : slotmem_segment_create(&inst->segment, geometry,
+                                               shm_name, pool);
 
-    inst->creator = getpid();
-    rv = attach ? slotmem_segment_attach(&inst->segment, &inst->creator,
-                                         shm_name, pool)
-                : slotmem_segment_create(&inst->segment, geometry, shm_name,
-                                         pool);
     if (rv != APR_SUCCESS) {
         return rv;
     }
     if (!slotmem_is_anonymous(name)) {
-        inst->name = apr_pstrdup(pool, name);
+        inst->name = slotmem_instance_name(name, pool);
     }
     if (shm_name) {
-        inst->shm_name = apr_pstrdup(pool, shm_name->name);
+        inst->shm_path = apr_pstrdup(pool, shm_name->path);
+        inst->creator = shm_name->creator;
     }
     *created = inst;
     return APR_SUCCESS;
@@ -149,30 +178,54 @@ void slotmem_instance_register(apr_hash_t *table,
 }
 
 ap_slotmem_instance_t *slotmem_instance_lookup(apr_hash_t *table,
-                                              const char *name)
+                                               const char *name)
 {
+    ap_slotmem_instance_t *found;
+    apr_pool_t *pool = NULL;
     apr_ssize_t len;
-    const char *key = slotmem_instance_key(name, &len);
+    const char *key;
 
-    return apr_hash_get(table, key, len);
+    if (*name == '/' && (strstr(name, "//") || strstr(name, "/./"))) {
+        apr_pool_create(&pool, NULL);
+        name = slotmem_instance_name(name, pool);
+    }
+    key = slotmem_instance_key(name, &len);
+    found = apr_hash_get(table, key, len);
+    if (pool) {
+        apr_pool_destroy(pool);
+    }
+    return found;
+}
+
+/* A consumer is known that creates at every request. Children inherit what the
+ * parent has said. */
+static int is_first_time(_Atomic pid_t *said)
+{
+    pid_t self = getpid();
+
+    return atomic_exchange(said, self) != self;
 }
 
 /* Does an instance that exists serve a create of the same name (C4)? */
-apr_status_t slotmem_instance_check_reuse(const ap_slotmem_instance_t *inst,
-                                const slotmem_geometry_t *requested)
+apr_status_t slotmem_instance_check_reuse(ap_slotmem_instance_t *inst,
+                                          const slotmem_geometry_t *requested)
 {
     const slotmem_geometry_t *has = &inst->segment.geometry;
 
     if (has->item_size != requested->item_size) {
-        ap_log_error(APLOG_MARK, APLOG_ERR, APR_EINVAL, ap_server_conf,
-                     SLOTMEM_TAG(04)
-                     "segment %s exists with %u slots of %" APR_SIZE_T_FMT
-                     " bytes; it cannot serve for %u slots of %"
-                     APR_SIZE_T_FMT " bytes", inst->name, has->item_num,
-                     has->item_size, requested->item_num, requested->item_size);
+        if (is_first_time(&inst->said_size)) {
+            ap_log_error(APLOG_MARK, APLOG_ERR, APR_EINVAL, ap_server_conf,
+                         SLOTMEM_TAG(04)
+                         "segment %s exists with %u slots of %" APR_SIZE_T_FMT
+                         " bytes; it cannot serve for %u slots of %"
+                         APR_SIZE_T_FMT " bytes", inst->name, has->item_num,
+                         has->item_size, requested->item_num,
+                         requested->item_size);
+        }
         return APR_EINVAL;
     }
-    if (has->item_num < requested->item_num) {
+    if (has->item_num < requested->item_num
+        && is_first_time(&inst->said_num)) {
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
                      SLOTMEM_TAG(05)
                      "segment %s exists with %u slots of %" APR_SIZE_T_FMT
@@ -184,11 +237,45 @@ apr_status_t slotmem_instance_check_reuse(const ap_slotmem_instance_t *inst,
     return APR_SUCCESS;
 }
 
+/* Why no file can have this name, or NULL. */
+static const char *why_no_file(const char *name)
+{
+    const char *last = strrchr(name, '/');
+    apr_size_t len = strlen(last ? last + 1 : name)
+                     + strlen(SLOTMEM_FILE_SUFFIX LONGEST_ENDING);
+    const char *c;
+
+    if (*name == '/') {
+        return len > NAME_MAX || strlen(name) + strlen(SLOTMEM_FILE_SUFFIX
+                                                       LONGEST_ENDING)
+                                 >= PATH_MAX
+               ? "too long" : NULL;
+    }
+    if (last) {
+        return "/ in it, and no absolute path";
+    }
+    for (c = name; *c; c++) {
+        if (apr_iscntrl(*c)) {
+            return "control character in it";
+        }
+    }
+    return len + strlen(SLOTMEM_NAME_PREFIX SLOTMEM_NAME_SUFFIX) > NAME_MAX
+           ? "too long" : NULL;
+}
+
 apr_status_t slotmem_instance_persist(ap_slotmem_instance_t *inst,
                                       slotmem_proxy_t *proxy)
 {
     const slotmem_geometry_t *geometry = &inst->segment.geometry;
+    const char *why = why_no_file(inst->name);
 
+    if (why) {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
+                     SLOTMEM_TAG(51)
+                     "segment %s is not stored: no file can have its name "
+                     "(%s); give it another one", inst->name, why);
+        return APR_SUCCESS;
+    }
     if (geometry->type & AP_SLOTMEM_TYPE_CLEARINUSE) {
         inst->config_claims =
             slotmem_calloc(instances.pool, sizeof(*inst->config_claims)

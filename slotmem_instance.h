@@ -47,9 +47,13 @@
 /** Process-local: the API's handle. Its mapping is shared, itself never. */
 struct ap_slotmem_instance_t {
     slotmem_segment_t segment;
-    const char *name;           /**< as created, or NULL: anonymous */
-    pid_t creator;
-    const char *shm_name;       /**< if created or attached at run time */
+    const char *name;           /**< slotmem_instance_name(), or NULL:
+                                   anonymous */
+    slotmem_creator_t creator;  /**< if created or attached at run time */
+    const char *shm_path;       /**< the same */
+    _Atomic pid_t said_size;    /**< the process that has logged, of this name,
+                                   a create of slots of another size */
+    _Atomic pid_t said_num;     /**< the same, of too many slots */
     slotmem_word_t *config_claims; /**< PERSIST and CLEARINUSE only: a bit for
                                    each slot that was claimed in configuration.
                                    A slot in use without one is claimed at run
@@ -78,9 +82,17 @@ apr_hash_t *slotmem_instances(void);
 int slotmem_is_anonymous(const char *name);
 
 /**
+ * A name as an instance has it: of an absolute one without "//" and "/./", so
+ * that a file has one name (C5).
+ * @param name not anonymous
+ * @return a copy
+ */
+char *slotmem_instance_name(const char *name, apr_pool_t *pool);
+
+/**
  * The key of a name. That of an absolute name is the name, unless a relative
  * one has that file; then, and for relative names, it is the relative name.
- * @param name not anonymous
+ * @param name from slotmem_instance_name()
  * @param len set to the bytes of the key
  * @return a pointer into @a name
  */
@@ -90,15 +102,16 @@ const char *slotmem_instance_key(const char *name, apr_ssize_t *len);
  * The one constructor: a segment that is new or, with attach, a sibling's.
  * @param created set on success only
  * @param geometry of a new segment
- * @param shm_name see slotmem_segment_create(); not NULL with attach
+ * @param shm_name see slotmem_segment_create() and slotmem_segment_attach(),
+ *        which sets its creator; not NULL with attach
  * @param pool for the handle and the memory
  * @return see slotmem_segment_create() and slotmem_segment_attach()
  */
 apr_status_t slotmem_instance_create(ap_slotmem_instance_t **created,
                                      const char *name,
                                      const slotmem_geometry_t *geometry,
-                                     const slotmem_shm_name_t *shm_name,
-                                     int attach, apr_pool_t *pool);
+                                     slotmem_shm_name_t *shm_name, int attach,
+                                     apr_pool_t *pool);
 
 /** Say in the log that a create has failed (SLOTMEM-03). */
 void slotmem_instance_log_failure(apr_status_t rv, const char *name,
@@ -106,7 +119,8 @@ void slotmem_instance_log_failure(apr_status_t rv, const char *name,
 
 /**
  * Keep a new instance in a file: restore it now, store it from now on. Before
- * the MPM runs.
+ * the MPM runs. A name that no file can have is not kept (C6): a warning says
+ * why (SLOTMEM-51).
  * @param proxy decides on each stored slot; or NULL
  * @return APR_SUCCESS, whatever the file holds; APR_ENOMEM
  */
@@ -122,11 +136,11 @@ ap_slotmem_instance_t *slotmem_instance_lookup(apr_hash_t *table,
 
 /**
  * Does an instance that exists serve a create of the same name (C4)? Logs what
- * differs.
+ * differs, once in a process.
  * @return APR_SUCCESS, or APR_EINVAL: slots of another size
  */
 apr_status_t
-slotmem_instance_check_reuse(const ap_slotmem_instance_t *inst,
+slotmem_instance_check_reuse(ap_slotmem_instance_t *inst,
                              const slotmem_geometry_t *requested);
 
 #if defined(__GNUC__)

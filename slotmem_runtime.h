@@ -17,15 +17,19 @@
  *
  * Lifecycle: slotmem_runtime_reset() in pre_config and when the generation
  * ends; slotmem_runtime_prepare() in post_config, in the parent;
- * slotmem_runtime_child_init() in each child. A child that ends takes its names
- * away; the memory stays for those who have it mapped.
+ * slotmem_runtime_child_init() in each child. A child that ends says so in its
+ * segments and takes their names away; the memory stays for those who have it
+ * mapped. When the server stops, slotmem_runtime_end() takes all names away.
  *
- * A crash: a creator that is killed leaves its segment's name in the system's
- * shared memory, until the next create of that name.
+ * A crash: a creator that is killed leaves its segment's file, until the next
+ * create of that name, or of any, when the parent has seen the death, or until
+ * the server stops. If the parent is killed too, the files stay. A child that
+ * is killed while it holds the mutex gives it up; one that is stopped holds it:
+ * then create and attach of run-time names fail after two seconds.
  *
- * Concurrency: create and attach take one mutex between processes and threads,
- * never held while a consumer's code runs. The parent creates and attaches
- * nothing here.
+ * Concurrency: create and attach of names take one mutex between processes and
+ * threads, never held while a consumer's code runs. The parent creates and
+ * attaches nothing here; it removes files by their names, and opens none.
  */
 
 #ifndef SLOTMEM_RUNTIME_H
@@ -49,6 +53,13 @@ void slotmem_runtime_reset(void);
  */
 void slotmem_runtime_prepare(server_rec *s, apr_pool_t *pool);
 
+/** In the parent: a child has ended, so there may be something to tidy up. */
+void slotmem_runtime_child_ended(void);
+
+/** In the parent, when the server stops and no child is left: remove what they
+ *  left behind. @param pool for temporary use */
+void slotmem_runtime_end(apr_pool_t *pool);
+
 /** In a child: create and attach can be used from now on. */
 void slotmem_runtime_child_init(apr_pool_t *pchild, server_rec *s);
 
@@ -59,8 +70,10 @@ int slotmem_runtime_is_ready(void);
  * Create a segment, or find the one that a sibling created under this name. In
  * a child, for a name that it has not inherited.
  * @param inst set on success only
- * @return APR_SUCCESS; APR_ENOSHMAVAIL: this child has no mutex; else see
- *         slotmem_instance_create() and slotmem_instance_check_reuse()
+ * @return APR_SUCCESS; APR_ENOSHMAVAIL: this child has no mutex; APR_TIMEUP: a
+ *         sibling does not give it back; else see slotmem_instance_create() and
+ *         slotmem_instance_check_reuse(). After an error a sibling's segment is
+ *         still what it was.
  */
 apr_status_t slotmem_runtime_create(ap_slotmem_instance_t **inst,
                                     const char *name,

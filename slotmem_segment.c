@@ -21,17 +21,14 @@
  */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-#ifdef __linux__
-#include <sys/statvfs.h>
-#endif
-
 #include "apr_errno.h"
-#include "apr_file_info.h"
 #include "slotmem_format.h"
 #include "slotmem_segment.h"
 
@@ -60,7 +57,8 @@ apr_status_t slotmem_layout(slotmem_layout_t *layout,
     uint64_t file = SLOTMEM_FILE_HEADER + num + SLOTMEM_FILE_DIGEST
                     + sizeof(slotmem_descriptor_t) + sizeof(slotmem_section_t)
                     + sizeof(slotmem_chunk_t) + num + sizeof(slotmem_end_t);
-    uint64_t other = 2 * SLOTMEM_ALIGN + (slots > file ? slots : file);
+    uint64_t other = 2 * SLOTMEM_ALIGN + SLOTMEM_SLACK
+                     + (slots > file ? slots : file);
 
     if (other > SIZE_LIMIT || (num && size > (SIZE_LIMIT - other) / num)) {
         return APR_EINVAL;
@@ -68,7 +66,7 @@ apr_status_t slotmem_layout(slotmem_layout_t *layout,
     layout->map = sizeof(slotmem_header_t);
     layout->slots = (apr_size_t)slots;
     layout->slots_len = (apr_size_t)(size * num);
-    layout->memory_len = layout->slots + layout->slots_len;
+    layout->memory_len = layout->slots + layout->slots_len + SLOTMEM_SLACK;
     layout->digest_offset = (apr_off_t)(SLOTMEM_FILE_HEADER + size * num + num);
     layout->descriptor_offset = layout->digest_offset + SLOTMEM_FILE_DIGEST;
     layout->image_len = layout->descriptor_offset
@@ -83,12 +81,6 @@ static char *align_pointer(char *base)
     return past ? base + (SLOTMEM_ALIGN - past) : base;
 }
 
-/* APR puts its own size word first, so its base is not aligned. */
-static char *aligned_base(const apr_shm_t *shm)
-{
-    return align_pointer(apr_shm_baseaddr_get(shm));
-}
-
 static void map_segment(slotmem_segment_t *segment,
                         const slotmem_geometry_t *geometry,
                         const slotmem_layout_t *layout, char *base)
@@ -100,34 +92,8 @@ static void map_segment(slotmem_segment_t *segment,
     slotmem_map_view(&segment->map, base + layout->map, geometry->item_num);
 }
 
-/* Can the system give named memory of this size? apr_shm_create() does not
- * check its mmap() of a name, and touches the first page at once, so the
- * answer has to be had before. An APR that has System V's memory needs less
- * room in /dev/shm, and this asks for more than it must. */
-static apr_status_t named_memory_available(apr_size_t len, apr_pool_t *pool)
-{
-    apr_shm_t *probe;
-    apr_status_t rv = apr_shm_create(&probe, len, NULL, pool);
-
-    if (rv != APR_SUCCESS) {
-        return rv;
-    }
-    apr_shm_destroy(probe);
-#ifdef __linux__
-    {
-        struct statvfs fs;      /* f_blocks 0: a tmpfs without a limit */
-
-        if (statvfs("/dev/shm", &fs) == 0 && fs.f_blocks
-            && fs.f_bavail <= len / fs.f_frsize) {
-            return APR_ENOSPC;
-        }
-    }
-#endif
-    return APR_SUCCESS;
-}
-
 /* Have every page now. Where there is none to have (a full file system behind
- * the memory, or a file that is shorter than it says) the answer is EFAULT. */
+ * the memory, or a file that somebody has cut) the answer is EFAULT. */
 static apr_status_t populate(char *base, apr_size_t len)
 {
 #ifdef MADV_POPULATE_WRITE
@@ -152,29 +118,145 @@ static void init_header(slotmem_header_t *header,
     header->item_size = geometry->item_size;
     header->item_num = geometry->item_num;
     header->type = geometry->type;
-    header->creator = (uint32_t)getpid();
     if (shm_name) {
-        memcpy(header->secret, shm_name->secret, sizeof(header->secret));
+        memcpy(header->proof, shm_name->proof, sizeof(header->proof));
+        header->started = shm_name->creator.started;
+        header->creator = shm_name->creator.pid;
     }
     atomic_store_explicit(&header->magic, SLOTMEM_HEADER_MAGIC,
                           memory_order_release);
 }
 
-/* Where the name is a file's: has another user put something in its place?
- * Then it is not opened: a FIFO would block. */
-static int is_foreign(const char *name, apr_pool_t *pool)
-{
-    apr_finfo_t info;
+/* ---- memory with a name ---- */
 
-    return apr_stat(&info, name, APR_FINFO_LINK | APR_FINFO_TYPE
-                                 | APR_FINFO_USER, pool) == APR_SUCCESS
-           && (info.filetype != APR_REG || info.user != geteuid());
+static apr_status_t system_error(void)
+{
+    int error = errno;
+
+    return error ? error : APR_EGENERAL;
 }
 
-void slotmem_segment_remove(const char *name, apr_pool_t *pool)
+/* Process-local: a mapped file. */
+typedef struct mapping_t {
+    char *base;
+    apr_size_t len;
+} mapping_t;
+
+static apr_status_t unmap(void *data)
 {
-    if (!is_foreign(name, pool)) {
-        apr_shm_remove(name, pool);
+    mapping_t *mapping = data;
+
+    munmap(mapping->base, mapping->len);
+    return APR_SUCCESS;
+}
+
+/* Map a file until the pool goes, or until unmap_now(). */
+static apr_status_t map_file(mapping_t **mapped, int fd, apr_size_t len,
+                             apr_pool_t *pool)
+{
+    mapping_t *mapping = apr_palloc(pool, sizeof(*mapping));
+
+    mapping->len = len;
+    mapping->base = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (mapping->base == MAP_FAILED) {
+        return system_error();
+    }
+    apr_pool_cleanup_register(pool, mapping, unmap, apr_pool_cleanup_null);
+    *mapped = mapping;
+    return APR_SUCCESS;
+}
+
+static void unmap_now(mapping_t *mapping, apr_pool_t *pool)
+{
+    apr_pool_cleanup_run(pool, mapping, unmap);
+}
+
+/* Give a new file its length, and room for all of it. */
+static apr_status_t make_room(int fd, apr_size_t len)
+{
+    int error = 0;
+
+    if (ftruncate(fd, (off_t)len) != 0) {
+        return system_error();
+    }
+#ifdef __linux__
+    do {
+        error = posix_fallocate(fd, 0, (off_t)len);
+    } while (error == EINTR);
+#endif
+    return error == EINVAL || error == EOPNOTSUPP ? APR_SUCCESS : error;
+}
+
+static apr_status_t fill_file(mapping_t **mapping, int fd, apr_size_t len,
+                              apr_pool_t *pool)
+{
+    apr_status_t rv = make_room(fd, len);
+
+    if (rv == APR_SUCCESS) {
+        rv = map_file(mapping, fd, len, pool);
+    }
+    if (rv == APR_SUCCESS) {
+        rv = populate((*mapping)->base, len);
+        if (rv != APR_SUCCESS) {
+            unmap_now(*mapping, pool);
+        }
+    }
+    return rv;
+}
+
+static apr_status_t create_named(slotmem_segment_t *segment,
+                                 const slotmem_geometry_t *geometry,
+                                 const slotmem_layout_t *layout,
+                                 const slotmem_shm_name_t *shm_name,
+                                 apr_pool_t *pool)
+{
+    mapping_t *mapping = NULL;
+    apr_status_t rv;
+    int fd = open(shm_name->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+    if (fd < 0) {
+        return system_error();
+    }
+    rv = fill_file(&mapping, fd, layout->memory_len, pool);
+    close(fd);
+    if (rv != APR_SUCCESS) {
+        unlink(shm_name->path);
+        return rv;
+    }
+    map_segment(segment, geometry, layout, mapping->base);
+    init_header(segment->header, geometry, shm_name);
+    return APR_SUCCESS;
+}
+
+/* Open a file of ours. A link is not followed; a FIFO does not block. */
+static apr_status_t open_named(int *opened, apr_size_t *len, const char *path)
+{
+    struct stat info;
+    int fd = open(path, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+
+    if (fd < 0) {
+        return errno == ELOOP || errno == EACCES || errno == EISDIR
+                       || errno == ENXIO
+                   ? APR_EEXIST : system_error();
+    }
+    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)
+        || info.st_uid != geteuid()) {
+        close(fd);
+        return APR_EEXIST;
+    }
+    *len = info.st_size > 0 && (uint64_t)info.st_size <= SIZE_LIMIT
+           ? (apr_size_t)info.st_size : 0;
+    *opened = fd;
+    return APR_SUCCESS;
+}
+
+void slotmem_segment_remove(const char *path)
+{
+    struct stat info;
+
+    if (lstat(path, &info) == 0 && S_ISREG(info.st_mode)
+        && info.st_uid == geteuid()) {
+        unlink(path);
     }
 }
 
@@ -187,99 +269,104 @@ apr_status_t slotmem_segment_create(slotmem_segment_t *segment,
     apr_shm_t *shm;
     apr_status_t rv = slotmem_layout(&layout, geometry);
 
-    if (rv == APR_SUCCESS && shm_name) {
-        rv = named_memory_available(layout.memory_len + SLOTMEM_ALIGN, pool);
-    }
     if (rv != APR_SUCCESS) {
-        return rv;
-    }
-    rv = apr_shm_create(&shm, layout.memory_len + SLOTMEM_ALIGN,
-                        shm_name ? shm_name->name : NULL, pool);
-    if (rv != APR_SUCCESS) {
-        if (shm_name && !APR_STATUS_IS_EEXIST(rv)) {
-            slotmem_segment_remove(shm_name->name, pool);
-        }
         return rv;
     }
     if (shm_name) {
-        rv = populate(aligned_base(shm), layout.memory_len);
-        if (rv != APR_SUCCESS) {
-            apr_shm_destroy(shm);
-            return rv;
-        }
+        return create_named(segment, geometry, &layout, shm_name, pool);
     }
-    map_segment(segment, geometry, &layout, aligned_base(shm));
-    init_header(segment->header, geometry, shm_name);
+    rv = apr_shm_create(&shm, layout.memory_len + SLOTMEM_ALIGN, NULL, pool);
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    /* APR puts its own size word first, so its base is not aligned. */
+    map_segment(segment, geometry, &layout,
+                align_pointer(apr_shm_baseaddr_get(shm)));
+    init_header(segment->header, geometry, NULL);
     return APR_SUCCESS;
 }
 
-/* Does the mapped memory hold a complete segment? Copies what it says of its
- * shape and verifies the copy. (How much is mapped, APR has from the system, or
- * for System V's memory from the name's file, which the creator's user owns.)
- */
-static int verify(const apr_shm_t *shm, const unsigned char *secret,
-                  slotmem_geometry_t *geometry, slotmem_layout_t *layout,
-                  pid_t *creator)
+/* Does mapped memory hold the complete segment of a name? Copies what it says
+ * of its shape and verifies the copy. */
+static int verify(const mapping_t *mapping, slotmem_shm_name_t *shm_name,
+                  slotmem_geometry_t *geometry, slotmem_layout_t *layout)
 {
-    apr_size_t mapped = apr_shm_size_get(shm);
-    slotmem_header_t *shared;
+    slotmem_header_t *shared = (slotmem_header_t *)mapping->base;
+    int complete = atomic_load_explicit(&shared->magic, memory_order_acquire)
+                   == SLOTMEM_HEADER_MAGIC;
     slotmem_header_t header;
 
-    /* apr_shm_attach() does not check its mmap(): what MAP_FAILED wraps to. */
-    if ((apr_uintptr_t)apr_shm_baseaddr_get(shm) < SLOTMEM_ALIGN) {
-        return 0;
-    }
-    if (mapped < 2 * SLOTMEM_ALIGN || mapped > SIZE_LIMIT) {
-        return 0;
-    }
-    shared = (slotmem_header_t *)aligned_base(shm);
-    if (atomic_load_explicit(&shared->magic, memory_order_acquire)
-        != SLOTMEM_HEADER_MAGIC) {
-        return 0;
-    }
     memcpy(&header, shared, sizeof(header));
-    if (header.version != SLOTMEM_HEADER_VERSION
-        || memcmp(header.secret, secret, sizeof(header.secret)) != 0) {
-        return 0;
-    }
-    if (header.item_size > SIZE_LIMIT) {
+    shm_name->creator.pid = header.creator;
+    shm_name->creator.started = header.started;
+    if (!complete || header.version != SLOTMEM_HEADER_VERSION
+        || memcmp(header.proof, shm_name->proof, sizeof(header.proof)) != 0
+        || header.item_size > SIZE_LIMIT) {
         return 0;
     }
     geometry->item_size = (apr_size_t)header.item_size;
     geometry->item_num = header.item_num;
     geometry->type = header.type;
-    *creator = (pid_t)header.creator;
     return slotmem_layout(layout, geometry) == APR_SUCCESS
-           && layout->memory_len <= mapped - SLOTMEM_ALIGN;
+           && layout->memory_len <= mapping->len;
 }
 
-apr_status_t slotmem_segment_attach(slotmem_segment_t *segment, pid_t *creator,
-                                    const slotmem_shm_name_t *shm_name,
+apr_status_t slotmem_segment_attach(slotmem_segment_t *segment,
+                                    slotmem_shm_name_t *shm_name,
                                     apr_pool_t *pool)
 {
     slotmem_geometry_t geometry;
     slotmem_layout_t layout;
-    apr_shm_t *shm;
+    mapping_t *mapping = NULL;
+    apr_size_t len;
     apr_status_t rv;
+    int fd;
 
-    if (is_foreign(shm_name->name, pool)) {
-        return APR_INCOMPLETE;
-    }
-    rv = apr_shm_attach(&shm, shm_name->name, pool);
-    if (APR_STATUS_IS_ENOENT(rv)) {
-        return APR_ENOENT;
-    }
+    memset(&shm_name->creator, 0, sizeof(shm_name->creator));
+    rv = open_named(&fd, &len, shm_name->path);
     if (rv != APR_SUCCESS) {
-        return APR_INCOMPLETE;
+        return rv;
     }
-    if (!verify(shm, shm_name->secret, &geometry, &layout, creator)
-        || populate(aligned_base(shm), layout.memory_len) != APR_SUCCESS) {
-        apr_shm_detach(shm);
-        return APR_INCOMPLETE;
+    rv = len < sizeof(slotmem_header_t) ? APR_INCOMPLETE
+                                        : map_file(&mapping, fd, len, pool);
+    close(fd);
+    if (rv != APR_SUCCESS) {
+        return rv;
     }
-    map_segment(segment, &geometry, &layout, aligned_base(shm));
+    rv = verify(mapping, shm_name, &geometry, &layout)
+         ? populate(mapping->base, layout.memory_len) : APR_INCOMPLETE;
+    if (rv != APR_SUCCESS) {
+        unmap_now(mapping, pool);
+        return rv;
+    }
+    map_segment(segment, &geometry, &layout, mapping->base);
     return APR_SUCCESS;
 }
+
+apr_status_t slotmem_segment_creator(slotmem_creator_t *creator,
+                                     const char *path)
+{
+    slotmem_header_t header;
+    apr_size_t len = 0;
+    ssize_t found;
+    int fd;
+    apr_status_t rv = open_named(&fd, &len, path);
+
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    found = read(fd, &header, sizeof(header));
+    close(fd);
+    if (found != sizeof(header) || header.magic != SLOTMEM_HEADER_MAGIC
+        || header.version != SLOTMEM_HEADER_VERSION) {
+        return APR_INCOMPLETE;
+    }
+    creator->pid = header.creator;
+    creator->started = header.started;
+    return APR_SUCCESS;
+}
+
+/* ---- private memory ---- */
 
 apr_status_t slotmem_segment_private(slotmem_segment_t *segment,
                                      const slotmem_geometry_t *geometry,

@@ -49,6 +49,7 @@
 #include "ap_mpm.h"
 #include "mpm_common.h"
 #include "scoreboard.h"
+#include "unixd.h"
 #include "ap_provider.h"
 #include "ap_slotmem.h"
 #include "slotmem_lock.h"
@@ -216,22 +217,34 @@ int ap_state_query(int query)
     return query == AP_SQ_MAIN_STATE ? main_state : config_generation;
 }
 
-/* What one key has. */
-static _Alignas(16) char retained[512];
-static int is_retained;
+/* No ChrootDir. */
+unixd_config_rec ap_unixd_config;
+
+/* What two keys have. */
+static struct {
+    const char *key;
+    _Alignas(16) char data[512];
+} retained[2];
 
 void *ap_retained_data_get(const char *key)
 {
-    (void)key;
-    return is_retained ? retained : NULL;
+    size_t i;
+
+    for (i = 0; i < 2; i++) {
+        if (retained[i].key && strcmp(retained[i].key, key) == 0) {
+            return retained[i].data;
+        }
+    }
+    return NULL;
 }
 
 void *ap_retained_data_create(const char *key, apr_size_t size)
 {
-    (void)key;
-    MUST(!is_retained && size <= sizeof(retained));
-    is_retained = 1;
-    return retained;
+    size_t i = retained[0].key != NULL;
+
+    MUST(!retained[i].key && size <= sizeof(retained[i].data));
+    retained[i].key = key;
+    return retained[i].data;
 }
 
 /* child_status alone asks, which does not run here. */
@@ -357,7 +370,7 @@ pid_t __wrap_getpid(void)
 
 /* Pools without a parent live as long as their process; here, as long as
  * the generation. */
-#define POOLS 4
+#define POOLS 32
 static apr_pool_t *pools[POOLS];
 
 static apr_status_t forget_pool(void *data)
@@ -431,6 +444,8 @@ typedef struct model_t {
     int has_claims;                 /* kept, and CLEARINUSE */
     int is_scribbled;               /* only safety is to be had */
     int full_logged;
+    pid_t said_size;                /* the process that has said these last */
+    pid_t said_num;
     uint8_t *base;                  /* of the slots, shared */
     size_t area;                    /* bytes of them */
     uint8_t *slots;
@@ -778,6 +793,15 @@ static void add_model(ap_slotmem_instance_t *inst, fuzz_shape_t shape,
     }
 }
 
+/* A process says each line of a name once. */
+static uint32_t says_now(pid_t *said)
+{
+    uint32_t first = *said != getpid();
+
+    *said = getpid();
+    return first;
+}
+
 static void call_create(void)
 {
     static const uint64_t sizes[] = {
@@ -813,18 +837,25 @@ static void call_create(void)
     if (found) {
         if (found->shape.size == shape.size) {
             MUST(rv == APR_SUCCESS && inst == found->inst);
-            warnings_due += shape.num > found->shape.num;
+            warnings_due += shape.num > found->shape.num
+                            && says_now(&found->said_num);
         }
         else {
             MUST(rv == APR_EINVAL && !inst);
-            errors_due++;
+            errors_due += says_now(&found->said_size);
         }
     }
     else if (shape.size > 2000 && shape.num) {
         __extension__ unsigned __int128 area = shape.size;
 
         area *= shape.num;
-        MUST(rv == (area >> 63 ? APR_EINVAL : APR_ENOMEM) && !inst);
+        MUST(!inst);
+        if (area >> 63) {
+            MUST(rv == APR_EINVAL);
+        }
+        else {              /* what memory, or the file of a name, says */
+            MUST(rv == APR_ENOMEM || rv == APR_ENOSPC || rv == EFBIG);
+        }
         errors_due++;
     }
     else {
@@ -1227,8 +1258,13 @@ static void configure(apr_pool_t *pconf, int with_persist_dir)
 /* The generation ends. Returns when all it had is given back. */
 static void end(apr_pool_t *pconf, int is_killed)
 {
+    int expected = in_child;    /* one, and one for each segment made there */
     int left;
+    int i;
 
+    for (i = 0; i < models_num; i++) {
+        expected += models[i].is_runtime;
+    }
     main_state = AP_SQ_MS_DESTROY_CONFIG;
     elsewhere = is_killed;
     apr_pool_clear(pconf);
@@ -1237,7 +1273,7 @@ static void end(apr_pool_t *pconf, int is_killed)
         slotmem_directory_reset(NULL);
     }
     left = destroy_pools();
-    MUST(is_killed || left == in_child);
+    MUST(is_killed || left == expected);
     MUST(!fuzz_shms);
 }
 
@@ -1419,7 +1455,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     ap_server_conf = &server;
     errors = warnings = errors_due = warnings_due = 0;
     now = apr_time_from_sec(1000000);
-    is_retained = 0;
+    memset(retained, 0, sizeof(retained));
     memset(retained, 0, sizeof(retained));
     input = data;
     input_left = size;

@@ -20,6 +20,7 @@
 #include "http_core.h"
 #include "http_log.h"
 #include "scoreboard.h"
+#include "unixd.h"
 #include "ap_provider.h"
 
 #include "apr_hash.h"
@@ -90,6 +91,9 @@ int ap_state_query(int query)
            : query == AP_SQ_CONFIG_GEN ? dso_now->config_generation
                                        : AP_SQ_NOT_SUPPORTED;
 }
+
+/* No ChrootDir. */
+unixd_config_rec ap_unixd_config;
 
 void *ap_retained_data_get(const char *key)
 {

@@ -22,7 +22,8 @@
 #   $api->result('tag');    # of the command with tag=tag in the configuration
 #   SlotmemApi::escape($bytes);                 # for a value
 #   SlotmemApi::shm_names(@pids);   # of the named shared memory they have:
-#       # POSIX's objects, or System V's segments ("SysV 123") and our files
+#       # our files; of other modules POSIX's objects, or System V's segments
+#       # ("SysV 123")
 #   SlotmemApi::shm_left(@names);   # those that are still there
 #   SlotmemApi::shm_remove(@names);
 #   SlotmemApi::sysv_segments();    # all that the machine has
@@ -81,7 +82,7 @@ sub shm_names {
     for my $pid (@_) {
         open my $in, '<', "/proc/$pid/maps" or next;
         while (<$in>) {
-            $seen{$1} = 1 if m{ (/dev/shm/ShM\.\w+)};
+            $seen{$1} = 1 if m{ (/dev/shm/(?:ShM\.\w+|slotmem-shm-[-\w]+))};
             my ($id, $key) = m{ (\d+) +/SYSV(\w+)} or next;
             $seen{$_} = 1 for "SysV $id", sysv_files($key);
         }

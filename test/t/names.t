@@ -113,6 +113,29 @@ $api->check('create name=twice as=run size=15 num=4',
     '[C4] another item_size, asked for by a child');
 is($s->log_has(@size, 'twice', 4, 16, 4, 15), 1, '[C4] ... one error line');
 
+# [C4], again and again: a line once in a process.
+$s->log_mark;
+for my $ask ('size=15 num=4', 'size=14 num=4', 'size=16 num=98',
+    'size=16 num=97') {
+    my ($pid) = map { $_->{pid} } $api->run("create name=twice as=run $ask");
+    $api->run_in($pid, ("create name=twice as=run $ask") x 3);
+}
+my %said;
+for my $line ($s->log_lines(@more), $s->log_lines(@size)) {
+    $said{"$2 $1"}++ if $line =~ /\[pid (\d+).*(SLOTMEM-\d+)/;
+}
+is(join(' ', grep { $said{$_} != 1 } keys %said), '',
+    '[C4] a process says each line of a name once');
+my ($pid) = $s->children;
+$api->run_in($pid, 'create name=twice as=run size=15 num=4',
+    'create name=twice as=run size=16 num=99');
+$s->log_mark;
+my @again = $api->run_in($pid, 'create name=twice as=run size=15 num=4',
+    'create name=twice as=run size=16 num=99');
+is($again[0]{status}, 'APR_EINVAL', '[C4] ... and goes on to refuse');
+is($again[1]{num}, 4, '[C4] ... or to give what there is');
+is($s->log_has(@more) + $s->log_has(@size), 0, '[C4] ... in silence');
+
 # [C1] [C2] [C3], what is stored and where
 $s->stop;
 
@@ -136,5 +159,57 @@ sub slots {
 is(slots($s->rundir . '/slotmem-shm-relative.shm.persist'),
     "relative" . "\0" x 8, '[C2] with its contents');
 is(slots("$path.persist"), "\0" x 8 . 'absolute', '[C3] with its contents');
+
+# [C5] One file, one instance; [C6] names that no file can have.
+my $long  = 'l' x 216;      # fits with the longest ending
+my $odd   = "$root/htdocs//././/odd";
+my $run   = $s->rundir;
+$s->config(<<"EOT");
+SlotmemTest post_config create tag=rel name=dots as=i size=8 num=2 $persist
+SlotmemTest post_config create tag=abs name=$run/.//slotmem-shm-dots.shm \\
+    as=i size=8 num=2 $persist
+SlotmemTest post_config create tag=odd name=$odd as=o size=8 num=2 $persist
+SlotmemTest post_config create tag=even name=$root/./htdocs/odd as=o \\
+    size=8 num=2 $persist
+SlotmemTest post_config attach tag=att name=$root/htdocs/././odd as=o
+SlotmemTest post_config put as=o id=0 data=odd
+SlotmemTest post_config create tag=other name=$root/htdocs/od.d/ as=o \\
+    size=8 num=2
+SlotmemTest post_config create tag=slash name=a/../b size=8 num=2 $persist
+SlotmemTest post_config create tag=again name=a/../b size=8 num=2 $persist
+SlotmemTest post_config create tag=long name=x$long size=8 num=2 $persist
+SlotmemTest post_config create tag=fits name=$long size=8 num=2 $persist
+SlotmemTest post_config create tag=ctl name=a%07b size=8 num=2 $persist
+SlotmemTest post_config create tag=far name=$root/x$long${long}x size=8 num=2 $persist
+SlotmemTest post_config create tag=volatile name=c/d size=8 num=2
+EOT
+$s->log_mark;
+$s->start;
+for my $tag (qw(rel odd slash long fits ctl far volatile)) {
+    $api->same($api->result($tag), { inst => 'set', num => 2 },
+        "[C6] it is created: $tag");
+}
+$api->same($api->result('abs'), { same => 1 },
+    '[C5] an absolute name with // and /./ is the relative one');
+$api->same($api->result('even'), { same => 1 },
+    '[C5] two absolute names that differ in // and /./ are one');
+$api->same($api->result('att'), { same => 1 }, '[C5] ... for attach as well');
+$api->same($api->result('again'), { same => 1 }, '[C6] a name twice is one');
+$api->same($api->result('other'), { same => 0 }, '[C5] other names are others');
+my @not = ('SLOTMEM-51', 'warn');
+is($s->log_has(@not), 4, '[C6] one warning for each that is not stored')
+    or diag($s->log_since);
+is($s->log_has(@not, 'a/../b', qr/absolute/), 1, '[C6] ... why: a slash');
+is($s->log_has(@not, "x$long", qr/too long/), 1, '[C6] ... why: its length');
+is($s->log_has(@not, qr/control/), 1, '[C6] ... why: a control character');
+$s->stop;
+is($s->log_count(qr/slotmem_shm:(?:error|warn)/), 4,
+    '[C6] ... and nothing else is said, not at stop either')
+    or diag($s->log_since);
+is(slots("$root/htdocs/odd.persist"), 'odd' . "\0" x 13,
+    '[C5] one file has what both say');
+is(scalar(my @dots = grep { /dots/ } split ' ', files($run)), 1,
+    '[C5] ... and the relative name one');
+ok(-e "$run/slotmem-shm-$long.shm.persist", '[C6] the longest name is stored');
 
 done_testing;

@@ -15,6 +15,7 @@ use warnings;
 use SlotmemApi;
 use SlotmemServer;
 use Test::More;
+use Time::HiRes qw(time);
 
 my $s = SlotmemServer->new(servers => 4, config => <<'EOT');
 SlotmemTest post_config create name=configured size=8 num=2
@@ -82,6 +83,109 @@ $api->same($got[0], { inst => 'set', num => 2 },
 $api->same(scalar $api->run_in($third, 'get name=configured id=0'),
     { data => 'all' }, '[B8][C4] ... is the inherited segment');
 
+# A child that has no descriptors left cannot attach, and says so: it replaces
+# nothing.
+$api->run_in($creator, 'create name=scarce size=16 num=2',
+    'put name=scarce id=0 data=first');
+$s->log_mark;
+@got = $api->run_in($fourth, 'create name=scarce size=16 num=2 emfile=1');
+$api->same($got[0], { status => 'EMFILE', inst => 'null' },
+    '[B8] create without descriptors, of a name that a sibling has');
+is($s->log_only('SLOTMEM-03', 'error', 'scarce'), 1, '[B8] ... one error line');
+@got = $api->run_in($fourth, 'create name=scarce size=16 num=2',
+    'get name=scarce id=0');
+$api->same($got[1], { data => 'first' }, '[B8] ... it has replaced nothing');
+$api->same(scalar $api->run_in($third, 'attach name=scarce',
+    'get name=scarce id=0'), { data => 'first' }, '[B8] ... for others either');
+
+# The files behind the names: each for its user's eyes only, with a proof of its
+# own, which is of no use for another name.
+sub files_of {
+    my $before = shift;
+    my %old = map { $_ => 1 } @$before;
+    return grep { !$old{$_} } glob '/dev/shm/slotmem-shm-*';
+}
+
+sub header {
+    my ($file, $offset, $bytes) = @_;
+    open my $io, '+<:raw', $file or die "$file: $!";
+    if (defined $bytes) {
+        sysseek $io, $offset, 0;
+        syswrite $io, $bytes;
+    }
+    sysseek $io, $offset, 0;
+    sysread $io, my $found, 16;
+    close $io;
+    return $found;
+}
+use constant { PROOF => 24, STARTED => 40 };
+my @there = files_of([]);
+$api->run_in($creator, 'create name=one size=16 num=2',
+    'put name=one id=0 data=one');
+my ($one) = files_of(\@there);
+push @there, $one;
+$api->run_in($creator, 'create name=two size=16 num=2',
+    'put name=two id=0 data=two');
+my ($two) = files_of(\@there);
+is((stat $one)[2] & 07777, 0600, '[B8] a file for its user only');
+my $proof = header($two, PROOF);
+isnt(header($one, PROOF), $proof, '[B8] two names have two proofs');
+header($two, PROOF, header($one, PROOF));
+@got = $api->run_in($sibling, 'attach name=two');
+isnt($got[0]{status}, 'APR_SUCCESS',
+    '[B8] the proof of one name does not make another one');
+@got = $api->run_in($sibling, 'create name=two size=16 num=2');
+isnt($got[0]{status}, 'APR_SUCCESS',
+    '[B8] ... and what a child that lives has made is not replaced');
+header($two, PROOF, $proof);
+$api->same(scalar $api->run_in($sibling, 'attach name=two', 'get name=two id=0'),
+    { data => 'two' }, '[B8] ... it is still there');
+
+# The pid of a creator came round again: another process began at another time.
+my $started = unpack 'Q', header($one, STARTED);
+cmp_ok($started, '>', 0, '[B8] a segment tells when its creator began');
+header($one, STARTED, pack 'Q', $started - 1);
+@got = $api->run_in($sibling, 'create name=one size=24 num=1', 'dump name=one');
+$api->same($got[0], { inst => 'set', size => 24 },
+    '[B8] a process that has the pid of the creator is not the creator');
+$api->same($got[1], { zero => 1 }, '[B8] ... its segment is replaced');
+
+# A child is stopped while it holds the lock of run-time names.
+my ($stopped) = $api->begin(["only pid=$fourth",
+    'create name=stuck size=16 num=2 stop=1']);
+sub is_stopped {
+    return SlotmemServer::slurp("/proc/$fourth/stat") =~ /\) T/;
+}
+for (1 .. 200) {
+    last if is_stopped();
+    select undef, undef, undef, 0.02;
+    next if $_ % 20;
+    $api->finish($stopped);
+    ($stopped) = $api->begin(["only pid=$fourth",
+        'create name=stuck size=16 num=2 stop=1']);
+}
+ok(is_stopped(), 'a child is stopped in create');
+for my $call ('create name=free size=16 num=2', 'create name=two size=16 num=2',
+    'attach name=two') {
+    $s->log_mark;
+    my $begun = time;
+    @got = $api->run($call);
+    my $took = time - $begun;
+    is($got[0]{status}, 'APR_TIMEUP', "[B8] $call: an error");
+    cmp_ok($took, '>', 1.9, '[B8] ... when it has waited');
+    cmp_ok($took, '<', 3, '[B8] ... for 2 seconds');
+    is($s->log_has('SLOTMEM-52', 'error'), $call =~ /^create/ ? 1 : 0,
+        '[B8] ... create says so, attach does not');
+}
+$api->check('create name=configured as=c size=8 num=2', { num => 2 },
+    '[B8] an inherited name needs no lock');
+$api->check('create name=none as=anon size=8 num=2', { num => 2 },
+    '[B8] nor does anonymous memory');
+kill 'CONT', $fourth;
+$api->finish($stopped);
+@got = $api->run_in($sibling, 'create name=stuck size=16 num=2');
+$api->same($got[0], { inst => 'set' }, '[B8] when it goes on all is well');
+
 # A creator that was killed: the name goes to the next one who creates it, when
 # the parent has taken note of the death. The sibling has not attached it.
 $api->run_in($creator, 'create name=orphan size=16 num=2',
@@ -101,6 +205,9 @@ $api->same(scalar $api->run_in($third, 'get name=run id=0'),
 @got = $api->run_in($fourth, 'create name=run size=8 num=1', 'dump name=run');
 $api->same($got[1], { zero => 1 },
     '[B8] one who had attached it creates the name anew');
+
+# What it had created besides is gone with the first create of any name.
+ok(!-e $two, '[B8] other objects of the killed creator are gone');
 push @shm, SlotmemApi::shm_names($sibling, $third, $fourth);
 cmp_ok(scalar(grep { m{^/dev/shm/} } SlotmemApi::shm_left(@shm)), '>', 0,
     'the segments have names in /dev/shm');
@@ -153,6 +260,45 @@ $api->same($got[1], { data => 'live' },
     '[B8] the end of one that had both does not take the name away');
 $s->config($s->config =~ s/MaxConn.*\n//r);
 $s->graceful;
+
+# A creator that takes its time to end: from the first moment on its names are
+# not for what it has created. Its cleanups still have that.
+{
+    my ($at, $gate) = map { $s->rundir . "/$_" } qw(exit-at exit-gate);
+    my $config = $s->config;
+    $s->config($config =~ s/MaxConn.*\n//r . "MaxConnectionsPerChild 150\n"
+        . "SlotmemTest child_exit wait at=$at file=$gate max=20\n"
+        . "SlotmemTest child_exit get name=slow id=0\n");
+    $s->graceful;
+    my ($maker, $other, @more) = $s->children;
+    $api->run_in($maker, 'create name=slow size=16 num=2',
+        'put name=slow id=0 data=dead');
+    kill 'STOP', $other, @more;
+    my $client = SlotmemApi->new($s);
+    $client->{agent}->timeout(1);
+    $s->wait_until('the creator ends', sub {
+        $client->try('who') if !-e $at;
+        return -e $at;
+    });
+    kill 'CONT', $other, @more;
+    @got = $api->run_in($other, 'attach name=slow',
+        'create name=slow size=24 num=1', 'dump name=slow');
+    is($got[0]{status}, 'APR_ENOENT',
+        '[B8] attach while the creator ends gives none that is going');
+    $api->same($got[1], { inst => 'set', size => 24 },
+        '[B8] ... and create a new one');
+    push @shm, SlotmemApi::shm_names($maker, $other);
+    $s->log_mark;
+    open my $open, '>', $gate or die "$gate: $!";
+    close $open;
+    $s->wait_until('its end', sub { !kill 0, $maker });
+    like($s->log_since, qr/op=get.*data=dead/,
+        '[B8] ... the cleanups of the creator still have the old one');
+    $api->same(scalar $api->run_in($more[0], 'attach name=slow'),
+        { size => 24 }, '[B8] ... and its end leaves the new one alone');
+    $s->config($config);
+    $s->graceful;
+}
 
 # The next generation, while a child of the old one is still at work. That
 # child created "live".
@@ -241,6 +387,16 @@ for my $name (qw(lives dies)) {
         "[B8] its siblings create segments: $name");
 }
 push @shm, SlotmemApi::shm_names($s->children);
+
+# A creator that is killed, and nobody creates anything after that.
+@alive = $s->children;
+@there = files_of([]);
+$api->run_in($alive[0], 'create name=last size=16 num=2');
+my ($last) = files_of(\@there);
+kill 'KILL', $alive[0];
+$s->wait_until('its end', sub { !kill 0, $alive[0] });
+push @shm, $last;
+ok(-e $last, 'a killed creator leaves its object');
 
 is(join(' ', glob $s->rundir . '/*persist*'), '',
     '[B8] a segment that a child made is not persisted');

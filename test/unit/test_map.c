@@ -325,10 +325,10 @@ static void *shared(size_t *len)
  * by either way, is counted, wherever the map begins in its page. */
 static void test_untouched_pages(void **state)
 {
-    enum { NUM = 1 << 24 };             /* 2 MiB of level 0 */
+    enum { NUM = 1 << 24, LEN = NUM / 8 };  /* level 0: 2 MiB */
     static const size_t places[] = { 0, 64, 128, 4088, 4096 };
-    uint32_t size = NUM / 8 / (uint32_t)getpagesize();
-    uint64_t *copy = malloc(NUM / 8);
+    uint32_t size = LEN / (uint32_t)getpagesize();
+    uint64_t *copy = malloc(LEN);
     size_t i;
 
     (void)state;
@@ -357,7 +357,7 @@ static void test_untouched_pages(void **state)
         assert_int_equal(slotmem_map_count_free(&map), NUM - used - 2);
         assert_int_equal(slotmem_map_next(&map, 78), 77 + NUM / 9);
         assert_int_equal(slotmem_map_next(&map, NUM - 1), NUM - 1);
-        memset(copy, 0xee, NUM / 8);
+        memset(copy, 0xee, LEN);
         slotmem_map_copy(&map, copy);
         for (id = 0; id < NUM; id++) {
             assert_int_equal(slotmem_bit_test(copy, id),

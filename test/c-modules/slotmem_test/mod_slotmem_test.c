@@ -53,6 +53,7 @@
 #include "apr_thread_mutex.h"
 
 #include <fcntl.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
@@ -124,6 +125,7 @@ static const char *status_name(apr_pool_t *p, apr_status_t rv)
         {APR_ENOENT, "APR_ENOENT"},     {APR_ENOMEM, "APR_ENOMEM"},
         {APR_ENOTIMPL, "APR_ENOTIMPL"}, {APR_EEXIST, "APR_EEXIST"},
         {APR_ENOSPC, "APR_ENOSPC"},     {APR_EACCES, "APR_EACCES"},
+        {APR_TIMEUP, "APR_TIMEUP"},     {EMFILE, "EMFILE"},
     };
     apr_size_t i;
 
@@ -302,9 +304,31 @@ static ap_slotmem_type_t type_arg(call_t *c)
     return type;
 }
 
+static void stop(int number)
+{
+    signal(number, SIG_IGN);    /* the next write is that of a line of the log */
+    kill(getpid(), SIGSTOP);
+}
+
+/* No file may get longer: SIGXFSZ comes in the middle of create. */
+static void signal_in_create(void (*on_signal)(int))
+{
+    struct rlimit none;
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGXFSZ);
+    signal(SIGXFSZ, on_signal);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    getrlimit(RLIMIT_FSIZE, &none);
+    none.rlim_cur = 0;
+    setrlimit(RLIMIT_FSIZE, &none);
+}
+
 /* The pool that create is given goes at once.  With emfile=1 the process may
  * open no further file during create; with die=1 it is killed in there, when
- * it gives a new file (so also named shared memory) its length. */
+ * it gives a new file (so also named shared memory) its length; with stop=1 it
+ * stops there, and create fails when it goes on. */
 static void op_create(call_t *c)
 {
     ap_slotmem_instance_t *inst = UNTOUCHED_INST;
@@ -314,15 +338,8 @@ static void op_create(call_t *c)
     apr_status_t rv;
 
     apr_pool_create(&pool, c->pool);
-    if (arg(c, "die")) {
-        sigset_t fatal;
-
-        sigemptyset(&fatal);
-        sigaddset(&fatal, SIGXFSZ);
-        signal(SIGXFSZ, SIG_DFL);
-        pthread_sigmask(SIG_UNBLOCK, &fatal, NULL);
-        none.rlim_cur = none.rlim_max = 0;
-        setrlimit(RLIMIT_FSIZE, &none);
+    if (arg(c, "die") || arg(c, "stop")) {
+        signal_in_create(arg(c, "die") ? SIG_DFL : stop);
     }
     if (emfile && getrlimit(RLIMIT_NOFILE, &old) == 0) {
         none = old;
@@ -335,6 +352,10 @@ static void op_create(call_t *c)
                           pool);
     if (emfile) {
         setrlimit(RLIMIT_NOFILE, &old);
+    }
+    if (arg(c, "stop") && getrlimit(RLIMIT_FSIZE, &none) == 0) {
+        none.rlim_cur = none.rlim_max;
+        setrlimit(RLIMIT_FSIZE, &none);
     }
     apr_pool_destroy(pool);
     say_status(c, rv);
@@ -516,10 +537,12 @@ typedef struct {
     const char *ids;
     const char *each;
     int pool_ok;
+    jmp_buf leave;
 } visit_t;
 
 /* Writes a digit into each slot with mark=; with each=OP,key=value it runs a
- * command inside; ends with code= at visit number stop=. */
+ * command inside; ends with code= at visit number stop=, or leaves doall by
+ * longjmp at visit number leave=. */
 static apr_status_t visit(void *mem, void *data, apr_pool_t *pool)
 {
     visit_t *v = data;
@@ -537,6 +560,9 @@ static apr_status_t visit(void *mem, void *data, apr_pool_t *pool)
     if (v->each) {
         run_command(c, v->each);
     }
+    if (v->visits == num_arg(c, "leave", 0)) {
+        longjmp(v->leave, 1);
+    }
     if (v->visits == num_arg(c, "stop", 0)) {
         return (apr_status_t)num_arg(c, "code", 1);
     }
@@ -545,9 +571,13 @@ static apr_status_t visit(void *mem, void *data, apr_pool_t *pool)
 
 static void op_doall(call_t *c)
 {
-    visit_t v = {c, c->pool, 0, "", NULL, 1};
+    visit_t v = {.c = c, .pool = c->pool, .ids = "", .pool_ok = 1};
     apr_status_t rv;
 
+    if (setjmp(v.leave)) {
+        say(c, "left=1");
+        return;
+    }
     if (arg(c, "each")) {
         char *each = apr_pstrdup(c->pool, arg(c, "each")), *s;
 
