@@ -28,8 +28,8 @@
 #include "slotmem_log.h"
 
 /* The longest ending that a store gives a file for a while, or for ever: of its
- * temporary file, with a pid. */
-#define LONGEST_ENDING ".tmp-4294967295"
+ * temporary file. */
+#define LONGEST_ENDING ".tmp-12345678"
 
 /* Process-local. A generation's instances that were created before the MPM
  * ran, and what makes their names; children have a copy that they do not

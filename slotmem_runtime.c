@@ -19,7 +19,6 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "apr_file_info.h"
@@ -81,14 +80,6 @@ static struct {
 
 /* ---- the mutex ---- */
 
-static apr_time_t monotonic_now(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return apr_time_from_sec(now.tv_sec) + now.tv_nsec / 1000;
-}
-
 /* Whatever time of day it is: a wait that APR offers would take that clock. */
 static apr_status_t lock_runtime(void)
 {
@@ -100,7 +91,7 @@ static apr_status_t lock_runtime(void)
         return APR_ENOSHMAVAIL;
     }
     while (APR_STATUS_IS_EBUSY(rv = apr_global_mutex_trylock(runtime.mutex))) {
-        apr_time_t now = monotonic_now();
+        apr_time_t now = slotmem_monotonic_now();
 
         if (!deadline) {
             deadline = now + LOCK_WAIT;

@@ -161,7 +161,7 @@ is(slots($s->rundir . '/slotmem-shm-relative.shm.persist'),
 is(slots("$path.persist"), "\0" x 8 . 'absolute', '[C3] with its contents');
 
 # [C5] One file, one instance; [C6] names that no file can have.
-my $long  = 'l' x 216;      # fits with the longest ending
+my $long  = 'l' x 218;      # fits with the longest ending
 my $odd   = "$root/htdocs//././/odd";
 my $run   = $s->rundir;
 $s->config(<<"EOT");
