@@ -21,6 +21,7 @@
 #include "http_log.h"
 #include "scoreboard.h"
 #include "unixd.h"
+#include "ap_listen.h"
 #include "ap_provider.h"
 
 #include "apr_hash.h"
@@ -92,8 +93,18 @@ int ap_state_query(int query)
                                        : AP_SQ_NOT_SUPPORTED;
 }
 
-/* No ChrootDir. */
+/* No ChrootDir, and no port. */
 unixd_config_rec ap_unixd_config;
+ap_listen_rec *ap_listeners;
+
+void ap_bin2hex(const void *src, apr_size_t len, char *dest)
+{
+    const unsigned char *from = src;
+
+    for (*dest = '\0'; len; len--, dest += 2) {
+        sprintf(dest, "%02x", *from++);
+    }
+}
 
 void *ap_retained_data_get(const char *key)
 {
