@@ -18,9 +18,7 @@
  * only for another reason. Files that fail for the same reason share a line.
  */
 
-#include <errno.h>
 #include <string.h>
-#include <sys/wait.h>
 
 #include "apr_strings.h"
 
@@ -246,8 +244,7 @@ void slotmem_outcome_read(const slotmem_process_t *process,
             continue;
         }
         if (result.outcome == SLOTMEM_OUTCOME_UNKNOWN
-            && WIFEXITED(process->exit_status)
-            && WEXITSTATUS(process->exit_status) == ENOMEM) {
+            && process->lacked_memory) {
             result.status = APR_ENOMEM;
         }
         record_file(entry, &result);

@@ -175,6 +175,20 @@ static void make_token(slotmem_outliving_t *outliving)
     outliving->token_owner = getpid();
 }
 
+/* For all stores of the generation. */
+static void reserve_memory(void)
+{
+    const slotmem_carried_t *image;
+    apr_size_t num = (apr_size_t)slotmem_files.entries->nelts;
+
+    for (image = slotmem_files.outliving->images; image; image = image->next) {
+        num++;
+    }
+    if (!slotmem_process_is_running(&slotmem_files.outliving->process)) {
+        slotmem_process_reserve(&slotmem_files.outliving->process, num);
+    }
+}
+
 void slotmem_persist_enable(void)
 {
     slotmem_report_t *reports;
@@ -202,6 +216,7 @@ void slotmem_persist_enable(void)
     }
     free_taken_images();
     slotmem_files_lock();
+    reserve_memory();
     slotmem_process_watch(&slotmem_files.outliving->process, collect,
                           persist.watch_pool);
 }
@@ -445,6 +460,7 @@ static void end_for_good(void)
     slotmem_process_kill(process);
     slotmem_process_wait(process, 0);
     collect_as(SLOTMEM_SAY_NOTHING);
+    slotmem_process_release(process);
     memset(&here, 0, sizeof(here));
     here.num = (apr_size_t)slotmem_files_number();
     here.notes = apr_pcalloc(persist.pool, (here.num + 1)

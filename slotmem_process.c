@@ -39,6 +39,12 @@
 #include "slotmem_process.h"
 
 #define PAUSE_MAX 10000                 /* microseconds */
+/* How the process ends for want of memory: no number of a signal, since httpd's
+ * loop tells exit codes and signals alike. */
+#define LACKED_MEMORY 112
+/* Memory that a store takes, and for each file. */
+#define SPARE_SIZE      (256 * 1024)
+#define SPARE_PER_FILE  1024
 #define FILES_MAX 65536                 /* where they are closed one by one */
 
 /* ---- notes ---- */
@@ -145,7 +151,7 @@ void slotmem_process_read(slotmem_result_t *result,
 static int end_without_memory(int status)
 {
     (void)status;
-    _exit(ENOMEM);
+    _exit(LACKED_MEMORY);
 }
 
 static int close_range_from_0(void)
@@ -178,7 +184,7 @@ static void close_files(void)
     }
 }
 
-static void run(pid_t parent, slotmem_note_t *notes,
+static void run(pid_t parent, slotmem_process_t *process,
                 void (*work)(slotmem_note_t *, apr_pool_t *))
 {
     apr_allocator_t *allocator;
@@ -192,12 +198,13 @@ static void run(pid_t parent, slotmem_note_t *notes,
     }
     setsid();
     close_files();
+    slotmem_process_release(process);
     if (apr_allocator_create(&allocator) != APR_SUCCESS
         || apr_pool_create_unmanaged_ex(&pool, end_without_memory, allocator)
            != APR_SUCCESS) {
-        _exit(ENOMEM);
+        _exit(LACKED_MEMORY);
     }
-    work(notes, pool);
+    work(process->notes, pool);
     _exit(0);
 }
 
@@ -206,17 +213,67 @@ static apr_size_t notes_size(apr_size_t num)
     return (num ? num : 1) * sizeof(slotmem_note_t);
 }
 
+/* Of all processes only the one that stores has the notes. */
+static void share_notes(const slotmem_process_t *process, int shared)
+{
+#ifdef MADV_DONTFORK
+    madvise(process->notes, notes_size(process->room),
+            shared ? MADV_DOFORK : MADV_DONTFORK);
+#else
+    (void)process;
+    (void)shared;
+#endif
+}
+
+static void unmap_notes(slotmem_process_t *process)
+{
+    if (process->notes) {
+        munmap(process->notes, notes_size(process->room));
+        process->notes = NULL;
+        process->room = 0;
+    }
+}
+
 static apr_status_t map_notes(slotmem_process_t *process, apr_size_t num)
 {
-    void *notes = mmap(NULL, notes_size(num), PROT_READ | PROT_WRITE,
-                       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void *notes;
 
-    if (notes == MAP_FAILED) {
-        return errno;
+    if (!process->notes || num > process->room) {
+        notes = mmap(NULL, notes_size(num), PROT_READ | PROT_WRITE,
+                     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        if (notes == MAP_FAILED) {
+            return errno;
+        }
+        unmap_notes(process);
+        process->notes = notes;
+        process->room = num;
+        share_notes(process, 0);
     }
-    process->notes = notes;
-    process->num = num;
     return APR_SUCCESS;
+}
+
+void slotmem_process_reserve(slotmem_process_t *process, apr_size_t num)
+{
+    map_notes(process, num);
+    slotmem_process_release(process);
+    process->spare = malloc(SPARE_SIZE + num * SPARE_PER_FILE);
+}
+
+void slotmem_process_release(slotmem_process_t *process)
+{
+    free(process->spare);
+    process->spare = NULL;
+}
+
+/* No process, but what is reserved. */
+static void forget_process(slotmem_process_t *process)
+{
+    slotmem_process_t kept = *process;
+
+    memset(process, 0, sizeof(*process));
+    process->notes = kept.notes;
+    process->room = kept.room;
+    process->spare = kept.spare;
 }
 
 apr_status_t slotmem_process_start(slotmem_process_t *process, apr_size_t num,
@@ -228,27 +285,28 @@ apr_status_t slotmem_process_start(slotmem_process_t *process, apr_size_t num,
     apr_status_t rv;
     pid_t pid;
 
-    memset(process, 0, sizeof(*process));
+    forget_process(process);
     rv = map_notes(process, num);
     if (rv != APR_SUCCESS) {
         return rv;
     }
+    process->num = num;
+    memset(process->notes, 0, notes_size(num));
+    share_notes(process, 1);
     /* httpd's handlers would act on the parent's children. */
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &before);
     pid = fork();
     if (pid == 0) {
-        run(parent, process->notes, work);
+        run(parent, process, work);
     }
     rv = pid < 0 ? errno : APR_SUCCESS;
     sigprocmask(SIG_SETMASK, &before, NULL);
+    share_notes(process, 0);
     if (rv != APR_SUCCESS) {
         slotmem_process_clear(process);
         return rv;
     }
-#ifdef MADV_DONTFORK
-    madvise(process->notes, notes_size(num), MADV_DONTFORK);
-#endif
     process->proc.pid = pid;
     process->begun = slotmem_monotonic_now();
     return APR_SUCCESS;
@@ -259,10 +317,10 @@ int slotmem_process_is_running(const slotmem_process_t *process)
     return process->proc.pid && !process->ended;
 }
 
-static void set_ended(slotmem_process_t *process, int exit_status)
+static void set_ended(slotmem_process_t *process, int lacked_memory)
 {
     process->ended = 1;
-    process->exit_status = exit_status;
+    process->lacked_memory = lacked_memory;
     slotmem_process_unwatch(process);
 }
 
@@ -276,10 +334,11 @@ int slotmem_process_poll(slotmem_process_t *process)
     }
     pid = waitpid(process->proc.pid, &status, WNOHANG);
     if (pid == process->proc.pid) {
-        set_ended(process, status);
+        set_ended(process, WIFEXITED(status)
+                           && WEXITSTATUS(status) == LACKED_MEMORY);
     }
     else if (pid < 0 && errno == ECHILD) {
-        set_ended(process, -1);
+        set_ended(process, 0);
     }
     return process->ended;
 }
@@ -308,16 +367,19 @@ void slotmem_process_kill(slotmem_process_t *process)
 
 void slotmem_process_clear(slotmem_process_t *process)
 {
-    slotmem_process_forget(process);
-    memset(process, 0, sizeof(*process));
+    forget_process(process);
 }
 
+/* Where the system keeps the notes from it, something else may be mapped at
+ * their address by now. */
 void slotmem_process_forget(slotmem_process_t *process)
 {
-    if (process->notes) {
-        munmap(process->notes, notes_size(process->num));
-        process->notes = NULL;
-    }
+#ifdef MADV_DONTFORK
+    process->notes = NULL;
+#else
+    unmap_notes(process);
+#endif
+    slotmem_process_release(process);
 }
 
 /* ---- httpd's loop ---- */
@@ -337,7 +399,8 @@ static void on_event(int reason, void *data, int status)
         || (reason != APR_OC_REASON_DEATH && reason != APR_OC_REASON_LOST)) {
         return;
     }
-    set_ended(watched.process, reason == APR_OC_REASON_DEATH ? status : -1);
+    set_ended(watched.process, reason == APR_OC_REASON_DEATH
+                               && status == LACKED_MEMORY);
     on_end();
 }
 

@@ -98,13 +98,14 @@ typedef struct slotmem_result_t {
 typedef struct slotmem_process_t {
     apr_proc_t proc;                /* for APR; its pid is 0: there is none */
     int ended;                      /**< 1: it has been reaped */
-    int exit_status;                /**< ... with this, as from waitpid(); -1:
-                                         somebody else has reaped it */
+    int lacked_memory;              /**< ... 1: for want of memory */
     int killed;                     /**< 1: by slotmem_process_kill() */
     int overdue;                    /**< for the caller; 0 at the start */
     apr_time_t begun;               /**< slotmem_monotonic_now() */
     slotmem_note_t *notes;          /* mapped; NULL: none */
     apr_size_t num;
+    apr_size_t room;                /* for so many notes */
+    void *spare;                    /* memory for a store; or NULL */
 } slotmem_process_t;
 
 /** Write down how a store stands now. */
@@ -116,6 +117,16 @@ void slotmem_note_read(slotmem_result_t *result, const slotmem_note_t *note);
 /** The same for a file of the process; unknown if it has no such file. */
 void slotmem_process_read(slotmem_result_t *result,
                           const slotmem_process_t *process, int index);
+
+/**
+ * Have the memory for a store of some files before it is needed: a server that
+ * has come to its limit can store then. Without it a store may still succeed.
+ * @param process there is none in it that runs
+ */
+void slotmem_process_reserve(slotmem_process_t *process, apr_size_t num);
+
+/** Give back what is reserved, for a store in this process. */
+void slotmem_process_release(slotmem_process_t *process);
 
 /**
  * Fork a process that does some work and ends.
@@ -145,7 +156,7 @@ int slotmem_process_wait(slotmem_process_t *process, apr_time_t deadline);
 /** Kill it. It may take long to end when it waits for a disk. */
 void slotmem_process_kill(slotmem_process_t *process);
 
-/** After its end: give the notes back. There is no process then. */
+/** After its end: there is no process then. What is reserved stays. */
 void slotmem_process_clear(slotmem_process_t *process);
 
 /**

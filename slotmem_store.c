@@ -42,8 +42,6 @@
 #define SLOTMEM_TMP_SUFFIX ".tmp-"
 
 #define CHUNK SLOTMEM_CHUNK
-/* Files that are open at the same time. */
-#define BATCH 64
 
 /* Files that are being stored together. */
 typedef struct run_t {
@@ -53,7 +51,8 @@ typedef struct run_t {
     slotmem_stream_t stream;                /* of the store at work */
     const char *token;              /* of temporary names */
     apr_pool_t *pool;               /* for results */
-    apr_pool_t *scratch;            /* cleared after each batch */
+    apr_pool_t *scratch;            /* ... and for the run */
+    apr_pool_t *file_pool;          /* cleared after each step of a store */
 } run_t;
 
 static void tell(const run_t *run, const slotmem_store_t *store)
@@ -301,7 +300,7 @@ static int is_same_file(const slotmem_store_t *store)
 static int open_verified_file(run_t *run, slotmem_store_t *store)
 {
     if (!is_same_file(store)
-        || open_file(store, store->path, O_RDONLY, &store->file, run->scratch)
+        || open_file(store, store->path, O_RDONLY, &store->file, run->file_pool)
            != APR_SUCCESS) {
         store->file = NULL;
         return 0;
@@ -314,7 +313,7 @@ static apr_status_t open_new(run_t *run, slotmem_store_t *store)
 {
     apr_status_t rv = open_file(store, store->tmp,
                                 O_WRONLY | O_CREAT | O_EXCL, &store->file,
-                                run->scratch);
+                                run->file_pool);
     apr_os_file_t fd;
 
     if (rv == APR_SUCCESS) {
@@ -373,7 +372,7 @@ static int begin_store(run_t *run, slotmem_store_t *store)
     if (!store->segment) {
         return 1;
     }
-    store->in_use = slotmem_calloc(run->scratch, sizeof(*store->in_use)
+    store->in_use = slotmem_calloc(run->file_pool, sizeof(*store->in_use)
                                  * slotmem_map_words(
                                      store->segment->geometry.item_num));
     if (!store->in_use) {
@@ -383,8 +382,8 @@ static int begin_store(run_t *run, slotmem_store_t *store)
     return 1;
 }
 
-/* The file is on its way to the disk from now on, while the next ones of the
- * batch are written; the flush then has less to wait for. */
+/* The file is on its way to the disk from now on, while the next ones are
+ * written; fsync() then has less to wait for. */
 static void start_writeback(apr_file_t *file)
 {
 #ifdef SYNC_FILE_RANGE_WRITE
@@ -395,6 +394,16 @@ static void start_writeback(apr_file_t *file)
 #else
     (void)file;
 #endif
+}
+
+static void close_file(run_t *run, slotmem_store_t *store)
+{
+    apr_status_t rv = apr_file_close(store->file);
+
+    store->file = NULL;
+    if (rv != APR_SUCCESS) {
+        fail(run, store, "close", rv);
+    }
 }
 
 /* Writes the new file, unless it would be as the old one. */
@@ -420,17 +429,24 @@ static void write_new_file(run_t *run, slotmem_store_t *store)
         return;
     }
     start_writeback(store->file);
+    close_file(run, store);
 }
 
 /* Notes which file it is, as it was written; install_file() adds the rest. A
  * file that is not known would be set aside by the next store. */
-static void sync_and_close(run_t *run, slotmem_store_t *store)
+static void sync_file(run_t *run, slotmem_store_t *store)
 {
-    slotmem_file_state_t *state = &store->new_state;
     apr_os_file_t fd;
     struct stat info;
-    apr_status_t rv = apr_file_sync(store->file);
+    apr_status_t rv = open_file(store, store->tmp, O_RDONLY, &store->file,
+                                run->file_pool);
 
+    if (rv != APR_SUCCESS) {
+        store->file = NULL;
+        fail(run, store, "flush", rv);
+        return;
+    }
+    rv = apr_file_sync(store->file);
     apr_os_file_get(&fd, store->file);
     if (rv == APR_SUCCESS && fstat(fd, &info) != 0) {
         rv = errno;
@@ -439,12 +455,8 @@ static void sync_and_close(run_t *run, slotmem_store_t *store)
         fail(run, store, "flush", rv);
         return;
     }
-    slotmem_file_state_set(state, &info);
-    rv = apr_file_close(store->file);
-    store->file = NULL;
-    if (rv != APR_SUCCESS) {
-        fail(run, store, "close", rv);
-    }
+    slotmem_file_state_set(&store->new_state, &info);
+    close_file(run, store);
 }
 
 /* Keep what stands at the path under the first free name, else in place of the
@@ -556,7 +568,7 @@ static int make_room(run_t *run, slotmem_store_t *store)
     }
     else if (rv == APR_SUCCESS && store->backup) {
         step = "keep the old file";
-        rv = make_backup(store, run->scratch);
+        rv = make_backup(store, run->file_pool);
     }
     if (rv != APR_SUCCESS) {
         store->aside = NULL;
@@ -703,9 +715,12 @@ void slotmem_store_clean(const slotmem_directory_t *directory,
     closedir(dir);
 }
 
-/* What is done to each store of a batch before the next is done to any. */
+/* What is done to each store before the next is done to any: the files share
+ * the way to the disk, and none is replaced before all are written, since a file
+ * system takes long to create a file after it has deleted many. One file is open
+ * at a time. */
 static void (*const steps[])(run_t *, slotmem_store_t *) = {
-    write_new_file, sync_and_close, install_file
+    write_new_file, sync_file, install_file
 };
 #define STEPS (sizeof(steps) / sizeof(*steps))
 
@@ -722,44 +737,13 @@ static void reset(slotmem_store_t *store)
     store->in_use = NULL;
 }
 
-static int lacks_descriptors(const slotmem_store_t *store)
-{
-    return store->step && (APR_STATUS_IS_EMFILE(store->status)
-                           || APR_STATUS_IS_ENFILE(store->status));
-}
-
-/* Stores from first on, BATCH of them at most. When there is no descriptor for
- * one of them while others of the batch have theirs open, the batch ends before
- * it, and it begins the next one. Returns the first of the next batch. */
-static int run_batch(run_t *run, int first)
-{
-    int end = run->num - first < BATCH ? run->num : first + BATCH;
-    size_t step;
-    int i;
-
-    for (step = 0; step < STEPS; step++) {
-        for (i = first; i < end; i++) {
-            slotmem_store_t *store = &run->stores[i];
-
-            if (!store->step && !store->unchanged) {
-                steps[step](run, store);
-            }
-            if (step == 0 && i > first && lacks_descriptors(store)) {
-                reset(store);
-                end = i;
-            }
-        }
-    }
-    apr_pool_clear(run->scratch);
-    return end;
-}
-
 void slotmem_store(slotmem_store_t *stores, int num,
                    const slotmem_store_watch_t *watch, apr_pool_t *pool)
 {
     run_t run = { .stores = stores, .num = num, .watch = watch, .pool = pool,
                   .token = watch ? watch->token
                            : apr_psprintf(pool, "%ld", (long)getpid()) };
+    size_t step;
     int i;
 
     for (i = 0; i < num; i++) {
@@ -767,8 +751,14 @@ void slotmem_store(slotmem_store_t *stores, int num,
     }
     run.stream.buffer = apr_palloc(pool, CHUNK);
     apr_pool_create(&run.scratch, pool);
-    for (i = 0; i < num; ) {
-        i = run_batch(&run, i);
+    apr_pool_create(&run.file_pool, run.scratch);
+    for (step = 0; step < STEPS; step++) {
+        for (i = 0; i < num; i++) {
+            if (!stores[i].step && !stores[i].unchanged) {
+                steps[step](&run, &stores[i]);
+                apr_pool_clear(run.file_pool);
+            }
+        }
     }
     sync_directories(&run);
     apr_pool_destroy(run.scratch);

@@ -99,10 +99,10 @@ typedef struct slotmem_store_watch_t {
 } slotmem_store_watch_t;
 
 /**
- * Store segments to their persisted files. In batches, all files are written
- * before the first is flushed, and flushed before the first is renamed; a
- * directory is flushed once: many files share their flushes. A store that fails
- * has its status and step set, and the others go on.
+ * Store segments to their persisted files. All files are written before fsync()
+ * is called for the first, and that is called for all before the first is
+ * renamed; it is called once for a directory. A store that fails has its status
+ * and step set, and the others go on. One file is open at a time.
  * @param stores filled in by the caller down to file_state
  * @param watch or NULL: nobody, and the process is known by its pid
  * @param pool for the texts of the results and scratch memory; not enough of

@@ -110,7 +110,7 @@ static void wait_for_note(const slotmem_process_t *process, int i)
 static void test_ends(void **state)
 {
     unit_place_t *place = *state;
-    slotmem_process_t process;
+    slotmem_process_t process = { 0 };
     int i;
 
     memset(&process, 0, sizeof(process));
@@ -118,7 +118,7 @@ static void test_ends(void **state)
     assert_int_equal(pipe(held), 0);
     start(&process, 3, work_well);
     assert_int_equal(slotmem_process_wait(&process, 0), 1);
-    assert_int_equal(process.exit_status, 0);
+    assert_int_equal(process.lacked_memory, 0);
     for (i = 0; i < 3; i++) {
         assert_int_equal(outcome_of(&process, i), SLOTMEM_OUTCOME_STORED);
     }
@@ -136,13 +136,12 @@ static void test_ends(void **state)
  * is known. */
 static void test_no_memory(void **state)
 {
-    slotmem_process_t process;
+    slotmem_process_t process = { 0 };
 
     (void)state;
     start(&process, 2, work_without_memory);
     assert_int_equal(slotmem_process_wait(&process, 0), 1);
-    assert_true(WIFEXITED(process.exit_status));
-    assert_int_equal(WEXITSTATUS(process.exit_status), ENOMEM);
+    assert_int_equal(process.lacked_memory, 1);
     assert_int_equal(outcome_of(&process, 0), SLOTMEM_OUTCOME_UNCHANGED);
     assert_int_equal(outcome_of(&process, 1), SLOTMEM_OUTCOME_UNKNOWN);
     slotmem_process_clear(&process);
@@ -152,7 +151,7 @@ static void test_no_memory(void **state)
  * what it had done is known. */
 static void test_kill(void **state)
 {
-    slotmem_process_t process;
+    slotmem_process_t process = { 0 };
 
     (void)state;
     start(&process, 3, work_for_ever);
@@ -162,7 +161,7 @@ static void test_kill(void **state)
     slotmem_process_kill(&process);
     assert_int_equal(slotmem_process_wait(&process, 0), 1);
     assert_int_equal(process.killed, 1);
-    assert_int_equal(WTERMSIG(process.exit_status), SIGKILL);
+    assert_int_equal(process.lacked_memory, 0);
     assert_int_equal(outcome_of(&process, 1), SLOTMEM_OUTCOME_STORED);
     assert_int_equal(outcome_of(&process, 2), SLOTMEM_OUTCOME_UNKNOWN);
     slotmem_process_clear(&process);
@@ -171,14 +170,14 @@ static void test_kill(void **state)
 /* [B12] Somebody else may reap it, as httpd's loop does. */
 static void test_reaped(void **state)
 {
-    slotmem_process_t process;
+    slotmem_process_t process = { 0 };
     int status;
 
     (void)state;
     start(&process, 3, work_well);
     assert_int_equal(waitpid(process.proc.pid, &status, 0), process.proc.pid);
     assert_int_equal(slotmem_process_poll(&process), 1);
-    assert_int_equal(process.exit_status, -1);
+    assert_int_equal(process.lacked_memory, 0);
     assert_int_equal(outcome_of(&process, 0), SLOTMEM_OUTCOME_STORED);
     slotmem_process_kill(&process);         /* nobody */
     assert_int_equal(process.killed, 0);
@@ -249,7 +248,7 @@ static void look_for_notes(void *data)
 /* [B11] A child that the parent forks meanwhile does not have the notes. */
 static void test_not_inherited(void **state)
 {
-    slotmem_process_t process;
+    slotmem_process_t process = { 0 };
 
     (void)state;
     start(&process, 3, work_for_ever);
@@ -283,7 +282,7 @@ static apr_status_t reap(pid_t pid)
 static void test_watch(void **state)
 {
     unit_place_t *place = *state;
-    slotmem_process_t process;
+    slotmem_process_t process = { 0 };
     apr_pool_t *pool;
     pid_t pid;
     int i;
@@ -317,7 +316,7 @@ static void test_watch(void **state)
 static void no_process(void *data)
 {
     struct rlimit none = { 0, 0 };
-    slotmem_process_t process;
+    slotmem_process_t process = { 0 };
 
     (void)data;
     if (geteuid() == 0) {
@@ -326,7 +325,7 @@ static void no_process(void *data)
     CHILD_CHECK(setrlimit(RLIMIT_NPROC, &none) == 0);
     CHILD_CHECK(slotmem_process_start(&process, 1, work_well)
                 != APR_SUCCESS);
-    CHILD_CHECK(!process.notes && !slotmem_process_is_running(&process));
+    CHILD_CHECK(!slotmem_process_is_running(&process));
 }
 
 static void test_no_process(void **state)
@@ -454,7 +453,7 @@ static void end_here(const char *path)
 /* Store in a process of its own; what it says goes into the job. */
 static slotmem_result_t store_elsewhere(void)
 {
-    slotmem_process_t process;
+    slotmem_process_t process = { 0 };
     slotmem_result_t result;
 
     start(&process, 1, work_store);
