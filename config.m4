@@ -40,6 +40,10 @@ slotmem_wanted.lo dnl
 slotmem_proxy_slot.lo dnl
 slotmem_words.lo dnl
 slotmem_workers.lo dnl
+slotmem_removal.lo dnl
+slotmem_names.lo dnl
+slotmem_beside.lo dnl
+slotmem_orphans.lo dnl
 slotmem_status.lo dnl
 slotmem_escape.lo dnl
 slotmem_page.lo dnl

@@ -443,3 +443,20 @@ void slotmem_files_retire_fallbacks(slotmem_note_t *notes, apr_pool_t *pool)
         }
     }
 }
+
+void slotmem_files_retire_removals(slotmem_note_t *notes)
+{
+    int i;
+
+    for (i = 0; i < slotmem_files.entries->nelts; i++) {
+        const slotmem_persist_entry_t *entry = slotmem_files_entry(i);
+        slotmem_result_t result;
+
+        if (entry->removal && entry->note >= 0) {
+            slotmem_note_read(&result, &notes[entry->note]);
+            if (slotmem_is_done(&result)) {
+                slotmem_removal_retire(entry->removal);
+            }
+        }
+    }
+}

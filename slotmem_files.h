@@ -81,6 +81,7 @@ typedef struct slotmem_persist_entry_t {
     const char *labels;
     apr_size_t labels_len;
     int unavailable;            /* what stands at path must not be replaced */
+    slotmem_removal_t *removal; /* was applied by the restore; or NULL */
     int conflict_logged;        /* 1: another server was said to have it */
     pid_t lock_holder;          /* ... this one; not above 0: one elsewhere */
     int unlocked;               /* 1: the directory takes no lock */
@@ -143,6 +144,10 @@ int slotmem_is_done(const slotmem_result_t *result);
 /** Set what a store adds to the file of a segment whose slots are known. */
 void slotmem_files_describe(slotmem_store_t *store,
                             const slotmem_persist_entry_t *entry);
+
+/** In the process that stores, or at stop: remove the removals that were
+ *  applied to what is stored by now. */
+void slotmem_files_retire_removals(slotmem_note_t *notes);
 
 #if defined(__GNUC__)
 #pragma GCC visibility pop

@@ -47,6 +47,8 @@
 /** Of a file that is kept because its successor lacks what it has. */
 #define SLOTMEM_BACKUP_SUFFIX       ".bak"
 #define SLOTMEM_RETIRED_SUFFIX      ".old"
+/** Of a file that asks to remove workers. */
+#define SLOTMEM_REMOVAL_SUFFIX      ".remove"
 /** Bytes before the slots: the number of free slots and its padding. */
 #define SLOTMEM_FILE_HEADER           8
 /** Bytes of an MD5. */

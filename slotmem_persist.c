@@ -33,6 +33,7 @@
 #include "slotmem_persist.h"
 #include "slotmem_lock.h"
 #include "slotmem_log.h"
+#include "slotmem_orphans.h"
 #include "slotmem_outcome.h"
 #include "slotmem_recover.h"
 
@@ -109,6 +110,8 @@ static void store_and_retire(slotmem_note_t *notes, apr_pool_t *pool)
 {
     slotmem_files_store(notes, pool);
     slotmem_files_retire_fallbacks(notes, pool);
+    slotmem_files_retire_removals(notes);
+    slotmem_orphans_list(pool);
 }
 
 static int start_process(void)
@@ -219,6 +222,7 @@ void slotmem_persist_enable(void)
     reserve_memory();
     slotmem_process_watch(&slotmem_files.outliving->process, collect,
                           persist.watch_pool);
+    slotmem_orphans_look(persist.pool);
 }
 
 /* Is there no process, or one that has ended? */
@@ -469,6 +473,8 @@ static void end_for_good(void)
     /* What has failed, once more. */
     slotmem_files_store(here.notes, persist.pool);
     slotmem_files_retire_fallbacks(here.notes, persist.pool);
+    slotmem_files_retire_removals(here.notes);
+    slotmem_orphans_list(persist.pool);
     slotmem_outcome_read(&here, SLOTMEM_IS_LOST);
     log_conflicts();
     give_images_up();

@@ -51,15 +51,17 @@ slotmem_proxy_t *slotmem_proxy_lookup(const char *name,
 
 /* Process-local: a merge at work. */
 typedef struct merge_t {
-    slotmem_proxy_t *proxy;
+    const slotmem_proxy_t *proxy;
     slotmem_segment_t *segment;
     slotmem_word_t *config_claims;
-    slotmem_image_t *image;
+    const slotmem_image_t *image;
     apr_hash_t *seen;               /* hashes of run-time slots */
     apr_array_header_t *runtime;    /* of apr_uint32_t: their slots in the
                                        image, in order */
+    const slotmem_removal_t *removal; /* or NULL */
     const char *removed;            /* names, for the log; or NULL */
     const char *no_room;
+    const char *asked;              /* to be removed, by the removal */
     int changed;                    /* 1: members or a factor changed */
     slotmem_proxy_merged_t *merged;
     apr_pool_t *pool;
@@ -138,14 +140,24 @@ static void take_slot(merge_t *merge, apr_uint32_t id)
     proxy_hashes hash = hash_of(merge, id);
     slotmem_wanted_t *wanted = apr_hash_get(merge->proxy->by_hash, &hash,
                                     sizeof(hash));
+    slotmem_removal_worker_t *asked = merge->proxy->has_members
+        ? slotmem_removal_find(merge->removal, image_slot(merge, id)) : NULL;
 
     if (memcmp(&hash, &nobody, sizeof(hash)) == 0) {
         return;
+    }
+    if (asked) {
+        asked->outcome = wanted ? SLOTMEM_REMOVAL_CONFIGURED
+                                : SLOTMEM_REMOVAL_DONE;
     }
     if (wanted) {
         if (wanted->from == SLOTMEM_NO_SLOT) {
             wanted->from = id;
         }
+        return;
+    }
+    if (asked) {
+        add_name(merge, &merge->asked, id);
         return;
     }
     if (merge->image->has_section
@@ -312,12 +324,44 @@ static void reset_balancers(const merge_t *merge)
     const slotmem_proxy_t *proxy = merge->proxy;
     int i;
 
-    if (merge->changed || merge->removed || merge->no_room
+    if (merge->changed || merge->removed || merge->no_room || merge->asked
         || merge->merged->restored
            < (apr_uint32_t)(proxy->wanted->nelts + merge->runtime->nelts)) {
         for (i = 0; i < proxy->balancers->nelts; i++) {
             APR_ARRAY_IDX(proxy->balancers, i, proxy_balancer *)
                 ->s->need_reset = 1;
+        }
+    }
+}
+
+static void log_removals(const merge_t *merge, const char *kept)
+{
+    const apr_array_header_t *workers;
+    int i;
+
+    if (!merge->removal) {
+        return;
+    }
+    if (merge->asked) {
+        ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, ap_server_conf,
+                     SLOTMEM_TAG(55)
+                     "segment %s: removed, as %s asks: %s; %s",
+                     merge->proxy->name, merge->removal->path, merge->asked,
+                     kept);
+    }
+    workers = merge->removal->workers;
+    for (i = 0; i < workers->nelts; i++) {
+        const slotmem_removal_worker_t *worker =
+            &APR_ARRAY_IDX(workers, i, slotmem_removal_worker_t);
+
+        if (worker->outcome != SLOTMEM_REMOVAL_DONE) {
+            ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, ap_server_conf,
+                         SLOTMEM_TAG(56)
+                         "segment %s: %s, which %s asks to remove, %s",
+                         merge->proxy->name, worker->url, merge->removal->path,
+                         worker->outcome == SLOTMEM_REMOVAL_CONFIGURED
+                         ? "is in the configuration, and stays"
+                         : "is not there");
         }
     }
 }
@@ -346,13 +390,14 @@ static void log_left_out(const merge_t *merge, const char *kept)
 void slotmem_proxy_merge(slotmem_proxy_merged_t *merged,
                          slotmem_proxy_t *proxy, slotmem_segment_t *segment,
                          slotmem_word_t *config_claims, slotmem_image_t *image,
-                         const char *kept, apr_pool_t *pool)
+                         const slotmem_removal_t *removal, const char *kept,
+                         apr_pool_t *pool)
 {
     merge_t merge = { .proxy = proxy, .segment = segment,
                       .config_claims = config_claims, .image = image,
                       .seen = apr_hash_make(pool),
                       .runtime = apr_array_make(pool, 4, sizeof(apr_uint32_t)),
-                      .merged = merged, .pool = pool };
+                      .removal = removal, .merged = merged, .pool = pool };
 
     memset(merged, 0, sizeof(*merged));
     read_image(&merge);
@@ -361,7 +406,60 @@ void slotmem_proxy_merge(slotmem_proxy_merged_t *merged,
     place_slots(&merge, 1);
     reset_balancers(&merge);
     log_left_out(&merge, kept);
-    merged->dropped = merge.removed || merge.no_room;
+    log_removals(&merge, kept);
+    merged->dropped = merge.removed || merge.no_room || merge.asked;
+}
+
+/* ---- after a change of name ---- */
+
+/* Is one of the balancers called as a label says? */
+static int has_label(const slotmem_proxy_t *proxy, const char *label,
+                     apr_pool_t *pool)
+{
+    int i;
+
+    for (i = 0; label && i < proxy->balancers->nelts; i++) {
+        const proxy_balancer_shared *config = slotmem_wanted_config(
+            APR_ARRAY_IDX(proxy->balancers, i, proxy_balancer *));
+
+        if (config && strcmp(slotmem_display_url(config->name, pool), label)
+                      == 0) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+int slotmem_proxy_fits(const slotmem_proxy_t *proxy,
+                       const slotmem_image_t *image, apr_pool_t *pool)
+{
+    merge_t merge = { .proxy = proxy, .image = image, .pool = pool };
+    apr_uint32_t num = image->segment.geometry.item_num;
+    slotmem_labels_t labels;
+    apr_hash_t *stored = apr_hash_make(pool);
+    apr_uint32_t id;
+    int i;
+
+    slotmem_labels_read(&labels, image->labels, image->labels_len, pool);
+    if (!proxy->wanted->nelts
+        || (proxy->has_members && !has_label(proxy, labels.balancers, pool))) {
+        return 0;
+    }
+    for (id = 0; id < num; id++) {
+        proxy_hashes hash = hash_of(&merge, id);
+
+        apr_hash_set(stored, apr_pmemdup(pool, &hash, sizeof(hash)),
+                     sizeof(hash), proxy);
+    }
+    for (i = 0; i < proxy->wanted->nelts; i++) {
+        const slotmem_wanted_t *one = APR_ARRAY_IDX(proxy->wanted, i,
+                                                    slotmem_wanted_t *);
+
+        if (!apr_hash_get(stored, &one->hash, sizeof(one->hash))) {
+            return 0;
+        }
+    }
+    return 1;
 }
 
 /* ---- what a store adds to the file ---- */
@@ -532,8 +630,10 @@ slotmem_proxy_t *slotmem_proxy_lookup(const char *name,
 void slotmem_proxy_merge(slotmem_proxy_merged_t *merged,
                          slotmem_proxy_t *proxy, slotmem_segment_t *segment,
                          slotmem_word_t *config_claims, slotmem_image_t *image,
-                         const char *kept, apr_pool_t *pool)
+                         const slotmem_removal_t *removal, const char *kept,
+                         apr_pool_t *pool)
 {
+    (void)removal;
     (void)proxy;
     (void)segment;
     (void)config_claims;
@@ -541,6 +641,15 @@ void slotmem_proxy_merge(slotmem_proxy_merged_t *merged,
     (void)kept;
     (void)pool;
     memset(merged, 0, sizeof(*merged));
+}
+
+int slotmem_proxy_fits(const slotmem_proxy_t *proxy,
+                       const slotmem_image_t *image, apr_pool_t *pool)
+{
+    (void)proxy;
+    (void)image;
+    (void)pool;
+    return 0;
 }
 
 void slotmem_proxy_words(slotmem_proxy_t *proxy, const char **words,

@@ -37,6 +37,7 @@
 #ifndef SLOTMEM_PROXY_H
 #define SLOTMEM_PROXY_H
 
+#include "slotmem_removal.h"
 #include "slotmem_restore.h"
 #include "slotmem_workers.h"
 
@@ -101,13 +102,23 @@ typedef struct slotmem_proxy_merged_t {
  * @param segment new: all bytes zero, no other process has it
  * @param config_claims of the segment; what is wanted is set
  * @param image its slots are changed
+ * @param removal workers that are left out unless the configuration has them;
+ *        the outcome of each is set; or NULL
  * @param kept what becomes of the file that has what is left out, for the log
  * @param pool for temporary use
  */
 void slotmem_proxy_merge(slotmem_proxy_merged_t *merged,
                          slotmem_proxy_t *proxy, slotmem_segment_t *segment,
                          slotmem_word_t *config_claims, slotmem_image_t *image,
-                         const char *kept, apr_pool_t *pool);
+                         const slotmem_removal_t *removal, const char *kept,
+                         apr_pool_t *pool);
+
+/**
+ * Could an image be what a segment was before it was renamed? It has all that
+ * the configuration wants, and members are of a balancer of the same name.
+ */
+int slotmem_proxy_fits(const slotmem_proxy_t *proxy,
+                       const slotmem_image_t *image, apr_pool_t *pool);
 
 /**
  * What a store adds to the file: see SLOTMEM_FILE_WORDS, SLOTMEM_FILE_LABELS.

@@ -106,11 +106,36 @@ static void log_restore(const slotmem_persist_entry_t *entry, const char *path,
     }
 }
 
+/* What is asked to be removed from the state in a file. A file that does not
+ * count stays as it is. */
+static void read_removal(slotmem_persist_entry_t *entry,
+                         slotmem_directory_t *directory, const char *path)
+{
+    slotmem_distrust_t distrust;
+    const char *reason = NULL;
+    apr_status_t rv;
+
+    entry->removal = NULL;
+    if (slotmem_directory_open(directory, 0, &distrust) != APR_SUCCESS) {
+        return;
+    }
+    entry->removal = slotmem_removal_read(directory, path, &rv, &reason,
+                                          recover.pool);
+    if (reason) {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, rv, ap_server_conf,
+                     SLOTMEM_TAG(57)
+                     "segment %s: %s is not followed, and stays: %s",
+                     entry->name, apr_pstrcat(recover.scratch, path,
+                                              SLOTMEM_REMOVAL_SUFFIX, NULL),
+                     reason);
+    }
+}
+
 /* Where mod_proxy's configuration is known, it decides on each slot. carried:
  * the bytes, or NULL: those of the file */
 static void restore_by_slot(slotmem_restore_result_t *result,
                             slotmem_persist_entry_t *entry,
-                            const slotmem_directory_t *directory,
+                            slotmem_directory_t *directory,
                             const char *path, const slotmem_carried_t *carried)
 {
     const slotmem_geometry_t *geometry = &entry->segment->geometry;
@@ -129,8 +154,9 @@ static void restore_by_slot(slotmem_restore_result_t *result,
     if (result->outcome != SLOTMEM_RESTORE_DONE) {
         return;
     }
+    read_removal(entry, directory, path);
     slotmem_proxy_merge(&merged, entry->proxy, entry->segment,
-                        entry->config_claims, &image,
+                        entry->config_claims, &image, entry->removal,
                         path == entry->path
                         ? apr_pstrcat(scratch, "the first store keeps ", path,
                                       " as ", path, SLOTMEM_BACKUP_SUFFIX,

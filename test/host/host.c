@@ -35,6 +35,7 @@
 #include <sys/wait.h>
 
 AP_DECLARE_DATA server_rec *ap_server_conf;
+AP_DECLARE_DATA const char *ap_pid_fname = "httpd.pid";
 
 static host_dso_t *dso_now;
 

@@ -1,0 +1,258 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * slotmem_orphans.c: persisted files that belong to no segment; see
+ * slotmem_orphans.h.
+ */
+
+#include <dirent.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "apr_lib.h"
+#include "apr_strings.h"
+
+#include "httpd.h"
+#include "http_config.h"
+#include "mpm_common.h"
+
+#include "slotmem_log.h"
+#include "slotmem_orphans.h"
+
+/* A start does not take long over a directory, whatever is in it: so many
+ * entries are looked at, and so many files read for each new name. */
+#define MOST_ENTRIES 10000
+#define MOST_CANDIDATES 64
+
+/* Process-local: a directory as it is found. */
+typedef struct look_t {
+    slotmem_directory_t *directory;
+    apr_hash_t *names;              /* of files that are a server's */
+    apr_array_header_t *orphans;    /* of const char *: persisted files */
+    int num;                        /* with those that were set aside */
+    apr_pool_t *pool;
+} look_t;
+
+static const char *name_in(const slotmem_directory_t *directory,
+                           const char *path)
+{
+    const char *name;
+
+    slotmem_directory_fd(directory, path, &name);
+    return name;
+}
+
+static const char *path_of(const slotmem_directory_t *directory,
+                           const char *name, apr_pool_t *pool)
+{
+    return apr_pstrcat(pool, directory->path,
+                       directory->path[1] ? "/" : "", name, NULL);
+}
+
+/* What tells servers apart that share a directory. */
+static const char *list_name(apr_pool_t *pool)
+{
+    return slotmem_names_list(
+        apr_pstrcat(pool, ap_server_root_relative(pool, ""), "\n",
+                    ap_runtime_dir_relative(pool, ""), "\n",
+                    ap_pid_fname ? ap_pid_fname : "", NULL), pool);
+}
+
+/* The names of this generation's files in a directory. */
+static apr_array_header_t *own_names(const slotmem_directory_t *directory,
+                                     apr_pool_t *pool)
+{
+    apr_array_header_t *names = apr_array_make(pool, 16, sizeof(const char *));
+    int i;
+
+    for (i = 0; i < slotmem_files.entries->nelts; i++) {
+        const slotmem_persist_entry_t *entry = slotmem_files_entry(i);
+
+        if (entry->directory == directory) {
+            APR_ARRAY_PUSH(names, const char *) = name_in(directory,
+                                                          entry->path);
+        }
+    }
+    return names;
+}
+
+void slotmem_orphans_list(apr_pool_t *pool)
+{
+    slotmem_directory_t *directory;
+    const char *list = list_name(pool);
+
+    for (directory = slotmem_directories(); directory;
+         directory = directory->next) {
+        apr_array_header_t *names = own_names(directory, pool);
+        slotmem_distrust_t distrust;
+
+        if (names->nelts && slotmem_directory_open(directory, 0, &distrust)
+                            == APR_SUCCESS) {
+            slotmem_names_write(directory, path_of(directory, list, pool),
+                                names, slotmem_files.outliving->token, pool);
+        }
+    }
+}
+
+/* ---- what there is ---- */
+
+/* Is what follows the name of a persisted file that of one which is kept? */
+static int is_kept(const char *rest)
+{
+    return strcmp(rest, SLOTMEM_BACKUP_SUFFIX) == 0
+           || strcmp(rest, SLOTMEM_RETIRED_SUFFIX) == 0
+           || (strncmp(rest, ".bad-", 5) == 0 && apr_isdigit(rest[5])
+               && !rest[6]);
+}
+
+static void look_at(look_t *look, const char *name, const char *own_list)
+{
+    const char *end = strstr(name, SLOTMEM_FILE_SUFFIX);
+    const char *rest = end ? end + strlen(SLOTMEM_FILE_SUFFIX) : NULL;
+    const char *reason;
+
+    if (slotmem_names_is_list(name) && strcmp(name, own_list) != 0) {
+        slotmem_names_read(look->names, look->directory, name, &reason,
+                           look->pool);
+    }
+    if (rest && !*rest && end != name) {
+        APR_ARRAY_PUSH(look->orphans, const char *)
+            = apr_pstrdup(look->pool, name);
+    }
+    else if (rest && is_kept(rest)) {
+        look->num++;
+    }
+}
+
+/* Which files of a directory are no server's. Lists of others come in any
+ * order, hence two steps. */
+static void look_around(look_t *look, const char *own_list)
+{
+    int fd = dup(look->directory->fd);
+    DIR *stream = fd >= 0 ? fdopendir(fd) : NULL;
+    const struct dirent *entry;
+    int left = MOST_ENTRIES;
+    int kept = 0;
+    int i;
+
+    if (!stream) {
+        if (fd >= 0) {
+            close(fd);
+        }
+        return;
+    }
+    rewinddir(stream);
+    while (left-- && (entry = readdir(stream)) != NULL) {
+        look_at(look, entry->d_name, own_list);
+    }
+    closedir(stream);
+    for (i = 0; i < look->orphans->nelts; i++) {
+        const char *name = APR_ARRAY_IDX(look->orphans, i, const char *);
+
+        if (!apr_hash_get(look->names, name, APR_HASH_KEY_STRING)) {
+            APR_ARRAY_IDX(look->orphans, kept++, const char *) = name;
+        }
+    }
+    look->orphans->nelts = kept;
+    look->num += kept;
+}
+
+static int fits(const slotmem_persist_entry_t *entry, const look_t *look,
+                const char *path, apr_pool_t *scratch)
+{
+    slotmem_restore_result_t result;
+    slotmem_image_t image;
+
+    slotmem_restore_image(&result, &image, &entry->segment->geometry,
+                          look->directory, path, scratch);
+    return result.outcome == SLOTMEM_RESTORE_DONE
+           && slotmem_proxy_fits(entry->proxy, &image, scratch);
+}
+
+/* A new name, which may be a new one for an old file. */
+static void suggest(const slotmem_persist_entry_t *entry, const look_t *look)
+{
+    apr_pool_t *scratch;
+    int i;
+
+    apr_pool_create(&scratch, look->pool);
+    for (i = 0; i < look->orphans->nelts && i < MOST_CANDIDATES; i++) {
+        const char *path;
+
+        apr_pool_clear(scratch);
+        path = path_of(look->directory,
+                       APR_ARRAY_IDX(look->orphans, i, const char *), scratch);
+        if (fits(entry, look, path, scratch)) {
+            ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, ap_server_conf,
+                         SLOTMEM_TAG(59)
+                         "segment %s starts empty, and %s, which is of no "
+                         "segment now, has all that its configuration names; "
+                         "to go on with that, stop the server and run: "
+                         "slotmem-file adopt %s %s", entry->name, path, path,
+                         entry->path);
+            break;
+        }
+    }
+    apr_pool_destroy(scratch);
+}
+
+static void look_into(slotmem_directory_t *directory, const char *own_list,
+                      apr_pool_t *pool)
+{
+    look_t look = { .directory = directory, .names = apr_hash_make(pool),
+                    .orphans = apr_array_make(pool, 4, sizeof(const char *)),
+                    .pool = pool };
+    apr_array_header_t *own = own_names(directory, pool);
+    int i;
+
+    for (i = 0; i < own->nelts; i++) {
+        apr_hash_set(look.names, APR_ARRAY_IDX(own, i, const char *),
+                     APR_HASH_KEY_STRING, directory);
+    }
+    look_around(&look, own_list);
+    if (!own->nelts || !look.num) {
+        return;
+    }
+    ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, ap_server_conf,
+                 SLOTMEM_TAG(58)
+                 "%s has %d files that are of no segment now; slotmem-file "
+                 "orphans %s says what they hold", directory->path, look.num,
+                 directory->path);
+    for (i = 0; look.orphans->nelts && i < slotmem_files.entries->nelts; i++) {
+        const slotmem_persist_entry_t *entry = slotmem_files_entry(i);
+
+        if (entry->directory == directory && entry->proxy
+            && entry->restored.outcome == SLOTMEM_RESTORE_NO_FILE) {
+            suggest(entry, &look);
+        }
+    }
+}
+
+void slotmem_orphans_look(apr_pool_t *pool)
+{
+    slotmem_directory_t *directory;
+    apr_pool_t *scratch;
+
+    apr_pool_create(&scratch, pool);
+    for (directory = slotmem_directories(); directory;
+         directory = directory->next) {
+        slotmem_distrust_t distrust;
+
+        if (slotmem_directory_open(directory, 0, &distrust) == APR_SUCCESS) {
+            look_into(directory, list_name(scratch), scratch);
+        }
+    }
+    slotmem_directory_close_all();
+    apr_pool_destroy(scratch);
+}
