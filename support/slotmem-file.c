@@ -18,9 +18,15 @@
  *
  *     slotmem-file.c                  the table
  *     tool_verify.c, tool_show.c,     a command each (tool_command.h)
- *     tool_dump.c, tool_release.c
+ *     tool_workers.c, tool_dump.c,
+ *     tool_remove.c, tool_release.c,
+ *     tool_orphans.c, tool_adopt.c,
+ *     tool_check.c
  *     tool_report.c                   what commands write about a file
+ *     tool_change.c                   who may change a file, and its lock
+ *     tool_members.c                  the workers in a file
  *     tool_options.c                  the command line
+ *     tool_directory.c                the files of a directory
  *     tool_file.c                     a file, read as the module reads it
  *     tool_output.c, tool_types.c     text and JSON; names of the type flags
  *
@@ -35,6 +41,8 @@
 #include "apr_general.h"
 #include "apr_pools.h"
 
+#include "mod_slotmem_shm.h"
+#include "tool_change.h"
 #include "tool_command.h"
 #include "tool_options.h"
 #include "tool_output.h"
@@ -44,8 +52,13 @@
 static const tool_command_t *const commands[] = {
     &tool_verify,
     &tool_show,
+    &tool_workers,
     &tool_dump,
+    &tool_remove,
     &tool_release,
+    &tool_orphans,
+    &tool_adopt,
+    &tool_check,
     NULL
 };
 
@@ -54,9 +67,12 @@ static const char usage_of_options[] =
     "  SHAPE    --size N --num N --type T: the segment that is asked for;\n"
     "           what is not given is as the file says. T is a number, or of\n"
     "           persist,notmpsafe,pregrab,clearinuse\n"
+    "  --dir D  all persisted files of a directory\n"
     "  --json   as JSON\n"
+    "  --version\n"
     "\n"
-    "Exit code: 0 good, 1 not, 2 trouble.\n";
+    "Exit code: 0 good, 1 not, 2 trouble; of check: 0 OK, 1 warning,\n"
+    "2 critical, 3 unknown.\n";
 
 static void print_usage(void)
 {
@@ -84,20 +100,35 @@ static const tool_command_t *find_command(const char *name)
     return *at;
 }
 
+static int has_paths(const tool_options_t *options,
+                     const tool_command_t *command)
+{
+    return options->dir ? options->num_paths == 0
+           : command->num_paths ? options->num_paths == command->num_paths
+                                : options->num_paths > 0;
+}
+
 static int run_command(const tool_options_t *options, apr_pool_t *pool)
 {
     const tool_command_t *command = find_command(options->command);
+    int wrong_use = command && command->wrong_use ? command->wrong_use
+                                                  : TOOL_TROUBLE;
 
     if (!command) {
         return tool_usage_error("there is no command %s", options->command);
     }
-    if (options->num_paths == 0
-        || (options->num_paths > 1 && !command->takes_many_files)) {
-        return tool_usage_error("%s takes one file%s", command->name,
-                                command->takes_many_files ? " or more" : "");
+    if (options->given & ~command->takes) {
+        tool_usage_error("%s takes no %s", command->name,
+                         tool_options_name(options->given & ~command->takes));
+        return wrong_use;
     }
-    if (options->has_slot && !command->takes_slot) {
-        return tool_usage_error("%s takes no --slot", command->name);
+    if (!has_paths(options, command)) {
+        tool_usage_error("%s takes %s%s", command->name,
+                         command->num_paths == 1 ? "one path"
+                         : command->num_paths ? "two paths"
+                                              : "one file or more",
+                         command->takes & TOOL_OPT_DIR ? ", or --dir" : "");
+        return wrong_use;
     }
     tool_output_set_json(options->json);
     return command->run(options, pool);
@@ -107,6 +138,7 @@ int main(int argc, const char *const *argv)
 {
     tool_options_t options;
     apr_pool_t *pool;
+    int verdict;
 
     if (apr_app_initialize(&argc, &argv, NULL) != APR_SUCCESS) {
         return tool_usage_error("APR cannot be started");
@@ -116,11 +148,17 @@ int main(int argc, const char *const *argv)
     if (tool_options_parse(&options, argc, argv, pool) != TOOL_GOOD) {
         return TOOL_TROUBLE;
     }
+    if (options.version) {
+        puts(TOOL_NAME " " SLOTMEM_VERSION);
+        return tool_output_close(TOOL_GOOD);
+    }
     if (options.help) {
         print_usage();
         return tool_output_close(TOOL_GOOD);
     }
-    return tool_output_close(run_command(&options, pool));
+    verdict = run_command(&options, pool);
+    tool_change_end();
+    return tool_output_close(verdict);
 }
 
 /* NOLINTEND(cert-err33-c) */

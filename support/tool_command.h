@@ -33,17 +33,26 @@ typedef struct tool_command_t {
     const char *arguments;          /**< for --help */
     const char *summary;            /**< for --help; lines after the first one
                                          are indented by 11 */
-    int takes_many_files;           /**< 1: one file or more; 0: one file */
-    int takes_slot;                 /**< 1: --slot is accepted */
-    /** Run the command. There are as many paths as takes_many_files says, and
-     *  --slot is only given if takes_slot is 1; a command checks what else it
-     *  needs. @return the exit code: TOOL_GOOD, TOOL_REFUSED or TOOL_TROUBLE */
+    int num_paths;                  /**< how many it takes; 0: one or more, or
+                                         those of --dir */
+    int takes;                      /**< TOOL_OPT_*: besides --json */
+    int wrong_use;                  /**< the exit code for that; 0:
+                                         TOOL_TROUBLE */
+    /** Run the command. There are as many paths as num_paths says, or with
+     *  TOOL_OPT_DIR none, and no option that it does not take; a command checks
+     *  what else it needs. @return the exit code: TOOL_GOOD, TOOL_REFUSED or
+     *  TOOL_TROUBLE */
     int (*run)(const tool_options_t *options, apr_pool_t *pool);
 } tool_command_t;
 
 extern const tool_command_t tool_verify;
 extern const tool_command_t tool_show;
 extern const tool_command_t tool_dump;
+extern const tool_command_t tool_workers;
+extern const tool_command_t tool_remove;
 extern const tool_command_t tool_release;
+extern const tool_command_t tool_orphans;
+extern const tool_command_t tool_adopt;
+extern const tool_command_t tool_check;
 
 #endif /* TOOL_COMMAND_H */

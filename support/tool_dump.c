@@ -127,7 +127,8 @@ const tool_command_t tool_dump = {
     .name = "dump",
     .arguments = "[--json] [SHAPE] [--slot N] FILE",
     .summary = "the slots in hex, or one: they may hold secrets",
-    .takes_slot = 1,
+    .num_paths = 1,
+    .takes = TOOL_OPT_SHAPE | TOOL_OPT_SLOT,
     .run = dump
 };
 

@@ -32,11 +32,31 @@ typedef struct tool_options_t {
     const char *const *paths;       /**< after the last one: NULL */
     int num_paths;
     int help;                       /**< 1: the rest may be unset */
+    int version;                    /**< the same */
+    int given;                      /**< TOOL_OPT_*: of those below */
     int json;
     int has_slot;
     apr_uint32_t slot;              /**< if has_slot */
+    const char *worker;             /**< a URL, or NULL */
+    const char *dir;                /**< or NULL */
     tool_geometry_request_t request;
 } tool_options_t;
+
+/** Options that not every command takes. */
+enum {
+    TOOL_OPT_SHAPE = 1,             /**< --size, --num, --type */
+    TOOL_OPT_SLOT = 2,
+    TOOL_OPT_WORKER = 4,
+    TOOL_OPT_DIR = 8,               /**< instead of files */
+    TOOL_OPT_FORCE = 16,
+    TOOL_OPT_CANCEL = 32,
+    TOOL_OPT_LIST = 64,
+    TOOL_OPT_REMOVE = 128,
+    TOOL_OPT_YES = 256
+};
+
+/** @return the name of the first option in @a set, for people */
+const char *tool_options_name(int set);
 
 /**
  * Parse the command line.
@@ -45,8 +65,5 @@ typedef struct tool_options_t {
  */
 int tool_options_parse(tool_options_t *options, int argc,
                        const char *const *argv, apr_pool_t *pool);
-
-/** Does the command line give any part of the geometry? */
-int tool_options_has_geometry(const tool_options_t *options);
 
 #endif /* TOOL_OPTIONS_H */

@@ -89,6 +89,24 @@ void tool_end_object(void)
     }
 }
 
+void tool_begin_list(const char *name)
+{
+    if (is_json) {
+        tool_begin_field(name);
+        putchar('[');
+        is_first_object = 1;
+    }
+}
+
+void tool_end_list(void)
+{
+    if (is_json) {
+        putchar(']');
+        is_first_field = 0;
+        is_first_object = 0;
+    }
+}
+
 void tool_begin_field(const char *name)
 {
     if (is_json) {

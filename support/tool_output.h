@@ -53,6 +53,11 @@ void tool_print_text(FILE *stream, const char *text);
 void tool_begin_object(void);
 void tool_end_object(void);
 
+/** Begin and end a field that is an array of objects. In text these write
+ *  nothing. */
+void tool_begin_list(const char *name);
+void tool_end_list(void);
+
 /** Begin and end a field whose value the caller writes between them. */
 void tool_begin_field(const char *name);
 void tool_end_field(void);

@@ -23,65 +23,35 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "apr_file_info.h"
 #include "apr_strings.h"
 
 #include "ap_slotmem.h"
 
-#include "slotmem_lock.h"
 #include "slotmem_store.h"
+#include "tool_change.h"
 #include "tool_command.h"
+#include "tool_members.h"
 #include "tool_output.h"
 #include "tool_report.h"
 
 /* See tool_output_close(). NOLINTBEGIN(cert-err33-c) */
 
-/* A store creates a new file, which belongs to the user who runs the command.
- * Refuse all but the owner of the old one: the server might not be able to read
- * a file of another user. */
-static int check_owner(tool_file_t *file)
+/* A store creates a new file, which belongs to the user who runs the command:
+ * it must be that of the old one, or the server might not be able to read it.
+ * No server starts to store the file from then on until this process ends. */
+static int own_and_lock(tool_file_t *file)
 {
-    apr_finfo_t info;
+    apr_status_t rv = APR_SUCCESS;
+    const char *reason = tool_change_begin(file->path, file->pool);
 
-    if (apr_stat(&info, file->path, APR_FINFO_LINK | APR_FINFO_OWNER,
-                 file->pool) == APR_SUCCESS && info.user == geteuid()) {
-        return 1;
+    if (!reason) {
+        reason = tool_change_lock(file->path, &rv, file->pool);
     }
-    tool_file_set_verdict(file, TOOL_TROUBLE, APR_SUCCESS,
-                          "only the file's owner can release a slot of it: "
-                          "run this as that user");
-    return 0;
-}
-
-/* Take the file's lock. No server starts to store the file from then on until
- * this process ends. */
-static int lock_file(tool_file_t *file)
-{
-    slotmem_distrust_t distrust;
-    slotmem_directory_t *directory;
-    pid_t holder = 0;
-    apr_status_t rv;
-
-    slotmem_directory_reset(file->pool);
-    directory = slotmem_directory_of(file->path);
-    rv = slotmem_directory_open(directory, 0, &distrust);
-    if (rv == APR_SUCCESS) {
-        rv = slotmem_lock(directory, file->path, &holder, file->pool);
+    if (reason) {
+        tool_file_set_verdict(file, TOOL_TROUBLE, rv, reason);
     }
-    if (rv == APR_EBUSY) {
-        tool_file_set_verdict(file, TOOL_TROUBLE, APR_SUCCESS,
-                              apr_psprintf(file->pool,
-                                           "a server, process %" APR_PID_T_FMT
-                                           ", stores it: stop that first",
-                                           holder));
-    }
-    else if (rv != APR_SUCCESS) {
-        tool_file_set_verdict(file, TOOL_TROUBLE, rv, "cannot take its lock in "
-                              SLOTMEM_LOCK_FILE " beside it");
-    }
-    return rv == APR_SUCCESS;
+    return !reason;
 }
 
 /* Is a slot as it would be in a new segment? */
@@ -89,6 +59,25 @@ static int is_free_and_empty(const tool_file_t *file, apr_uint32_t slot)
 {
     return !slotmem_map_test(&file->segment.map, slot)
            && tool_file_slot_is_zero(file, slot);
+}
+
+/* The member of the configuration would be there at the next start, without
+ * its state. */
+static void check_origin(tool_file_t *file, const tool_members_t *members,
+                         apr_uint32_t slot)
+{
+    slotmem_origin_e origin = tool_members_origin(members, slot);
+
+    if (!tool_file_slot_is_zero(file, slot)
+        && origin != SLOTMEM_ORIGIN_RUN_TIME) {
+        tool_file_set_verdict(
+            file, TOOL_REFUSED, APR_SUCCESS,
+            apr_psprintf(file->pool, "slot %u is %s: releasing it would forget "
+                         "what was set at run time, and no more; --force does "
+                         "that", slot, origin == SLOTMEM_ORIGIN_UNKNOWN
+                         ? "of the configuration, as far as the file tells"
+                         : "of the configuration"));
+    }
 }
 
 static int check_releasable(tool_file_t *file, apr_uint32_t slot)
@@ -149,6 +138,7 @@ static void store_released(tool_file_t *file, apr_uint32_t slot)
     store.path = file->path;
     store.directory = slotmem_directory_of(file->path);
     store.file_state = file->result.file_state;
+    store.backup = 1;
     if (tool_file_has_claims(&file->geometry)
         && file->result.file_state.verified) {
         store.config_claims = apr_pcalloc(file->pool, sizeof(slotmem_word_t)
@@ -166,34 +156,84 @@ static void store_released(tool_file_t *file, apr_uint32_t slot)
     }
 }
 
+/* The slot that is named, by its number or by its worker. */
+static int find_slot(apr_uint32_t *slot, tool_file_t *file,
+                     const tool_members_t *members,
+                     const tool_options_t *options)
+{
+    if (options->has_slot) {
+        *slot = options->slot;
+        return 1;
+    }
+    *slot = members->slots == SLOTMEM_SLOTS_WORKERS
+            ? tool_members_find(members, options->worker) : TOOL_NOWHERE;
+    if (*slot < TOOL_NOWHERE) {
+        return 1;
+    }
+    tool_file_set_verdict(file, members->foreign ? TOOL_TROUBLE : TOOL_REFUSED,
+                          APR_SUCCESS,
+                          members->foreign ? members->foreign
+                          : *slot == TOOL_SEVERAL
+                            ? "it has more than one worker of that URL: give "
+                              "it with user and password"
+                            : "it has no worker of that URL");
+    return 0;
+}
+
 /* The file is read before the lock is taken, so that no lock file is created
  * beside a file that cannot be released, and again under the lock, because only
  * then nobody else stores it. */
-static int release(const tool_options_t *options, apr_pool_t *pool)
+static int release_slot(tool_file_t *file, apr_uint32_t *slot,
+                        const tool_options_t *options, apr_pool_t *pool)
 {
     const tool_geometry_request_t *request = &options->request;
     const char *path = *options->paths;
+    tool_members_t members;
+
+    if (tool_file_read(file, path, request, pool) != TOOL_GOOD
+        || !tool_members_read(&members, file)
+        || !find_slot(slot, file, &members, options)
+        || !own_and_lock(file)
+        || tool_file_read(file, path, request, pool) != TOOL_GOOD
+        || !tool_members_read(&members, file)
+        || !find_slot(slot, file, &members, options)
+        || !check_releasable(file, *slot)) {
+        return file->verdict;
+    }
+    if (tool_file_has_claims(&file->geometry) && !members.foreign
+        && !(options->given & TOOL_OPT_FORCE)) {
+        check_origin(file, &members, *slot);
+    }
+    if (file->verdict == TOOL_GOOD) {
+        store_released(file, *slot);
+    }
+    return file->verdict;
+}
+
+static int release(const tool_options_t *options, apr_pool_t *pool)
+{
+    apr_uint32_t slot = options->slot;
     tool_file_t file;
 
-    if (!options->has_slot || tool_options_has_geometry(options)) {
-        return tool_usage_error("release takes --slot, and no shape");
+    if (!options->has_slot == !options->worker) {
+        return tool_usage_error("release takes --slot or --worker");
     }
-    if (tool_file_read(&file, path, request, pool) == TOOL_GOOD
-        && check_owner(&file) && lock_file(&file)
-        && tool_file_read(&file, path, request, pool) == TOOL_GOOD
-        && check_releasable(&file, options->slot)) {
-        store_released(&file, options->slot);
-    }
+    release_slot(&file, &slot, options, pool);
     slotmem_lock_close_all(pool);
     slotmem_directory_close_all();
     tool_begin_object();
     if (tool_output_is_json()) {
         tool_report_verdict(&file);
-        tool_number_field("slot", options->slot);
+        if (slot < TOOL_NOWHERE) {
+            tool_number_field("slot", slot);
+        }
     }
     else if (file.verdict == TOOL_GOOD) {
-        tool_print_text(stdout, path);
-        printf(": slot %u is free and empty\n", options->slot);
+        tool_print_text(stdout, file.path);
+        printf(": slot %u is free and empty; what was there is kept in ",
+               slot);
+        tool_print_text(stdout, file.path);
+        puts(SLOTMEM_BACKUP_SUFFIX);
     }
     tool_end_object();
     tool_output_if_json("\n");
@@ -205,9 +245,10 @@ static int release(const tool_options_t *options, apr_pool_t *pool)
 
 const tool_command_t tool_release = {
     .name = "release",
-    .arguments = "[--json] --slot N FILE",
+    .arguments = "[--json] [--force] --slot N | --worker URL FILE",
     .summary = "makes a slot free and empty, while the server is stopped",
-    .takes_slot = 1,
+    .num_paths = 1,
+    .takes = TOOL_OPT_SLOT | TOOL_OPT_WORKER | TOOL_OPT_FORCE,
     .run = release
 };
 

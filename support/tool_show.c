@@ -16,17 +16,24 @@
  */
 
 #include "tool_command.h"
+#include "tool_members.h"
 #include "tool_output.h"
 #include "tool_report.h"
 
 static int show(const tool_options_t *options, apr_pool_t *pool)
 {
+    tool_members_t members;
     tool_file_t file;
+    int is_read;
 
-    tool_file_read(&file, *options->paths, &options->request, pool);
+    is_read = tool_file_read(&file, *options->paths, &options->request, pool)
+              == TOOL_GOOD && tool_members_read(&members, &file);
     tool_begin_object();
     if (tool_output_is_json() || file.verdict != TOOL_TROUBLE) {
         tool_report_file(&file);
+    }
+    if (is_read) {
+        tool_members_report(&members, 1);
     }
     tool_end_object();
     tool_output_if_json("\n");
@@ -39,6 +46,8 @@ static int show(const tool_options_t *options, apr_pool_t *pool)
 const tool_command_t tool_show = {
     .name = "show",
     .arguments = "[--json] [SHAPE] FILE",
-    .summary = "what it describes, and which slots are in use",
+    .summary = "what it describes, which slots are in use, and its workers",
+    .num_paths = 1,
+    .takes = TOOL_OPT_SHAPE,
     .run = show
 };

@@ -19,6 +19,7 @@
 #include <stdio.h>
 
 #include "tool_command.h"
+#include "tool_directory.h"
 #include "tool_output.h"
 #include "tool_report.h"
 #include "tool_types.h"
@@ -61,11 +62,16 @@ static void report_verified(const tool_file_t *file)
 /* Return the worst verdict: trouble with one file is trouble. */
 static int verify(const tool_options_t *options, apr_pool_t *pool)
 {
-    const char *const *path;
+    const char *const *path = options->dir
+                              ? tool_directory_paths(options->dir, pool)
+                              : options->paths;
     int worst = TOOL_GOOD;
 
+    if (!path) {
+        return TOOL_TROUBLE;
+    }
     tool_output_if_json("[");
-    for (path = options->paths; *path; path++) {
+    for (; *path; path++) {
         apr_pool_t *scratch;
         tool_file_t file;
         int verdict;
@@ -85,9 +91,9 @@ static int verify(const tool_options_t *options, apr_pool_t *pool)
 
 const tool_command_t tool_verify = {
     .name = "verify",
-    .arguments = "[--json] [SHAPE] FILE...",
+    .arguments = "[--json] [SHAPE] [--dir DIR | FILE...]",
     .summary = "whether each would be restored, and if not why",
-    .takes_many_files = 1,
+    .takes = TOOL_OPT_SHAPE | TOOL_OPT_DIR,
     .run = verify
 };
 

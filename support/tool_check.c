@@ -1,0 +1,141 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * tool_check.c: "check", which says in one line and an exit code, as plugins of
+ * Nagios do, whether the state in a directory is safe.
+ */
+
+#include <stdio.h>
+#include <string.h>
+
+#include "apr_strings.h"
+
+#include "tool_command.h"
+#include "tool_directory.h"
+#include "tool_members.h"
+#include "tool_output.h"
+
+/* See tool_output_close(). NOLINTBEGIN(cert-err33-c) */
+
+enum { CHECK_OK, CHECK_WARNING, CHECK_CRITICAL, CHECK_UNKNOWN };
+static const char *const levels[] = { "OK", "WARNING", "CRITICAL", "UNKNOWN" };
+
+/* Process-local: what was seen. */
+typedef struct check_t {
+    int files;
+    int refused;
+    int aside;                      /* .bad-N: a start has refused them */
+    const char *first;              /* what is worst, or NULL */
+    tool_count_t count;
+    apr_pool_t *pool;
+} check_t;
+
+static void check_file(check_t *check, const char *path)
+{
+    static const tool_geometry_request_t as_it_says;
+    tool_members_t members;
+    tool_file_t file;
+    apr_pool_t *scratch;
+
+    apr_pool_create(&scratch, check->pool);
+    check->files++;
+    if (tool_file_read(&file, path, &as_it_says, scratch) == TOOL_GOOD
+        && tool_members_read(&members, &file)) {
+        tool_members_count(&check->count, &members);
+    }
+    else {
+        check->refused++;
+        if (!check->first) {
+            check->first = apr_pstrcat(check->pool, path, ": ", file.reason,
+                                       NULL);
+        }
+    }
+    apr_pool_destroy(scratch);
+}
+
+/* Files that were set aside, beside those that are there. */
+static void count_aside(check_t *check, const char *dir)
+{
+    apr_array_header_t *entries;
+    int i;
+
+    if (tool_directory_read(&entries, dir, check->pool) != APR_SUCCESS) {
+        return;
+    }
+    for (i = 0; i < entries->nelts; i++) {
+        const tool_entry_t *entry = &APR_ARRAY_IDX(entries, i, tool_entry_t);
+
+        if (entry->kind == TOOL_KEPT && strstr(entry->name, ".bad-")) {
+            check->aside++;
+            if (!check->first) {
+                check->first = apr_pstrcat(check->pool, entry->path,
+                                           " was set aside", NULL);
+            }
+        }
+    }
+}
+
+static int report(const check_t *check)
+{
+    int level = check->refused ? CHECK_CRITICAL
+                : !check->files ? CHECK_UNKNOWN
+                : check->aside ? CHECK_WARNING : CHECK_OK;
+    const tool_count_t *count = &check->count;
+
+    printf("SLOTMEM %s - ", levels[level]);
+    if (check->first) {
+        tool_print_text(stdout, check->first);
+        fputs("; ", stdout);
+    }
+    printf("%d files, %u workers, %u of them drained | files=%d refused=%d "
+           "aside=%d workers=%u drained=%u unusable=%u run_time=%u\n",
+           check->files, count->workers, count->drained, check->files,
+           check->refused, check->aside, count->workers, count->drained,
+           count->unusable, count->run_time);
+    return level;
+}
+
+static int check(const tool_options_t *options, apr_pool_t *pool)
+{
+    const char *const *path = options->paths;
+    check_t seen = { .pool = pool };
+
+    if (options->dir) {
+        path = tool_directory_paths(options->dir, pool);
+        if (!path) {
+            printf("SLOTMEM UNKNOWN - ");
+            tool_print_text(stdout, options->dir);
+            puts(" cannot be read");
+            return CHECK_UNKNOWN;
+        }
+    }
+    for (; *path; path++) {
+        check_file(&seen, *path);
+    }
+    if (options->dir) {
+        count_aside(&seen, options->dir);
+    }
+    return report(&seen);
+}
+
+const tool_command_t tool_check = {
+    .name = "check",
+    .arguments = "--dir DIR | FILE...",
+    .summary = "whether all is well, as a plugin of Nagios says it",
+    .takes = TOOL_OPT_DIR,
+    .wrong_use = CHECK_UNKNOWN,
+    .run = check
+};
+
+/* NOLINTEND(cert-err33-c) */

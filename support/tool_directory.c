@@ -1,0 +1,153 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * tool_directory.c: the files of a directory; see tool_directory.h.
+ */
+
+#include "tool_directory.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "apr_file_info.h"
+#include "apr_lib.h"
+#include "apr_strings.h"
+
+#include "slotmem_names.h"
+#include "slotmem_format.h"
+#include "tool_output.h"
+
+/* See tool_output_close(). NOLINTBEGIN(cert-err33-c) */
+
+static int ends_with(const char *name, const char *suffix)
+{
+    apr_size_t len = strlen(name);
+    apr_size_t end = strlen(suffix);
+
+    return len > end && strcmp(name + len - end, suffix) == 0;
+}
+
+/* What a file is, by what follows the name of a persisted one. */
+static tool_kind_e kind_of(const char *rest)
+{
+    return !*rest ? TOOL_PERSISTED
+           : strcmp(rest, SLOTMEM_BACKUP_SUFFIX) == 0
+             || strcmp(rest, SLOTMEM_RETIRED_SUFFIX) == 0
+             || (strncmp(rest, ".bad-", 5) == 0 && apr_isdigit(rest[5])
+                 && !rest[6]) ? TOOL_KEPT
+           : strcmp(rest, SLOTMEM_REMOVAL_SUFFIX) == 0 ? TOOL_REMOVAL
+           : strncmp(rest, ".tmp-", 5) == 0 ? TOOL_TEMPORARY
+           : TOOL_OTHER;
+}
+
+/* @return 1 if the module writes files of such a name */
+static int classify(tool_entry_t *entry, const char *name, apr_pool_t *pool)
+{
+    const char *at = name;
+    const char *next;
+    tool_kind_e kind;
+
+    entry->name = entry->owner = apr_pstrdup(pool, name);
+    if (slotmem_names_is_list(name)) {
+        entry->kind = TOOL_NAMES;
+        return 1;
+    }
+    while ((next = strstr(at, SLOTMEM_FILE_SUFFIX)) != NULL) {
+        at = next + strlen(SLOTMEM_FILE_SUFFIX);
+        kind = kind_of(at);
+        if (kind != TOOL_OTHER && next > name) {
+            entry->kind = kind;
+            entry->owner = apr_pstrmemdup(pool, name, (apr_size_t)(at - name));
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static int compare(const void *a, const void *b)
+{
+    return strcmp(((const tool_entry_t *)a)->name,
+                  ((const tool_entry_t *)b)->name);
+}
+
+apr_status_t tool_directory_read(apr_array_header_t **entries, const char *dir,
+                                 apr_pool_t *pool)
+{
+    apr_dir_t *stream;
+    apr_finfo_t info;
+    apr_status_t rv = apr_dir_open(&stream, dir, pool);
+
+    *entries = apr_array_make(pool, 16, sizeof(tool_entry_t));
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    while (apr_dir_read(&info, APR_FINFO_NAME, stream) == APR_SUCCESS) {
+        tool_entry_t entry;
+
+        if (!classify(&entry, info.name, pool)) {
+            continue;
+        }
+        entry.path = apr_pstrcat(pool, dir, ends_with(dir, "/") ? "" : "/",
+                                 entry.name, NULL);
+        if (apr_stat(&info, entry.path, APR_FINFO_LINK | APR_FINFO_TYPE
+                                        | APR_FINFO_MTIME, pool)
+            == APR_SUCCESS && info.filetype != APR_DIR) {
+            entry.mtime = info.mtime;
+            APR_ARRAY_PUSH(*entries, tool_entry_t) = entry;
+        }
+    }
+    apr_dir_close(stream);
+    qsort((*entries)->elts, (size_t)(*entries)->nelts, sizeof(tool_entry_t),
+          compare);
+    return APR_SUCCESS;
+}
+
+int tool_path_error(const char *path, const char *reason, apr_status_t status)
+{
+    char text[256];
+
+    fputs(TOOL_NAME ": ", stderr);
+    tool_print_text(stderr, path);
+    fprintf(stderr, ": %s", reason);
+    if (status != APR_SUCCESS) {
+        fprintf(stderr, ": %s", apr_strerror(status, text, sizeof(text)));
+    }
+    putc('\n', stderr);
+    return TOOL_TROUBLE;
+}
+
+const char *const *tool_directory_paths(const char *dir, apr_pool_t *pool)
+{
+    apr_array_header_t *entries;
+    apr_array_header_t *paths = apr_array_make(pool, 16, sizeof(const char *));
+    apr_status_t rv = tool_directory_read(&entries, dir, pool);
+    int i;
+
+    if (rv != APR_SUCCESS) {
+        tool_path_error(dir, "the directory cannot be read", rv);
+        return NULL;
+    }
+    for (i = 0; i < entries->nelts; i++) {
+        const tool_entry_t *entry = &APR_ARRAY_IDX(entries, i, tool_entry_t);
+
+        if (entry->kind == TOOL_PERSISTED) {
+            APR_ARRAY_PUSH(paths, const char *) = entry->path;
+        }
+    }
+    APR_ARRAY_PUSH(paths, const char *) = NULL;
+    return (const char *const *)(void *)paths->elts;
+}
+
+/* NOLINTEND(cert-err33-c) */

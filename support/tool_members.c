@@ -1,0 +1,294 @@
+/* Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+/*
+ * tool_members.c: the workers in a file; see tool_members.h.
+ */
+
+#include "tool_members.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "apr_strings.h"
+
+#include "tool_output.h"
+
+/* See tool_output_close(). NOLINTBEGIN(cert-err33-c) */
+
+static const char *foreign_layout(const tool_file_t *file)
+{
+    apr_size_t worker = slotmem_slots_size(SLOTMEM_SLOTS_WORKERS);
+
+    if (!worker) {
+        return "not decoded: this command was built without a mod_proxy.h that "
+               "it knows";
+    }
+    return apr_psprintf(file->pool, "not decoded: its slots have %"
+                        APR_SIZE_T_FMT " bytes, and in the httpd that this "
+                        "command was built for a worker has %" APR_SIZE_T_FMT
+                        " and a balancer %" APR_SIZE_T_FMT,
+                        file->geometry.item_size, worker,
+                        slotmem_slots_size(SLOTMEM_SLOTS_BALANCERS));
+}
+
+/* Is this the same version of the file that was verified? */
+static int is_unchanged(const slotmem_file_state_t *a,
+                        const slotmem_file_state_t *b)
+{
+    return a->inode == b->inode && a->device == b->device && a->size == b->size
+           && a->ctime == b->ctime;
+}
+
+/* mod_proxy_balancer is the only consumer that is known to use this type. */
+int tool_members_read(tool_members_t *members, tool_file_t *file)
+{
+    slotmem_restore_result_t result;
+
+    memset(members, 0, sizeof(*members));
+    members->file = file;
+    if (!tool_file_has_claims(&file->geometry)) {
+        return 1;
+    }
+    members->slots = slotmem_slots_of(file->geometry.item_size);
+    if (members->slots == SLOTMEM_SLOTS_UNKNOWN) {
+        members->foreign = foreign_layout(file);
+        return 1;
+    }
+    slotmem_restore_image(&result, &members->image, &file->geometry, NULL,
+                          file->path, file->pool);
+    if (result.outcome != SLOTMEM_RESTORE_DONE
+        || !is_unchanged(&result.file_state, &file->result.file_state)) {
+        members->slots = SLOTMEM_SLOTS_UNKNOWN;
+        tool_file_set_verdict(file, TOOL_TROUBLE, APR_SUCCESS,
+                              "it was changed while it was read");
+        return 0;
+    }
+    slotmem_labels_read(&members->labels, members->image.labels,
+                        members->image.labels_len, file->pool);
+    return 1;
+}
+
+const void *tool_members_slot(const tool_members_t *members, apr_uint32_t id)
+{
+    const slotmem_segment_t *segment = &members->image.segment;
+
+    return segment->slots + segment->geometry.item_size * id;
+}
+
+slotmem_origin_e tool_members_origin(const tool_members_t *members,
+                                     apr_uint32_t id)
+{
+    return !members->image.has_section ? SLOTMEM_ORIGIN_UNKNOWN
+           : slotmem_bit_test(members->image.claims, id)
+             ? SLOTMEM_ORIGIN_RUN_TIME : SLOTMEM_ORIGIN_CONFIGURATION;
+}
+
+apr_uint32_t tool_members_find(const tool_members_t *members, const char *url)
+{
+    apr_uint32_t num = members->image.segment.geometry.item_num;
+    apr_uint32_t found = TOOL_NOWHERE;
+    apr_uint32_t id;
+
+    for (id = 0; id < num; id++) {
+        if (slotmem_worker_has_url(tool_members_slot(members, id), url,
+                                   members->file->pool)) {
+            found = found == TOOL_NOWHERE ? id : TOOL_SEVERAL;
+        }
+    }
+    return found;
+}
+
+const char *tool_members_host(const tool_members_t *members)
+{
+    const slotmem_labels_t *labels = &members->labels;
+
+    return !labels->server ? "-"
+           : labels->port && strcmp(labels->port, "0") != 0
+             ? apr_pstrcat(members->file->pool, labels->server, ":",
+                           labels->port, NULL)
+             : labels->server;
+}
+
+void tool_members_count(tool_count_t *count, const tool_members_t *members)
+{
+    apr_uint32_t num = members->slots == SLOTMEM_SLOTS_WORKERS
+                       ? members->image.segment.geometry.item_num : 0;
+    apr_uint32_t id;
+
+    for (id = 0; id < num; id++) {
+        slotmem_worker_t worker;
+
+        if (slotmem_worker_read(&worker, tool_members_slot(members, id),
+                                members->file->pool)) {
+            count->workers++;
+            count->drained += worker.is_drained != 0;
+            count->unusable += !worker.is_usable;
+            count->run_time += tool_members_origin(members, id)
+                               == SLOTMEM_ORIGIN_RUN_TIME;
+        }
+    }
+}
+
+const char *tool_members_summary(const tool_members_t *members)
+{
+    const tool_file_t *file = members->file;
+    tool_count_t count = { 0, 0, 0, 0 };
+
+    if (members->slots == SLOTMEM_SLOTS_WORKERS) {
+        tool_members_count(&count, members);
+        return apr_psprintf(file->pool, "%u workers of %s, %u of them added at "
+                            "run time; virtual host %s", count.workers,
+                            members->labels.balancers
+                            ? members->labels.balancers : "a balancer",
+                            count.run_time, tool_members_host(members));
+    }
+    if (members->slots == SLOTMEM_SLOTS_BALANCERS) {
+        return apr_psprintf(file->pool, "balancers of virtual host %s: %s",
+                            tool_members_host(members),
+                            members->labels.balancers
+                            ? members->labels.balancers : "not known");
+    }
+    return apr_psprintf(file->pool, "%u slots of %" APR_SIZE_T_FMT " bytes",
+                        file->result.item_num, file->geometry.item_size);
+}
+
+static const char *or_dash(const char *text)
+{
+    return text && *text ? text : "-";
+}
+
+/* ---- a line of the table ---- */
+
+static void print_cell(const char *text, int width)
+{
+    tool_print_text(stdout, text);
+    printf("%*s", width > (int)strlen(text) ? width - (int)strlen(text) : 0,
+           "");
+    fputs("  ", stdout);
+}
+
+static void print_heads(void)
+{
+    puts("virtual host          balancer          slot  worker"
+         "                            status            factor  route     "
+         "origin");
+}
+
+static void print_worker(const tool_members_t *members, apr_uint32_t id,
+                         const slotmem_worker_t *worker)
+{
+    print_cell(tool_members_host(members), 20);
+    print_cell(or_dash(members->labels.balancers), 16);
+    printf("%4u  ", id);
+    print_cell(worker->url, 32);
+    print_cell(worker->status, 16);
+    printf("%6.2f  ", worker->factor);
+    print_cell(or_dash(worker->route), 8);
+    puts(slotmem_origin_name(tool_members_origin(members, id)));
+}
+
+/* ---- JSON ---- */
+
+static void write_worker(const tool_members_t *members, apr_uint32_t id,
+                         const slotmem_worker_t *worker)
+{
+    tool_begin_object();
+    tool_text_field("virtual_host", or_dash(members->labels.server));
+    tool_text_field("port", or_dash(members->labels.port));
+    tool_text_field("balancer", or_dash(members->labels.balancers));
+    tool_number_field("slot", id);
+    tool_text_field("worker", worker->url);
+    tool_text_field("status", worker->status);
+    tool_text_field("flags", worker->flags);
+    tool_begin_field("factor");
+    printf("%.2f", worker->factor);
+    tool_end_field();
+    tool_text_field("route", worker->route);
+    tool_text_field("redirect", worker->redirect);
+    tool_begin_field("lbset");
+    printf("%d", worker->lbset);
+    tool_end_field();
+    tool_number_field("elected", worker->elected);
+    tool_text_field("origin",
+                    slotmem_origin_name(tool_members_origin(members, id)));
+    tool_end_object();
+}
+
+static void report_workers(const tool_members_t *members, int with_heads)
+{
+    apr_uint32_t num = members->image.segment.geometry.item_num;
+    apr_pool_t *scratch;
+    apr_uint32_t id;
+
+    apr_pool_create(&scratch, members->file->pool);
+    tool_begin_list("workers");
+    if (with_heads && !tool_output_is_json()) {
+        print_heads();
+    }
+    for (id = 0; id < num; id++) {
+        slotmem_worker_t worker;
+
+        apr_pool_clear(scratch);
+        if (!slotmem_worker_read(&worker, tool_members_slot(members, id),
+                                 scratch)) {
+            continue;
+        }
+        if (tool_output_is_json()) {
+            write_worker(members, id, &worker);
+        }
+        else {
+            print_worker(members, id, &worker);
+        }
+    }
+    tool_end_list();
+    apr_pool_destroy(scratch);
+}
+
+/* The balancers of a server: "show" alone. */
+static void report_balancers(const tool_members_t *members)
+{
+    apr_uint32_t num = members->image.segment.geometry.item_num;
+    apr_uint32_t id;
+
+    tool_begin_list("balancers");
+    for (id = 0; id < num; id++) {
+        slotmem_balancer_t balancer;
+
+        if (!slotmem_balancer_read(&balancer, tool_members_slot(members, id),
+                                   members->file->pool)) {
+            continue;
+        }
+        tool_begin_object();
+        tool_text_field("balancer", balancer.url);
+        tool_text_field("segment", balancer.segment);
+        tool_text_field("lbmethod", balancer.lbmethod);
+        tool_end_object();
+    }
+    tool_end_list();
+}
+
+void tool_members_report(const tool_members_t *members, int with_heads)
+{
+    if (members->slots == SLOTMEM_SLOTS_WORKERS) {
+        report_workers(members, with_heads);
+    }
+    else if (members->slots == SLOTMEM_SLOTS_BALANCERS) {
+        report_balancers(members);
+    }
+    else if (members->foreign) {
+        tool_text_field("workers", members->foreign);
+    }
+}
+
+/* NOLINTEND(cert-err33-c) */
