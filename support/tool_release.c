@@ -28,6 +28,7 @@
 
 #include "ap_slotmem.h"
 
+#include "slotmem_lock.h"
 #include "slotmem_store.h"
 #include "tool_change.h"
 #include "tool_command.h"
