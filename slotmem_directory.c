@@ -18,7 +18,6 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -83,6 +82,23 @@ static int is_own_user(uid_t uid)
     return uid == 0 || uid == geteuid();
 }
 
+/* More groups than these are not looked at. */
+#define GROUPS_MAX 1024
+
+static int is_own_group(gid_t gid)
+{
+    gid_t groups[GROUPS_MAX];
+    int num = getgroups(GROUPS_MAX, groups);
+    int i;
+
+    for (i = 0; i < num; i++) {
+        if (groups[i] == gid) {
+            return 1;
+        }
+    }
+    return getegid() == gid;
+}
+
 /* above: 1: a directory above the one that is used. There, whoever may write it
  * can only exchange what is his own if it is sticky. */
 static int is_trusted(const struct stat *info, int above,
@@ -109,7 +125,7 @@ int slotmem_directory_trusts(const slotmem_directory_t *directory,
 
 mode_t slotmem_directory_mode(const slotmem_directory_t *directory)
 {
-    return directory && directory->group_shared
+    return directory && directory->group_is_ours
            ? S_IRUSR | S_IWUSR | S_IRGRP | S_IWGRP : S_IRUSR | S_IWUSR;
 }
 
@@ -118,14 +134,14 @@ int slotmem_directory_is_own(const slotmem_directory_t *directory,
 {
     return file->st_uid == geteuid()
            && (file->st_mode & 07777) == slotmem_directory_mode(directory)
-           && (!directory || !directory->group_shared
+           && (!directory || !directory->group_is_ours
                || file->st_gid == directory->gid);
 }
 
 apr_status_t slotmem_directory_own(const slotmem_directory_t *directory,
                                    int fd)
 {
-    if ((directory && directory->group_shared
+    if ((directory && directory->group_is_ours
          && fchown(fd, (uid_t)-1, directory->gid) != 0)
         || fchmod(fd, slotmem_directory_mode(directory)) != 0) {
         return errno;
@@ -165,56 +181,110 @@ const char *slotmem_directory_reason(const slotmem_directory_t *directory,
 
 /* ---- SlotmemPersistDir ---- */
 
-/* A directory that is missing has the path that it would get. */
-static const char *resolve(const char *path, apr_pool_t *pool)
-{
-    char *resolved = realpath(path, NULL);
-    const char *slash = strrchr(path, '/');
-    const char *found = path;
+/* So many links may be on the way, as in the kernel. */
+#define LINKS_MAX 40
 
-    if (resolved) {
-        found = apr_pstrdup(pool, resolved);
+/* The way that a path leads, one component after the other. */
+typedef struct way_t {
+    const char *done;           /* without links; "": the root */
+    const char *rest;           /* what is yet to come */
+    int links;                  /* that were followed */
+    int missing;                /* 1: there is nothing at done */
+    const char *culprit;        /* the whole path, when there was one */
+    slotmem_distrust_t *distrust;
+    apr_pool_t *pool;
+} way_t;
+
+/* The first thing on the way that is not to be trusted counts. */
+static void judge(way_t *way, const char *at, const struct stat *info)
+{
+    const char *rest = way->rest + strspn(way->rest, "/");
+    slotmem_distrust_t *distrust = way->distrust;
+
+    if (distrust->kind != SLOTMEM_TRUSTED) {
+        return;
     }
-    else if (errno == ENOENT && slash && slash > path) {
-        resolved = realpath(apr_pstrmemdup(pool, path,
-                                           (apr_size_t)(slash - path)), NULL);
-        if (resolved) {
-            found = apr_pstrcat(pool, strcmp(resolved, "/") ? resolved : "",
-                                slash, NULL);
-        }
+    if (!S_ISLNK(info->st_mode)) {
+        is_trusted(info, *rest != '\0', distrust);
     }
-    free(resolved);
-    return found;
+    else if (!is_own_user(info->st_uid)) {
+        distrust->kind = SLOTMEM_FOREIGN_OWNER;
+        distrust->uid = info->st_uid;
+    }
+    if (distrust->kind != SLOTMEM_TRUSTED) {
+        distrust->len = strlen(at);
+        way->culprit = apr_pstrcat(way->pool, at, *rest && at[1] ? "/" : "",
+                                   rest, NULL);
+    }
 }
 
-/* Whoever owns a link in the path as it was configured, or can exchange one,
- * chooses the directory. Looks at each component, and at where it leads. */
-static void check_configured(const char *path, slotmem_distrust_t *distrust,
-                             apr_pool_t *pool)
+/* Go on where a link leads. */
+static int follow(way_t *way, const char *link)
 {
-    apr_size_t len = strlen(path);
-    apr_size_t end = 1;
+    char target[PATH_MAX];
+    ssize_t len = readlink(link, target, sizeof(target) - 1);
 
-    for (;;) {
-        const char *prefix = apr_pstrmemdup(pool, path, end);
-        struct stat link;
-        struct stat target;
-
-        distrust->len = end;
-        if (lstat(prefix, &link) != 0 || stat(prefix, &target) != 0) {
-            return;             /* missing, or not for this user to see */
-        }
-        if (S_ISLNK(link.st_mode) && !is_own_user(link.st_uid)) {
-            distrust->kind = SLOTMEM_FOREIGN_OWNER;
-            distrust->uid = link.st_uid;
-            return;
-        }
-        if (!is_trusted(&target, end < len, distrust) || end >= len) {
-            return;
-        }
-        end += path[end] == '/';
-        end += strcspn(path + end, "/");
+    if (len <= 0 || ++way->links > LINKS_MAX) {
+        return 0;
     }
+    target[len] = '\0';
+    way->rest = apr_pstrcat(way->pool, target, "/", way->rest, NULL);
+    if (*target == '/') {
+        way->done = "";
+    }
+    return 1;
+}
+
+static void step(way_t *way)
+{
+    apr_size_t len = strcspn(way->rest, "/");
+    const char *name = apr_pstrmemdup(way->pool, way->rest, len);
+    const char *next = apr_pstrcat(way->pool, way->done, "/", name, NULL);
+    const char *slash = strrchr(way->done, '/');
+    struct stat info;
+
+    way->rest += len;
+    if (strcmp(name, ".") == 0) {
+        return;
+    }
+    if (strcmp(name, "..") == 0) {
+        way->done = slash ? apr_pstrmemdup(way->pool, way->done,
+                                           (apr_size_t)(slash - way->done))
+                          : "";
+        return;
+    }
+    way->missing = way->missing || lstat(next, &info) != 0;
+    if (!way->missing) {        /* else missing, or not for this user to see */
+        judge(way, next, &info);
+        if (S_ISLNK(info.st_mode) && follow(way, next)) {
+            return;
+        }
+    }
+    way->done = next;
+}
+
+/* Whoever owns a link on the way that a path leads, or can exchange one,
+ * chooses the directory: looks at all of it. What is missing, also what a link
+ * leads to, has the path that it would get. */
+static const char *resolve(const char *path, const char **culprit,
+                           slotmem_distrust_t *distrust, apr_pool_t *pool)
+{
+    way_t way = { .done = "", .rest = path, .distrust = distrust,
+                  .pool = pool };
+    struct stat info;
+
+    if (lstat("/", &info) == 0) {
+        judge(&way, "/", &info);
+    }
+    for (;;) {
+        way.rest += strspn(way.rest, "/");
+        if (!*way.rest) {
+            break;
+        }
+        step(&way);
+    }
+    *culprit = way.culprit;
+    return *way.done ? way.done : "/";
 }
 
 /* A group may be meant to write. */
@@ -239,10 +309,12 @@ const char *slotmem_directory_trust(const char *path, int must_ask,
                                     const char **group_writable,
                                     apr_pool_t *pool)
 {
-    const char *resolved = resolve(path, directories.pool);
-    slotmem_directory_t *directory = enter(resolved, strlen(resolved));
-    slotmem_directory_t as_written = { .path = path };
+    slotmem_directory_t culprit = { .path = path };
     slotmem_distrust_t distrust = { .kind = SLOTMEM_TRUSTED };
+    const char *resolved = apr_pstrdup(directories.pool,
+                                       resolve(path, &culprit.path, &distrust,
+                                               pool));
+    slotmem_directory_t *directory = enter(resolved, strlen(resolved));
     struct stat info;
     int asks;
 
@@ -251,9 +323,9 @@ const char *slotmem_directory_trust(const char *path, int must_ask,
     directory->checked = 1;
     asks = must_ask || geteuid() == 0
            || (stat(path, &info) == 0 && info.st_uid == geteuid());
-    check_configured(path, &distrust, pool);
-    if (asks || distrust.kind == SLOTMEM_NO_DIRECTORY) {
-        *reason = slotmem_directory_reason(&as_written, &distrust, pool);
+    if (distrust.kind != SLOTMEM_TRUSTED
+        && (asks || distrust.kind == SLOTMEM_NO_DIRECTORY)) {
+        *reason = slotmem_directory_reason(&culprit, &distrust, pool);
     }
     if (asks && !*reason
         && slotmem_directory_open(directory, 0, &distrust) == APR_EGENERAL) {
@@ -267,13 +339,14 @@ const char *slotmem_directory_trust(const char *path, int must_ask,
 
 /* ---- open ---- */
 
-/* The new directory is to last. */
+/* The new directory is to last, and has its mode whatever the umask. */
 static void make_directory(int above, const char *name)
 {
     int fd;
 
     if (mkdirat(above, name, S_IRWXU) == 0) {
-        fd = openat(above, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        fd = fchmodat(above, name, S_IRWXU, 0) != 0 ? -1
+             : openat(above, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (fd >= 0) {
             fsync(fd);
             close(fd);
@@ -379,10 +452,14 @@ apr_status_t slotmem_directory_open(slotmem_directory_t *directory, int create,
         return rv;
     }
     directory->fd = fd;
+    directory->dev = info.st_dev;
+    directory->ino = info.st_ino;
     directory->gid = info.st_gid;
     directory->group_shared
         = geteuid() != 0
           && (info.st_mode & (S_IWGRP | S_IWOTH)) == S_IWGRP;
+    directory->group_is_ours = directory->group_shared
+                               && is_own_group(info.st_gid);
     return APR_SUCCESS;
 }
 

@@ -51,9 +51,13 @@ typedef struct slotmem_directory_t {
     const char *path;           /**< no '/' at its end, but for "/" itself */
     int checked;                /**< 1: it is SlotmemPersistDir */
     int fd;                     /**< -1: not open */
+    dev_t dev;                  /**< with the next, which one it was when it */
+    ino_t ino;                  /**< was open last: one may have two paths */
     int group_shared;           /**< 1: files in it belong to gid: the server
                                      does not run as root, and only its group
                                      may write the directory */
+    int group_is_ours;          /**< 1: the server is in that group, and can
+                                     give it files */
     gid_t gid;
     void *lock_file;            /**< of slotmem_lock.c, while it is open */
     const char *lock_problem;   /**< set by slotmem_lock(): why there is no

@@ -252,6 +252,12 @@ static void missing(void *data)
                 && info.st_uid == geteuid());
     slotmem_directory_close_all();
     CHILD_CHECK(rmdir(path) == 0);
+    umask(0777);
+    CHILD_CHECK(open_checked(place, path, 1, &distrust) == APR_SUCCESS);
+    CHILD_CHECK(lstat(path, &info) == 0 && info.st_mode == (S_IFDIR | 0700));
+    umask(0);
+    slotmem_directory_close_all();
+    CHILD_CHECK(rmdir(path) == 0);
     /* Only SlotmemPersistDir is made. */
     CHILD_CHECK(slotmem_directory_open(directory_at(place, path), 1, &distrust)
                 == ENOENT);
@@ -303,11 +309,59 @@ static void trust(void *data)
     CHILD_CHECK(says(reason_of(place, path, &resolved, &warning),
                      "chmod o-w", path));
     CHILD_CHECK(says(reason_of(place, link, &resolved, &warning),
-                     "chmod o-w", link));
+                     "chmod o-w", path));
     CHILD_CHECK(chmod(path, 0700) == 0 && rmdir(path) == 0
                 && mkfifo(path, 0600) == 0);
     CHILD_CHECK(says(reason_of(place, path, &resolved, &warning),
                      "is not a directory", path));
+}
+
+static void leads_to(unit_place_t *place, const char *from, const char *to)
+{
+    const char *resolved, *warning;
+
+    CHILD_CHECK(!reason_of(place, from, &resolved, &warning));
+    CHILD_CHECK(strcmp(resolved, to) == 0);
+}
+
+static void ways(void *data)
+{
+    unit_place_t *place = data;
+    const char *path = make_dir(place, "dir", 0700);
+    const char *hop = make_dir(place, "hop", 0700);
+    const char *gone = in_dir(place, "gone");
+    const char *resolved, *warning;
+    slotmem_distrust_t distrust;
+
+    leads_to(place, in_dir(place, "dir/"), path);
+    leads_to(place, in_dir(place, "new/"), in_dir(place, "new"));
+    leads_to(place, in_dir(place, "new//deep//"), in_dir(place, "new/deep"));
+    CHILD_CHECK(symlink("./hop/../dir/", in_dir(place, "link")) == 0);
+    leads_to(place, in_dir(place, "link"), path);
+    leads_to(place, in_dir(place, "link/new"), in_dir(place, "dir/new"));
+    CHILD_CHECK(symlink("/..", in_dir(place, "root")) == 0);
+    leads_to(place, in_dir(place, "root"), "/");
+    CHILD_CHECK(symlink("hop/two", in_dir(place, "one")) == 0);
+    CHILD_CHECK(symlink(path, in_dir(place, "hop/two")) == 0);
+    leads_to(place, in_dir(place, "one"), path);
+    CHILD_CHECK(chmod(hop, 0777) == 0);
+    CHILD_CHECK(says(reason_of(place, in_dir(place, "one"), &resolved,
+                               &warning), "chmod o-w", hop));
+    CHILD_CHECK(symlink(gone, in_dir(place, "to")) == 0);
+    leads_to(place, in_dir(place, "to/new/"), in_dir(place, "gone/new"));
+    CHILD_CHECK(open_checked(place, in_dir(place, "gone/new"), 1, &distrust)
+                == ENOENT);
+    CHILD_CHECK(symlink("loop", in_dir(place, "loop")) == 0);
+    CHILD_CHECK(says(reason_of(place, in_dir(place, "loop"), &resolved,
+                               &warning), "symbolic link",
+                     in_dir(place, "loop")));
+}
+
+/* [E8][B13] All links on the way are looked at, and the directories that they
+ * stand in; a link to what is missing is a directory that is missing. */
+static void test_ways(void **state)
+{
+    assert_int_equal(unit_in_child(ways, *state), 0);
 }
 
 /* [E8] At the start links are resolved, and the reason names the path that is
@@ -457,6 +511,35 @@ static void test_shared(void **state)
     run_as_root(shared, *state);
 }
 
+static void foreign_group(void *data)
+{
+    unit_place_t *place = data;
+    const char *path = make_dir(place, "dir", 0775);
+    slotmem_directory_t *directory;
+    struct stat info;
+    int fd;
+
+    CHILD_CHECK(chmod(place->dir, 0755) == 0);
+    CHILD_CHECK(chown(path, NOBODY, GROUP + 1) == 0);
+    become_nobody();
+    directory = open_with(place, path, 1);
+    CHILD_CHECK(TRUSTS(directory, 1, GROUP + 1));
+    CHILD_CHECK(slotmem_directory_mode(directory) == 0600);
+    fd = openat(directory->fd, "f", O_WRONLY | O_CREAT, 0600);
+    CHILD_CHECK(fd >= 0);
+    CHILD_CHECK(slotmem_directory_own(directory, fd) == APR_SUCCESS);
+    CHILD_CHECK(fstat(fd, &info) == 0 && info.st_mode == (S_IFREG | 0600));
+    CHILD_CHECK(slotmem_directory_is_own(directory, &info));
+    close(fd);
+}
+
+/* [E8] A server that is not in the group cannot give it files: they are its
+ * own. */
+static void test_foreign_group(void **state)
+{
+    run_as_root(foreign_group, *state);
+}
+
 #define TEST(function) \
     cmocka_unit_test_setup_teardown(function, unit_setup, unit_teardown)
 
@@ -469,9 +552,11 @@ int main(void)
         TEST(test_exchanged),
         TEST(test_missing),
         TEST(test_trust),
+        TEST(test_ways),
         TEST(test_trust_others),
         TEST(test_files),
-        TEST(test_shared)
+        TEST(test_shared),
+        TEST(test_foreign_group)
     };
     int failed;
 
