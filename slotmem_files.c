@@ -384,13 +384,22 @@ void slotmem_files_store(slotmem_note_t *notes, apr_pool_t *pool)
     run_round(&round, pool);
 }
 
-/* A segment with an absolute name may have the file of a fallback. */
-static int is_stored_here(const char *path)
+/* A segment with an absolute name may have the file of a fallback; and
+ * SlotmemPersistDir may be DefaultRuntimeDir by another path, as /run is
+ * /var/run. */
+static int is_stored_here(const slotmem_directory_t *directory,
+                          const char *name)
 {
     int i;
 
     for (i = 0; i < slotmem_files.entries->nelts; i++) {
-        if (strcmp(slotmem_files_entry(i)->path, path) == 0) {
+        const slotmem_persist_entry_t *entry = slotmem_files_entry(i);
+        const char *stored;
+
+        slotmem_directory_fd(entry->directory, entry->path, &stored);
+        if (strcmp(stored, name) == 0
+            && entry->directory->ino == directory->ino
+            && entry->directory->dev == directory->dev) {
             return 1;
         }
     }
@@ -406,12 +415,12 @@ static slotmem_fallback_e retire_fallback(const slotmem_persist_entry_t *entry,
     const char *name;
     struct stat info;
 
-    if (is_stored_here(entry->fallback)
-        || slotmem_directory_open(directory, 0, &distrust) != APR_SUCCESS) {
+    if (slotmem_directory_open(directory, 0, &distrust) != APR_SUCCESS) {
         return SLOTMEM_FALLBACK_NONE;
     }
     slotmem_directory_fd(directory, entry->fallback, &name);
-    if (fstatat(directory->fd, name, &info, AT_SYMLINK_NOFOLLOW) != 0
+    if (is_stored_here(directory, name)
+        || fstatat(directory->fd, name, &info, AT_SYMLINK_NOFOLLOW) != 0
         || !S_ISREG(info.st_mode)) {
         return SLOTMEM_FALLBACK_NONE;
     }

@@ -304,6 +304,26 @@ is($same[1]{data}, 'rel',
     '[C4] the absolute name of the same file is the same');
 $s->stop;
 
+# DefaultRuntimeDir by another path is no other directory.
+symlink $s->rundir, "$root/way" or die $!;
+for my $paths ([ 'run', 'way' ], [ 'way', 'way' ], [ 'way', 'run' ]) {
+    unlink glob $s->rundir . '/*persist*';
+    $s->config("DefaultRuntimeDir $root/$paths->[0]\n"
+            . "SlotmemPersistDir $root/$paths->[1]\n$create name=kept\n");
+    $s->log_mark;
+    $s->start;
+    $api->run('put name=kept id=1 data=same');
+    $s->stop;
+    $s->start;
+    is($api->run('dptr name=kept id=1')->{data}, 'same',
+        "[E10] @$paths: the file is not taken for an old one");
+    $s->graceful;
+    $s->stop;
+    is($s->log_count(qr/SLOTMEM-4[23]/), 0, '[E10] ... and no line says so')
+        or diag($s->log_since);
+}
+unlink glob $s->rundir . '/*persist*';
+
 # A good file in the old folder that cannot be read for want of descriptors:
 # nothing is put into the new folder, where it would hide that one.
 unlink glob "$root/other/*persist*";
