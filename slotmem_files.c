@@ -254,6 +254,11 @@ static void add_store(round_t *round, int note,
     }
     *store = *known;
     store->set_aside = known->set_aside && before.set_aside;
+    store->backup = known->backup && before.backup;
+    if (before.outcome == SLOTMEM_OUTCOME_FAILED) {
+        store->file_state = before.file_state;
+        store->new_state = before.new_state;
+    }
     store->directory = directory;
     store->status = slotmem_directory_open(directory, 1, &distrust);
     if (store->status != APR_SUCCESS) {

@@ -194,7 +194,8 @@ static void record_file(slotmem_persist_entry_t *entry,
     }
     log_fallback(entry, result->fallback);
     entry->rejected = entry->rejected && result->set_aside;
-    entry->backup = entry->backup && !slotmem_is_done(result);
+    entry->backup = entry->backup && result->backup
+                    && !slotmem_is_done(result);
     record_states(&entry->file_state, &entry->new_state, result);
     slotmem_files.cleaned |= slotmem_is_done(result);
 }
@@ -210,6 +211,7 @@ static void free_stored_images(const slotmem_process_t *process)
         next = image->next;
         slotmem_process_read(&result, process, image->note);
         image->set_aside = image->set_aside && result.set_aside;
+        image->backup = image->backup && result.backup;
         record_states(&image->file_state, &image->new_state, &result);
         if (image->taken || !slotmem_is_done(&result)) {
             continue;

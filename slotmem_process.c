@@ -98,6 +98,7 @@ void slotmem_note_write(slotmem_note_t *note, const slotmem_store_t *store)
     note->aside_replaced = store->aside_replaced != 0;
     atomic_store(&note->aside, aside ? (uint32_t)apr_atoi64(aside + 1) : 0);
     note->set_aside = store->set_aside != 0;
+    note->backup = store->backup != 0;
     note->step = store->step ? number_of(store->step) : 0;
     note->status = store->status;
     note->file_state = store->file_state;
@@ -125,13 +126,15 @@ void slotmem_note_read(slotmem_result_t *result, const slotmem_note_t *note)
     }
     if (outcome == SLOTMEM_OUTCOME_UNKNOWN || outcome >= SLOTMEM_OUTCOMES
         || step >= STEPS || (outcome == SLOTMEM_OUTCOME_FAILED) != (step != 0)
-        || note->set_aside > 1) {
+        || note->set_aside > 1 || note->backup > 1) {
         result->step = steps[0];
         result->set_aside = !result->aside;
+        result->backup = 1;
         return;
     }
     result->outcome = (slotmem_outcome_e)outcome;
     result->set_aside = (int)note->set_aside;
+    result->backup = (int)note->backup;
     result->step = step ? steps[step] : NULL;
     result->status = note->status;
 }

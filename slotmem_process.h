@@ -74,6 +74,7 @@ typedef struct slotmem_note_t {
                                        is there; 0: it was not moved */
     uint32_t aside_replaced;
     uint32_t set_aside;             /* 1: that is still to be done */
+    uint32_t backup;                /* 1: so is this */
     uint32_t step;                  /* what failed: index in a table, or 0 */
     int32_t status;
     _Atomic uint32_t fallback;      /* slotmem_fallback_e */
@@ -87,6 +88,7 @@ typedef struct slotmem_result_t {
     int aside;                      /**< N of the file's .bad-N, or 0 */
     int aside_replaced;
     int set_aside;
+    int backup;
     slotmem_fallback_e fallback;
     const char *step;               /**< if it failed */
     apr_status_t status;

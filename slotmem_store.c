@@ -367,6 +367,8 @@ static int begin_store(run_t *run, slotmem_store_t *store)
     if (look_at(store, store->path, &info) == APR_SUCCESS
         && is_untouched(&store->new_state, &info)) {
         store->file_state = store->new_state;
+        store->set_aside = 0;       /* both came before the rename */
+        store->backup = 0;
     }
     store->new_state.known = 0;
     if (!store->segment) {

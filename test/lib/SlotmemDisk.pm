@@ -14,6 +14,7 @@
 #   $disk->start(@args);                    # the server, with this disk
 #   $disk->set(delay => 4000);  $disk->set(hold => '');
 #   $disk->set(fail => $pid);              # once, in this process
+#   $disk->set(faildir => $pid);           # once, for a directory
 #   $disk->set(report => 255);             # nonsense in the next report
 #   $disk->set(ahead => $pid);             # its clock is ahead
 #   $disk->well;                            # no more of that
@@ -64,7 +65,7 @@ sub is_set {
 
 sub well {
     my $self = shift;
-    unlink map { "$self->{dir}/$_" } qw(delay hold fail report ahead);
+    unlink map { "$self->{dir}/$_" } qw(delay hold fail faildir report ahead);
     return;
 }
 

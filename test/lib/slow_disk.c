@@ -19,6 +19,7 @@
  *     hold    each waits as long as this file is there
  *     fail    the next one of the process whose pid this file says fails with
  *             EIO, and removes this file
+ *     faildir the same for the next one of a directory
  *     report  the next one of a process that stores fills its report with the
  *             byte that this file says, removes this file, and ends the process
  *
@@ -33,6 +34,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -94,10 +96,19 @@ int clock_gettime(clockid_t clock, struct timespec *now)
     return rv;
 }
 
+/* Is the next one of this process to fail? Once. */
+static int fails(const char *name)
+{
+    char path[512];
+
+    return number_in(name) == getpid() && unlink(path_of(name, path)) == 0;
+}
+
 int fsync(int fd)
 {
     int (*next)(int) = (int (*)(int))dlsym(RTLD_NEXT, "fsync");
     int byte = number_in("report");
+    struct stat info;
     char path[512];
 
     if (!getenv("SLOTMEM_DISK")) {
@@ -107,7 +118,9 @@ int fsync(int fd)
     while (access(path_of("hold", path), F_OK) == 0) {
         usleep(10000);
     }
-    if (number_in("fail") == getpid() && unlink(path_of("fail", path)) == 0) {
+    if (fails("fail")
+        || (fstat(fd, &info) == 0 && S_ISDIR(info.st_mode)
+            && fails("faildir"))) {
         errno = EIO;
         return -1;
     }

@@ -234,11 +234,26 @@ ok(all_stored('twice'), '[B12] ... and the second try has stored all');
 is(errors(), 0, '[B12] ... with no line') or diag($s->log_since);
 $disk->well;
 
+# The new files stand at their paths then, and are the server's.
+$disk->start;
+put('again');
+$s->log_mark;
+$disk->set(delay => 400);
+$disk->set(faildir => $s->parent);
+$s->stop;
+ok(!$disk->is_set('faildir'), 'the flush of a directory has failed at stop');
+ok(all_stored('again'), '[B12] ... and the second try has stored all');
+is(join(' ', glob $s->rundir . '/*.bad-*'), '',
+    '[E9] ... and has set nothing aside');
+is($s->log_count(qr/slotmem_shm:(?:warn|error)/), 0, '[B12] ... with no line')
+    or diag($s->log_since);
+$disk->well;
+
 # ---- a restart that fails ----
 
-# In the middle of the configuration or at its end, with all on the disk or a
+# While the configuration is read, in the middle or at its end, with all on the disk or a
 # process still at it.
-my @failures = ('NoSuchDirective on', 'SlotmemTest post_config-last fail');
+my @failures = ('Include missing.conf', 'NoSuchDirective on', 'SlotmemTest post_config-last fail');
 for my $delay (0, 4000) {
     for my $i (0 .. $#failures) {
         my $data = "good$delay-$i";

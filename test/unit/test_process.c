@@ -354,10 +354,12 @@ static void test_notes(void **state)
     memset(&note, 0, sizeof(note));
     memset(&store, 0, sizeof(store));
     store.set_aside = 1;
+    store.backup = 1;
     slotmem_note_write(&note, &store);
     slotmem_note_read(&result, &note);
     assert_int_equal(result.outcome, SLOTMEM_OUTCOME_UNKNOWN);
     assert_int_equal(result.set_aside, 1);
+    assert_int_equal(result.backup, 1);
     store.aside = "/a-b/c.bad-3";
     store.aside_replaced = 1;
     slotmem_note_write(&note, &store);
@@ -366,10 +368,12 @@ static void test_notes(void **state)
     assert_int_equal(result.aside_replaced, 1);
     assert_int_equal(result.set_aside, 0);      /* that much is done */
     store.set_aside = 0;
+    store.backup = 0;
     store.installed = 1;
     store.file_state.size = 77;
     slotmem_note_write(&note, &store);
     slotmem_note_read(&result, &note);
+    assert_int_equal(result.backup, 0);
     assert_int_equal(result.outcome, SLOTMEM_OUTCOME_STORED);
     assert_int_equal(result.file_state.size, 77);
     assert_null(result.step);
@@ -464,6 +468,7 @@ static slotmem_result_t store_elsewhere(void)
     job.file_state = result.file_state;
     job.new_state = result.new_state;
     job.set_aside = job.set_aside && result.set_aside;
+    job.backup = job.backup && result.backup;
     return result;
 }
 
@@ -505,6 +510,35 @@ static void test_killed_at_rename(void **state)
         assert_int_equal(result.aside, 0);
         assert_file_is(path, encode(place->pool, &content), place->pool);
         assert_int_equal(unit_count_entries(place->dir), 1);
+    }
+}
+
+/* [B12][E6] What was kept as .bak before such a kill is not replaced by what the
+ * killed process has put there. */
+static void test_backup_after_kill(void **state)
+{
+    unit_place_t *place = *state;
+    content_t content = content_make(place->pool, 100, 5, TYPE_PERSIST);
+    slotmem_segment_t segment = segment_of(place->pool, &content);
+    const char *path = apr_pstrcat(place->pool, place->dir, "/p.persist",
+                                   NULL);
+    bytes_t older = encode(place->pool, &content);
+    int i;
+
+    memset(&job, 0, sizeof(job));
+    job.segment = &segment;
+    job.path = path;
+    job.directory = slotmem_directory_of(path);
+    store_elsewhere();
+    job.backup = 1;
+    for (i = 0; i < 2; i++) {
+        segment.slots[0]++;
+        content.slots[0]++;
+        renames.after = i == 0 ? end_here : NULL;
+        store_elsewhere();
+        assert_file_is(path, encode(place->pool, &content), place->pool);
+        assert_file_is(apr_pstrcat(place->pool, path, ".bak", NULL), older,
+                       place->pool);
     }
 }
 
@@ -554,6 +588,7 @@ int main(void)
         TEST(test_watch),
         TEST(test_no_process),
         TEST(test_killed_at_rename),
+        TEST(test_backup_after_kill),
         TEST(test_replaced_after_kill),
         TEST(test_notes),
         TEST(test_nonsense)
