@@ -73,13 +73,31 @@ slotmem_carried_t *slotmem_carried_add(const char *path, const char *name,
     return image;
 }
 
-slotmem_carried_t *slotmem_carried_find(const char *path)
+/* The newest, if the directory was changed more than once. */
+static slotmem_carried_t *find_name(const char *name)
+{
+    slotmem_carried_t *image = slotmem_outliving()->images;
+    slotmem_carried_t *found = NULL;
+
+    for (; image; image = image->next) {
+        if (!image->taken && strcmp(image->name, name) == 0) {
+            found = image;
+        }
+    }
+    return found;
+}
+
+slotmem_carried_t *slotmem_carried_find(const char *path, const char *name)
 {
     const slotmem_outliving_t *outliving = slotmem_outliving();
+    slotmem_carried_t *image;
 
-    return outliving->owner == getpid()
-           && outliving->generation + 1 == ap_state_query(AP_SQ_CONFIG_GEN)
-           ? find(path) : NULL;
+    if (outliving->owner != getpid()
+        || outliving->generation + 1 != ap_state_query(AP_SQ_CONFIG_GEN)) {
+        return NULL;
+    }
+    image = find(path);
+    return image ? image : find_name(name);
 }
 
 void slotmem_carried_free(slotmem_carried_t *image)

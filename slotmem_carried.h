@@ -79,9 +79,10 @@ slotmem_outliving_t *slotmem_outliving(void);
 slotmem_carried_t *slotmem_carried_add(const char *path, const char *name,
                                        unsigned char *bytes, apr_size_t len);
 
-/** @return the image to restore a path from: it was carried when the last
- *  configuration ended; or NULL */
-slotmem_carried_t *slotmem_carried_find(const char *path);
+/** @return the image to restore a segment from: it was carried when the last
+ *  configuration ended; or NULL. One of that path, or else one of that name:
+ *  its file was in another directory then */
+slotmem_carried_t *slotmem_carried_find(const char *path, const char *name);
 
 /** Give an image up. */
 void slotmem_carried_free(slotmem_carried_t *image);

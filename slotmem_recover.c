@@ -237,21 +237,31 @@ static void restore_file(slotmem_persist_entry_t *entry)
     }
 }
 
+/* What the image knows of the file that stands at the path. */
+static void take_over(slotmem_persist_entry_t *entry,
+                      const slotmem_carried_t *image)
+{
+    entry->file_state = image->file_state;
+    entry->new_state = image->new_state;
+    entry->note = image->note;
+    entry->rejected = image->set_aside;
+    entry->backup |= image->backup;
+}
+
 /* The last generation could not store the file: its state is in memory, and
  * what stands there is older, or another server's. */
 static void restore_carried(slotmem_persist_entry_t *entry,
                             slotmem_carried_t *image)
 {
     slotmem_restore_result_t *result = &entry->restored;
+    int moved = strcmp(image->path, entry->path) != 0;
 
     restore_from(result, entry, entry->directory, entry->path, image);
-    entry->file_state = image->file_state;
-    entry->new_state = image->new_state;
     if (result->outcome == SLOTMEM_RESTORE_DONE) {
+        if (!moved) {
+            take_over(entry, image);
+        }
         image->taken = 1;
-        entry->note = image->note;
-        entry->rejected = image->set_aside;
-        entry->backup |= image->backup;
         entry->failed_step = image->failed ? "" : NULL;
         ap_log_error(APLOG_MARK, APLOG_INFO, 0, ap_server_conf,
                      SLOTMEM_TAG(30)
@@ -259,23 +269,28 @@ static void restore_carried(slotmem_persist_entry_t *entry,
                      "them claimed at run time; %s was not stored before the "
                      "restart", entry->name, result->item_num,
                      entry->segment->geometry.item_num, result->runtime_claims,
-                     entry->path);
+                     image->path);
         return;
     }
-    image->refused = 1;
-    entry->refused_image = image;
-    entry->rejected = 1;
+    if (!moved) {               /* else it is stored where it was to be */
+        entry->file_state = image->file_state;
+        entry->new_state = image->new_state;
+        entry->refused_image = image;
+        entry->rejected = 1;
+        image->refused = 1;
+    }
     ap_log_error(APLOG_MARK, APLOG_ERR, 0, ap_server_conf,
                  SLOTMEM_TAG(31)
                  "segment %s starts empty: its state, which was not stored "
                  "before the restart, was not restored from memory: %s; the "
-                 "first store will keep it as %s.bad-1 to .bad-4", entry->name,
-                 result->reason, entry->path);
+                 "first store will keep it as %s%s", entry->name,
+                 result->reason, image->path,
+                 moved ? "" : ".bad-1 to .bad-4");
 }
 
 void slotmem_recover(slotmem_persist_entry_t *entry)
 {
-    slotmem_carried_t *image = slotmem_carried_find(entry->path);
+    slotmem_carried_t *image = slotmem_carried_find(entry->path, entry->name);
 
     if (image) {
         restore_carried(entry, image);

@@ -324,6 +324,35 @@ for my $paths ([ 'run', 'way' ], [ 'way', 'way' ], [ 'way', 'run' ]) {
 }
 unlink glob $s->rundir . '/*persist*';
 
+# What could not be stored goes to the next directory, also where there is an
+# older file.
+mkdir "$root/$_", 0700 or die $! for qw(from to);
+my %config = map { $_ => "SlotmemPersistDir $root/$_\n$create name=kept\n" }
+    qw(from to);
+$config{none} = "$create name=kept\n";
+for my $change ([ 'from', 'to' ], [ 'from', 'none' ], [ 'none', 'to' ]) {
+    my ($from, $to) = map { $_ eq 'none' ? $s->rundir : "$root/$_" } @$change;
+    unlink glob "$from/*persist* $to/*persist*";
+    $s->config($config{ $change->[0] });
+    $s->start;
+    $api->run('put name=kept id=1 data=old');
+    $s->graceful;
+    $api->run('put name=kept id=1 data=new');
+    put_file("$from/$file", 'what cannot be moved away');
+    mkdir "$from/$file.bad-$_" for 1 .. 4;
+    $s->log_mark;
+    $s->config($config{ $change->[1] });
+    $s->graceful;
+    is($api->run('dptr name=kept id=1')->{data}, 'new',
+        "[B12] @$change: what was not stored is there");
+    is($s->log_only('SLOTMEM-30', 'info', 'kept', "$from/$file"), 1,
+        '[B12] ... from memory') or diag($s->log_since);
+    $s->stop;
+    is(slot("$to/$file", 1), 'new', '[B12] ... and is stored');
+    rmdir "$from/$file.bad-$_" for 1 .. 4;
+}
+unlink glob $s->rundir . "/*persist* $root/from/*persist* $root/to/*persist*";
+
 # A good file in the old folder that cannot be read for want of descriptors:
 # nothing is put into the new folder, where it would hide that one.
 unlink glob "$root/other/*persist*";
