@@ -196,6 +196,24 @@ static apr_status_t end_generation(void *data)
     return APR_SUCCESS;
 }
 
+/* A restart whose configuration cannot even be read has no pre_config, and the
+ * parent ends. What is in memory alone is stored now. */
+static apr_status_t end_unread(void *data)
+{
+    apr_pool_t *pool;
+
+    (void)data;
+    if (state.pool
+        || apr_pool_create_unmanaged_ex(&pool, NULL, NULL) != APR_SUCCESS) {
+        return APR_SUCCESS;
+    }
+    slotmem_persist_reset(pool);
+    slotmem_persist_end(0, 0);
+    slotmem_persist_reset(NULL);
+    apr_pool_destroy(pool);
+    return APR_SUCCESS;
+}
+
 static int slotmem_pre_config(apr_pool_t *pconf, apr_pool_t *plog,
                               apr_pool_t *ptemp)
 {
@@ -334,6 +352,8 @@ static int slotmem_handler(request_rec *r)
 
 static void slotmem_register_hooks(apr_pool_t *pool)
 {
+    /* Before the DSO goes. */
+    apr_pool_pre_cleanup_register(pool, NULL, end_unread);
     ap_register_provider(pool, AP_SLOTMEM_PROVIDER_GROUP,
                          SLOTMEM_SHM_PROVIDER_SHARED,
                          AP_SLOTMEM_PROVIDER_VERSION, &slotmem_shm_provider);

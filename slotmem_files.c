@@ -27,6 +27,7 @@
 
 #include "httpd.h"
 #include "http_config.h"
+#include "http_main.h"
 
 #include "slotmem_files.h"
 #include "slotmem_lock.h"
@@ -73,7 +74,7 @@ static apr_status_t ask_for_lock(slotmem_directory_t *directory,
 
     if (rv == APR_SUCCESS) {
         rv = slotmem_lock(directory, path, holder,
-                          ap_server_conf->process->pool);
+                          ap_pglobal);
         log_lock_problem(directory, rv == APR_EINVAL ? APR_SUCCESS : rv);
     }
     return rv;
@@ -83,7 +84,7 @@ static apr_status_t ask_for_lock(slotmem_directory_t *directory,
 static int may_store(slotmem_persist_entry_t *entry)
 {
     char text[80];
-    pid_t holder;
+    pid_t holder = 0;
     apr_status_t rv = ask_for_lock(entry->directory, entry->path, &holder);
 
     entry->unlocked = rv != APR_SUCCESS;
@@ -143,14 +144,14 @@ void slotmem_files_lock(void)
     slotmem_carried_t *image;
     int i;
 
-    slotmem_lock_begin(ap_server_conf->process->pool);
+    slotmem_lock_begin(ap_pglobal);
     for (i = 0; i < slotmem_files.entries->nelts; i++) {
         may_store(slotmem_files_entry(i));
     }
     for (image = slotmem_files.outliving->images; image; image = image->next) {
         may_store_image(image);
     }
-    slotmem_lock_end(ap_server_conf->process->pool);
+    slotmem_lock_end(ap_pglobal);
 }
 
 /* Give each file that may be stored the number of its note. Returns how many

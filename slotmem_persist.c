@@ -285,7 +285,7 @@ void slotmem_persist_forget(void)
     if (slotmem_files.outliving) {
         slotmem_process_forget(&slotmem_files.outliving->process);
         slotmem_directory_close_all();
-        slotmem_lock_close_all(ap_server_conf->process->pool);
+        slotmem_lock_close_all(ap_pglobal);
     }
 }
 
