@@ -87,8 +87,8 @@ const char *tool_change_lock(const char *path, apr_status_t *status,
 void tool_change_end(void)
 {
     if (lock_pool) {
-        slotmem_lock_begin(lock_pool);
-        slotmem_lock_end(lock_pool);
+        slotmem_lock_close_all(lock_pool);
+        slotmem_directory_close_all();
     }
 }
 

@@ -63,7 +63,8 @@ $manager->drain('app', $url{a});
 $manager->set_factor('app', $url{b}, 2);
 $server->stop;
 my $before = snapshot();
-is(scalar(@$before), 3, 'the host, its balancer, and the lock of both');
+is(scalar(@$before), 4,
+    'the host, its balancer, the lock of both, and their names');
 
 # Two balancers with one name of a segment, and no slot in it for the second:
 # this fails late, in the second pass, when balancer://app has its segments.

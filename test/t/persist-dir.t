@@ -218,8 +218,9 @@ is(SlotmemServer::slurp($s->rundir . "/$file.old"), $old_bytes,
     '[E10] the old file was renamed by the first store');
 is(snapshot($s->rundir) =~ /persist /, '', '[E10] ... it is not there twice');
 is((stat "$folder/$file")[2] & 07777, 0600, 'the file is for its owner only');
-is(join(' ', map { s{.*/}{}r } sort glob "$folder/*"),
-    "$file slotmem-shm.lock", 'the folder has the file and the lock file');
+is(join(' ', map { s{.*/|-\w{8}(?=\.names)}{}gr } sort glob "$folder/*"),
+    "slotmem-shm.names $file slotmem-shm.lock",
+    'the folder has the file, the lock file and the list of names');
 
 # From then on the old one does not matter.
 $s->start;
