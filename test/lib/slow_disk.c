@@ -65,21 +65,17 @@ static int number_in(const char *name)
     return number;
 }
 
-/* The module maps the report right before it forks the process. */
-void *mmap(void *at, size_t len, int protection, int flags, int fd,
-           off_t offset)
+/* The module shares the report right before it forks the process. */
+int madvise(void *at, size_t len, int advice)
 {
-    void *(*next)(void *, size_t, int, int, int, off_t) =
-        (void *(*)(void *, size_t, int, int, int, off_t))dlsym(RTLD_NEXT,
-                                                               "mmap");
-    void *mapped = next(at, len, protection, flags, fd, offset);
+    int (*next)(void *, size_t, int) =
+        (int (*)(void *, size_t, int))dlsym(RTLD_NEXT, "madvise");
 
-    if (mapped != MAP_FAILED && (flags & MAP_SHARED)
-        && (flags & MAP_ANONYMOUS)) {
-        report = mapped;
+    if (advice == MADV_DOFORK) {
+        report = at;
         report_len = len;
     }
-    return mapped;
+    return next(at, len, advice);
 }
 
 int clock_gettime(clockid_t clock, struct timespec *now)
