@@ -171,6 +171,21 @@ is(files(), join(' ', grep { !$gone{$_} } split ' ', $all),
     '... and nothing else');
 is(orphans(), '', '... no orphan is left');
 
+# ---- files of a server that runs, and has not said so ----
+
+$server->start;
+my ($mine) = file_of('app') =~ m{([^/]+)$};
+for my $list (grep { SlotmemServer::slurp($_) =~ /\Q$mine\E/ }
+    glob "$state/*.names")
+{
+    open my $out, '>', $list or die "$list: $!";
+    print {$out} "slotmem-names 1\n";
+    close $out or die "$list: $!";
+}
+is(orphans(), '', '[E9] a file is not an orphan while a server holds its lock');
+$server->stop;
+is(orphans(), '', '... nor when it has stopped: it has written its list anew');
+
 # ---- what is not known ----
 
 rename $_, "$_.away" for glob "$state/*.names";
