@@ -214,6 +214,10 @@ static int open_regular(slotmem_restore_result_t *result,
         return reject(result, APR_SUCCESS, not_regular(before.st_mode));
     }
     fd = openat(at, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0 && errno == ENOENT) {
+        result->outcome = SLOTMEM_RESTORE_NO_FILE;      /* gone meanwhile */
+        return 0;
+    }
     if (fd < 0) {
         return reject(result, errno, "it cannot be opened");
     }
