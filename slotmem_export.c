@@ -89,6 +89,7 @@ void slotmem_export_auto(request_rec *r)
     auto_number(r, "ModSlotmemRestoresRefused", (apr_uint64_t)totals.refused);
     auto_number(r, "ModSlotmemStoresFailed", (apr_uint64_t)totals.failed);
     auto_number(r, "ModSlotmemFilesOfOthers", (apr_uint64_t)totals.others);
+    auto_number(r, "ModSlotmemOrphans", (apr_uint64_t)totals.orphans);
     auto_number(r, "ModSlotmemSlots", totals.slots);
     auto_number(r, "ModSlotmemSlotsUsed", totals.used);
     auto_number(r, "ModSlotmemMemory", totals.memory);
@@ -191,6 +192,7 @@ static void write_json(request_rec *r)
     json_number(r, "restoresRefused", (apr_uint64_t)totals.refused);
     json_number(r, "storesFailed", (apr_uint64_t)totals.failed);
     json_number(r, "filesOfOthers", (apr_uint64_t)totals.others);
+    json_number(r, "orphans", (apr_uint64_t)totals.orphans);
     json_number(r, "slots", totals.slots);
     json_number(r, "slotsUsed", totals.used);
     json_number(r, "memory", totals.memory);

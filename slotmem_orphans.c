@@ -207,6 +207,14 @@ static void suggest(const slotmem_persist_entry_t *entry, const look_t *look)
     apr_pool_destroy(scratch);
 }
 
+/* Process-local; constant in the children. */
+static int orphans_num;
+
+int slotmem_orphans_num(void)
+{
+    return orphans_num;
+}
+
 static void look_into(slotmem_directory_t *directory, const char *own_list,
                       apr_pool_t *pool)
 {
@@ -224,6 +232,7 @@ static void look_into(slotmem_directory_t *directory, const char *own_list,
     if (!own->nelts || !look.num) {
         return;
     }
+    orphans_num += look.num;
     ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, ap_server_conf,
                  SLOTMEM_TAG(58)
                  "%s has %d files that are of no segment now; slotmem-file "
@@ -244,6 +253,7 @@ void slotmem_orphans_look(apr_pool_t *pool)
     slotmem_directory_t *directory;
     apr_pool_t *scratch;
 
+    orphans_num = 0;
     apr_pool_create(&scratch, pool);
     for (directory = slotmem_directories(); directory;
          directory = directory->next) {

@@ -39,6 +39,9 @@
 /** Log what there is. @param pool for temporary use */
 void slotmem_orphans_look(apr_pool_t *pool);
 
+/** @return how many there were then. In children as well. */
+int slotmem_orphans_num(void);
+
 /** Write the names of this server's files beside them. */
 void slotmem_orphans_list(apr_pool_t *pool);
 

@@ -209,6 +209,10 @@ static void write_summary(request_rec *r, const slotmem_totals_t *totals,
                                                  "server's",
                                                  totals->others), pool),
               ".", NULL);
+    if (totals->orphans) {
+        ap_rprintf(r, " %d files were of no segment at the last start or "
+                   "restart: see slotmem-file orphans.", totals->orphans);
+    }
     if (dir) {
         ap_rvputs(r, " Files without a directory are in <code "
                   "style=\"overflow-wrap:anywhere\">",

@@ -24,6 +24,7 @@
 #include "ap_mpm.h"
 #include "ap_slotmem.h"
 
+#include "slotmem_orphans.h"
 #include "slotmem_status.h"
 
 /* Process-local: a segment to be shown. */
@@ -207,6 +208,7 @@ void slotmem_status_collect(slotmem_totals_t *totals, apr_pool_t *pool)
     if (ap_mpm_query(AP_MPMQ_GENERATION, &totals->generation) != APR_SUCCESS) {
         totals->generation = 0;        /* an MPM that does not say */
     }
+    totals->orphans = slotmem_orphans_num();
     qsort(sorted, (size_t)entries->nelts, sizeof(*sorted), by_name);
     totals->num = entries->nelts;
     totals->segments = apr_pcalloc(pool, ((apr_size_t)totals->num + 1)

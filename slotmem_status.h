@@ -95,6 +95,7 @@ typedef struct slotmem_totals_t {
     int refused;                /**< of them, files that were not restored */
     int failed;                 /**< of them, stores that failed */
     int others;                 /**< of them, files of another server */
+    int orphans;                /**< files of no segment, at the start */
     apr_uint64_t slots;
     apr_uint64_t used;
     apr_uint64_t memory;

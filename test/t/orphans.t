@@ -35,6 +35,9 @@ sub config {
     return <<"EOT";
 SlotmemCheckpointInterval 1
 SlotmemPersistDir "$state"
+<Location /slotmem-status>
+    SetHandler slotmem-status
+</Location>
 Listen 127.0.0.1:$port_of_host
 <VirtualHost 127.0.0.1:$port_of_host>
     ServerName $name
@@ -97,6 +100,14 @@ is($server->log_has('SLOTMEM-58', 'notice', $state), 1,
     'a start says that there are files of no segment');
 like(($server->log_lines('SLOTMEM-58', 'notice'))[0] // '', qr/has 2 files/,
     '... how many');
+my %form = (
+    '/server-status?auto'     => qr/^ModSlotmemOrphans: 2$/m,
+    '/slotmem-status'         => qr/"orphans": 2,/,
+    '/slotmem-status?metrics' => qr/^slotmem_orphans 2$/m,
+    '/server-status'          => qr/\. 2 files were of no segment/
+);
+like($server->get($_)->content, $form{$_}, "... and so does $_")
+    for sort keys %form;
 is($server->log_has('SLOTMEM-59', 'notice', $_->[0], $_->[1]), 1,
     "... and what to do with $_->[0]")
     for [$old, $new], [$old_host, $new_host];

@@ -126,6 +126,7 @@ my $json = json();
 my $auto = auto();
 my %all = (
     Generation => 'generation', SegmentsPersisted => 'segmentsPersisted',
+    Orphans => 'orphans',
     RestoresRefused => 'restoresRefused', FilesOfOthers => 'filesOfOthers',
     StoresFailed => 'storesFailed', Slots => 'slots', SlotsUsed => 'slotsUsed',
     Memory => 'memory'
