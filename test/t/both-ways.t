@@ -423,7 +423,7 @@ for my $way ([$theirs, $ours, 'up'], [$ours, $theirs, 'down']) {
     $server->stop;
 }
 
-my @known = grep { !/^slotmem-shm-.*\.shm(?:\.persist)?$/ }
+my @known = grep { !/^slotmem-shm-.*\.(?:shm(?:\.persist)?|names)$/ }
     map { m{([^/]+)\z} } glob $server->rundir . '/*';
 is("@known", 'slotmem-shm.lock', 'nothing unknown stays in DefaultRuntimeDir');
 is_deeply(
