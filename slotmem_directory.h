@@ -63,6 +63,7 @@ typedef struct slotmem_directory_t {
     const char *lock_problem;   /**< set by slotmem_lock(): why there is no
                                      lock, or NULL */
     int lock_logged;            /**< for the caller: 1: the log says so */
+    int lock_tried;             /**< ... 1: a process was to mend it */
 } slotmem_directory_t;
 
 /** Why a directory is not used. */

@@ -51,10 +51,14 @@ const char *slotmem_files_holder(char *text, apr_size_t size, pid_t pid)
     return "in another container or on another machine";
 }
 
-/* Once for each directory. */
+/* Once for each directory, if the next process is not to mend it. */
 static void log_lock_problem(slotmem_directory_t *directory, apr_status_t rv)
 {
-    if (directory->lock_problem && !directory->lock_logged) {
+    int can_mend = rv == APR_SUCCESS || rv == APR_INCOMPLETE;
+
+    if (directory->lock_problem && !directory->lock_logged
+        && (!can_mend || directory->lock_tried)) {
+        rv = can_mend || rv == APR_EINVAL ? APR_SUCCESS : rv;
         directory->lock_logged = 1;
         ap_log_error(APLOG_MARK, APLOG_WARNING, rv, ap_server_conf,
                      SLOTMEM_TAG(40)
@@ -73,9 +77,10 @@ static apr_status_t ask_for_lock(slotmem_directory_t *directory,
     apr_status_t rv = slotmem_directory_open(directory, 0, &distrust);
 
     if (rv == APR_SUCCESS) {
-        rv = slotmem_lock(directory, path, holder,
-                          ap_pglobal);
-        log_lock_problem(directory, rv == APR_EINVAL ? APR_SUCCESS : rv);
+        rv = slotmem_files.may_wait
+             ? slotmem_lock(directory, path, holder, ap_pglobal)
+             : slotmem_lock_existing(directory, path, holder, ap_pglobal);
+        log_lock_problem(directory, rv);
     }
     return rv;
 }
@@ -88,6 +93,9 @@ static int may_store(slotmem_persist_entry_t *entry)
     apr_status_t rv = ask_for_lock(entry->directory, entry->path, &holder);
 
     entry->unlocked = rv != APR_SUCCESS;
+    if (rv == APR_INCOMPLETE) {     /* the process makes a lock file */
+        return !entry->conflict_logged;
+    }
     if (rv != APR_EBUSY) {
         if (entry->conflict_logged) {
             ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, ap_server_conf,
@@ -158,10 +166,14 @@ void slotmem_files_lock(void)
  * there are. */
 int slotmem_files_number(void)
 {
+    slotmem_directory_t *directory = slotmem_directories();
     slotmem_carried_t *image;
     int num = 0;
     int i;
 
+    for (; directory; directory = directory->next) {
+        directory->lock_tried = directory->lock_problem != NULL;
+    }
     for (i = 0; i < slotmem_files.entries->nelts; i++) {
         slotmem_persist_entry_t *entry = slotmem_files_entry(i);
 
@@ -356,6 +368,19 @@ static void clean_directories(const round_t *round)
     }
 }
 
+/* The parent, which does not wait for a disk, takes the locks the next time. */
+static void make_lock_files(void)
+{
+    slotmem_directory_t *directory = slotmem_directories();
+
+    for (; directory && getpid() != slotmem_files.parent;
+         directory = directory->next) {
+        if (directory->fd >= 0) {
+            slotmem_lock_make(directory);
+        }
+    }
+}
+
 /* Store all files that have a number, and were not stored yet. */
 void slotmem_files_store(slotmem_note_t *notes, apr_pool_t *pool)
 {
@@ -384,6 +409,7 @@ void slotmem_files_store(slotmem_note_t *notes, apr_pool_t *pool)
             add_store(&round, entry->note, entry->directory, &known);
         }
     }
+    make_lock_files();
     if (!slotmem_files.cleaned) {
         clean_directories(&round);
     }

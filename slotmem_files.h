@@ -100,6 +100,7 @@ typedef struct slotmem_files_t {
     apr_array_header_t *entries;    /**< of slotmem_persist_entry_t * */
     slotmem_outliving_t *outliving; /**< what a restart carries over */
     pid_t parent;                   /**< that stores */
+    int may_wait;                   /**< 1: for a disk: it does not serve */
     int cleaned;                    /**< 1: by a store of this generation, of
                                          temporary files of dead servers */
 } slotmem_files_t;

@@ -131,9 +131,9 @@ static struct flock record(short type, uint32_t offset)
 
 static void give_up(lock_file_t *file, uint32_t offset)
 {
-    struct flock lock = record(F_UNLCK, offset);
+    struct flock unlock = record(F_UNLCK, offset);
 
-    fcntl(file->fd, F_SETLK, &lock);
+    fcntl(file->fd, F_SETLK, &unlock);
 }
 
 void slotmem_lock_begin(apr_pool_t *process_pool)
@@ -255,6 +255,11 @@ static apr_status_t create_file(const slotmem_directory_t *directory, int *fd,
     return rv;
 }
 
+static int lacks_descriptors(apr_status_t status)
+{
+    return APR_STATUS_IS_EMFILE(status) || status == ENFILE;
+}
+
 /* Open the lock file of a directory, and replace one that does not count. A
  * directory that cannot be written is no problem of the lock: the store will
  * say so. */
@@ -270,7 +275,7 @@ static apr_status_t open_file(slotmem_directory_t *directory, int *fd,
             rv = open_existing(directory, fd, info, &problem);
         }
     }
-    else if (problem && !APR_STATUS_IS_EMFILE(rv) && rv != ENFILE) {
+    else if (problem && !lacks_descriptors(rv)) {
         rv = unlinkat(directory->fd, SLOTMEM_LOCK_FILE, 0) == 0
              ? create_file(directory, fd, info) : errno;
         if (rv != APR_SUCCESS && rv != EROFS && rv != EACCES) {
@@ -296,13 +301,14 @@ static lock_file_t *find_current(const slotmem_directory_t *directory,
     return file;
 }
 
-/* The lock file of an open directory. */
+/* The lock file of an open directory. make: 1: if there is none that counts */
 static apr_status_t lock_file(lock_file_t **found,
-                              slotmem_directory_t *directory,
+                              slotmem_directory_t *directory, int make,
                               apr_pool_t *process_pool)
 {
     lock_file_t **files = lock_files(process_pool);
-    struct stat info;
+    const char *problem = NULL;
+    struct stat info = { .st_size = 0 };
     apr_status_t rv;
     int fd;
 
@@ -311,9 +317,11 @@ static apr_status_t lock_file(lock_file_t **found,
     if (*found) {
         return APR_SUCCESS;
     }
-    rv = open_file(directory, &fd, &info);
+    rv = make ? open_file(directory, &fd, &info)
+              : open_existing(directory, &fd, &info, &problem);
     if (rv != APR_SUCCESS) {
-        return rv;
+        directory->lock_problem = make ? directory->lock_problem : problem;
+        return make || lacks_descriptors(rv) ? rv : APR_INCOMPLETE;
     }
     *found = calloc(1, sizeof(**found));
     if (!*found) {
@@ -365,8 +373,23 @@ static apr_status_t take(lock_file_t *file, uint32_t offset, pid_t *other)
     return APR_SUCCESS;
 }
 
-apr_status_t slotmem_lock(slotmem_directory_t *directory, const char *path,
-                          pid_t *other, apr_pool_t *process_pool)
+/* Is the lock held in a file that stands in its directory no more? */
+static int keep_held(uint32_t offset, apr_pool_t *process_pool)
+{
+    lock_file_t *file = *lock_files(process_pool);
+    held_t *held = NULL;
+
+    for (; file && !held; file = file->next) {
+        held = find_held(file, offset);
+    }
+    if (held) {
+        held->wanted = 1;
+    }
+    return held != NULL;
+}
+
+static apr_status_t lock(slotmem_directory_t *directory, const char *path,
+                         int make, pid_t *other, apr_pool_t *process_pool)
 {
     uint32_t offset = offset_of(path);
     lock_file_t *file = directory->lock_file;
@@ -374,7 +397,10 @@ apr_status_t slotmem_lock(slotmem_directory_t *directory, const char *path,
     apr_status_t rv;
 
     if (!file) {
-        rv = lock_file(&file, directory, process_pool);
+        rv = lock_file(&file, directory, make, process_pool);
+        if (rv == APR_INCOMPLETE && keep_held(offset, process_pool)) {
+            return APR_SUCCESS;
+        }
         if (rv != APR_SUCCESS) {
             return rv;
         }
@@ -389,6 +415,29 @@ apr_status_t slotmem_lock(slotmem_directory_t *directory, const char *path,
         directory->lock_problem = "takes no lock";
     }
     return rv;
+}
+
+apr_status_t slotmem_lock(slotmem_directory_t *directory, const char *path,
+                          pid_t *other, apr_pool_t *process_pool)
+{
+    return lock(directory, path, 1, other, process_pool);
+}
+
+apr_status_t slotmem_lock_existing(slotmem_directory_t *directory,
+                                   const char *path, pid_t *other,
+                                   apr_pool_t *process_pool)
+{
+    return lock(directory, path, 0, other, process_pool);
+}
+
+void slotmem_lock_make(slotmem_directory_t *directory)
+{
+    struct stat info;
+    int fd;
+
+    if (open_file(directory, &fd, &info) == APR_SUCCESS) {
+        close(fd);
+    }
 }
 
 int slotmem_lock_is_held(const slotmem_directory_t *directory,

@@ -34,7 +34,7 @@
  * empty.
  *
  * Concurrency: called by the parent's one thread alone. The process that stores
- * calls slotmem_lock_is_held().
+ * calls slotmem_lock_make() and slotmem_lock_is_held().
  */
 
 #ifndef SLOTMEM_LOCK_H
@@ -73,6 +73,20 @@ void slotmem_lock_end(apr_pool_t *process_pool);
  */
 apr_status_t slotmem_lock(slotmem_directory_t *directory, const char *path,
                           pid_t *other, apr_pool_t *process_pool);
+
+/**
+ * The same without making a lock file: that would wait for a disk that stands
+ * still. While none that counts stands in the directory, a lock that was taken
+ * stays.
+ * @return as slotmem_lock(); or APR_INCOMPLETE: there is none
+ */
+apr_status_t slotmem_lock_existing(slotmem_directory_t *directory,
+                                   const char *path, pid_t *other,
+                                   apr_pool_t *process_pool);
+
+/** Make the lock file of an open directory, if none that counts is there. Not
+ *  for a process that holds locks: it would give those in the file up. */
+void slotmem_lock_make(slotmem_directory_t *directory);
 
 /**
  * Who else holds the lock of a file in an open directory?

@@ -218,7 +218,9 @@ void slotmem_persist_enable(void)
         entry->report = reports ? &reports[i] : NULL;
     }
     free_taken_images();
+    slotmem_files.may_wait = !slotmem_persist_is_restart();
     slotmem_files_lock();
+    slotmem_files.may_wait = 0;
     reserve_memory();
     slotmem_process_watch(&slotmem_files.outliving->process, collect,
                           persist.watch_pool);
@@ -466,6 +468,7 @@ static void end_for_good(void)
     collect_as(SLOTMEM_SAY_NOTHING);
     slotmem_process_release(process);
     memset(&here, 0, sizeof(here));
+    slotmem_files.may_wait = 1;
     here.num = (apr_size_t)slotmem_files_number();
     here.notes = apr_pcalloc(persist.pool, (here.num + 1)
                                            * sizeof(*here.notes));

@@ -50,6 +50,18 @@ static apr_status_t take_lock(unit_place_t *place, const char *path)
     return ask(place, path, &other);
 }
 
+/* The same as it is asked for while the server runs. */
+static apr_status_t take_existing(unit_place_t *place, const char *path)
+{
+    slotmem_directory_t *directory = slotmem_directory_of(path);
+    slotmem_distrust_t distrust;
+    pid_t other;
+    apr_status_t rv = slotmem_directory_open(directory, 0, &distrust);
+
+    return rv != APR_SUCCESS ? rv : slotmem_lock_existing(directory, path,
+                                                          &other, place->pool);
+}
+
 /* The directories are opened anew by what comes next. */
 static void next_round(void)
 {
@@ -89,6 +101,24 @@ static uint32_t count_open(void)
 {
     slotmem_directory_close_all();
     return unit_count_entries("/proc/self/fd");
+}
+
+/* As the process that stores does it, in which the parent's are closed. */
+static void make_elsewhere(unit_place_t *place, const char *path)
+{
+    pid_t pid = fork();
+    int status;
+
+    if (pid == 0) {
+        slotmem_directory_t *directory = slotmem_directory_of(path);
+        slotmem_distrust_t distrust;
+
+        slotmem_directory_close_all();
+        slotmem_lock_close_all(place->pool);
+        _exit(slotmem_directory_open(directory, 0, &distrust) != APR_SUCCESS
+              || (slotmem_lock_make(directory), 0));
+    }
+    CHILD_CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0);
 }
 
 /* ---- who has it ---- */
@@ -474,6 +504,41 @@ static void test_no_directory(void **state)
     assert_int_equal(unit_in_child(no_directory, *state), 0);
 }
 
+static void not_made(void *data)
+{
+    unit_place_t *place = data;
+    const char *a = in_dir(place, "a.persist");
+    const char *b = in_dir(place, "b.persist");
+    const char *file = in_dir(place, SLOTMEM_LOCK_FILE);
+    int how;
+
+    begin(place);
+    CHILD_CHECK(take_existing(place, a) == APR_INCOMPLETE);
+    CHILD_CHECK(access(file, F_OK) != 0);
+    make_elsewhere(place, a);
+    CHILD_CHECK(take_existing(place, a) == APR_SUCCESS);
+    CHILD_CHECK(ask_elsewhere(place, a, getpid()) == APR_EBUSY);
+    for (how = 0; how < 2; how++) {
+        next_round();
+        CHILD_CHECK((how ? chmod(file, 0666) : unlink(file)) == 0);
+        slotmem_lock_begin(place->pool);        /* a restart */
+        CHILD_CHECK(take_existing(place, a) == APR_SUCCESS);
+        CHILD_CHECK(take_existing(place, b) == APR_INCOMPLETE);
+        slotmem_lock_end(place->pool);
+        CHILD_CHECK(how || access(file, F_OK) != 0);
+        make_elsewhere(place, a);
+        CHILD_CHECK(take_existing(place, a) == APR_SUCCESS);
+        CHILD_CHECK(ask_elsewhere(place, a, getpid()) == APR_EBUSY);
+    }
+}
+
+/* [B14][E9] While it serves, the parent makes no lock file, and replaces none:
+ * what it holds stays until another process has. */
+static void test_not_made(void **state)
+{
+    assert_int_equal(unit_in_child(not_made, *state), 0);
+}
+
 #define TEST(function) \
     cmocka_unit_test_setup_teardown(function, unit_setup, unit_teardown)
 
@@ -489,6 +554,7 @@ int main(void)
         TEST(test_plant),
         TEST(test_in_the_way),
         TEST(test_group),
+        TEST(test_not_made),
         TEST(test_no_directory)
     };
     int failed;
