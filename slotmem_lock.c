@@ -48,6 +48,8 @@ typedef struct lock_file_t {
     int fd;
     dev_t dev;
     ino_t ino;
+    int asked;                  /* 1: one of them was asked for again since
+                                   slotmem_lock_begin(), and was still held */
     held_t *held;               /* malloc()ed, in order of their offsets */
     size_t num;
     size_t room;
@@ -142,6 +144,7 @@ void slotmem_lock_begin(apr_pool_t *process_pool)
     size_t i;
 
     for (file = *lock_files(process_pool); file; file = file->next) {
+        file->asked = 0;
         for (i = 0; i < file->num; i++) {
             file->held[i].wanted = 0;
         }
@@ -393,7 +396,7 @@ static apr_status_t lock(slotmem_directory_t *directory, const char *path,
 {
     uint32_t offset = offset_of(path);
     lock_file_t *file = directory->lock_file;
-    const held_t *held;
+    held_t *held;
     apr_status_t rv;
 
     if (!file) {
@@ -406,11 +409,20 @@ static apr_status_t lock(slotmem_directory_t *directory, const char *path,
         }
         directory->lock_file = file;
     }
+    /* What takes one of the locks away takes all: a network file system that
+     * has lost its lease. To ask for a thousand takes the kernel long. */
     held = find_held(file, offset);
-    if (held && held->wanted) {
+    if (held && (held->wanted || file->asked)) {
+        held->wanted = 1;
         return APR_SUCCESS;
     }
     rv = take(file, offset, other);
+    if (held && rv == APR_SUCCESS) {
+        file->asked = 1;
+    }
+    else if (held) {
+        file->num = 0;
+    }
     if (rv != APR_SUCCESS && rv != APR_EBUSY) {
         directory->lock_problem = "takes no lock";
     }

@@ -51,7 +51,8 @@
 /** Name of the lock file in the directory of the persisted files. */
 #define SLOTMEM_LOCK_FILE "slotmem-shm.lock"
 
-/** From now on each lock is asked for again, also one that is held. */
+/** A generation begins: a lock that is held is asked for again; if it is still
+ *  held, so are the others in that file. */
 void slotmem_lock_begin(apr_pool_t *process_pool);
 
 /** Give up the locks that nobody has asked for since slotmem_lock_begin(). */

@@ -38,7 +38,7 @@
 
 #include "slotmem_process.h"
 
-#define PAUSE_MAX 10000                 /* microseconds */
+#define PAUSE_MAX 2000                  /* microseconds */
 /* How the process ends for want of memory: no number of a signal, since httpd's
  * loop tells exit codes and signals alike. */
 #define LACKED_MEMORY 112
