@@ -95,7 +95,8 @@ static const char *set_persist_dir(cmd_parms *cmd, void *config,
                                    const char *arg)
 {
     const char *error = ap_check_cmd_context(cmd, GLOBAL_ONLY);
-    const char *path = ap_server_root_relative(cmd->pool, arg);
+    const char *written = ap_server_root_relative(cmd->pool, arg);
+    const char *path = written;
     const char *group_writable = NULL;
 
     (void)config;
@@ -127,7 +128,8 @@ static const char *set_persist_dir(cmd_parms *cmd, void *config,
                            error, NULL);
     }
     slotmem_instance_set_prefix(
-        ap_make_full_path(state.pool, path, SLOTMEM_NAME_PREFIX));
+        ap_make_full_path(state.pool, path, SLOTMEM_NAME_PREFIX),
+        ap_make_full_path(state.pool, written, SLOTMEM_NAME_PREFIX));
     return NULL;
 }
 

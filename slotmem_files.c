@@ -93,7 +93,9 @@ static int may_store(slotmem_persist_entry_t *entry)
     apr_status_t rv = ask_for_lock(entry->directory, entry->path, &holder);
 
     entry->unlocked = rv != APR_SUCCESS;
-    if (rv == APR_INCOMPLETE) {     /* the process makes a lock file */
+    /* The process makes a lock file; or nobody knows just now. */
+    if (rv == APR_INCOMPLETE || rv == APR_ENOMEM || APR_STATUS_IS_EMFILE(rv)
+        || rv == ENFILE) {
         return !entry->conflict_logged;
     }
     if (rv != APR_EBUSY) {

@@ -40,7 +40,8 @@ static struct {
     apr_hash_t *by_key;             /* see slotmem_instance_key() */
     const char *default_prefix;     /* of relative names in DefaultRuntimeDir */
     const char *prefix;             /* of relative names */
-    apr_size_t prefix_len;
+    const char *written;            /* ... as the configuration has it: links
+                                       in it are not resolved */
 } instances;
 
 void slotmem_instance_reset(apr_pool_t *pool, const char *default_prefix)
@@ -50,7 +51,7 @@ void slotmem_instance_reset(apr_pool_t *pool, const char *default_prefix)
         instances.pool = pool;
         instances.by_key = apr_hash_make(pool);
         instances.default_prefix = default_prefix;
-        slotmem_instance_set_prefix(default_prefix);
+        slotmem_instance_set_prefix(default_prefix, default_prefix);
     }
 }
 
@@ -69,10 +70,10 @@ int slotmem_is_anonymous(const char *name)
     return !name || !*name || strcasecmp(name, "none") == 0;
 }
 
-void slotmem_instance_set_prefix(const char *prefix)
+void slotmem_instance_set_prefix(const char *prefix, const char *written)
 {
     instances.prefix = slotmem_instance_name(prefix, instances.pool);
-    instances.prefix_len = strlen(instances.prefix);
+    instances.written = slotmem_instance_name(written, instances.pool);
 }
 
 char *slotmem_instance_name(const char *name, apr_pool_t *pool)
@@ -103,17 +104,23 @@ char *slotmem_instance_name(const char *name, apr_pool_t *pool)
  * Points into name. */
 const char *slotmem_instance_key(const char *name, apr_ssize_t *len)
 {
+    const char *const prefixes[] = { instances.prefix, instances.written };
     apr_size_t suffix = strlen(SLOTMEM_NAME_SUFFIX);
     apr_size_t name_len = strlen(name);
+    int i;
 
-    *len = (apr_ssize_t)name_len;
-    if (*name == '/' && name_len > instances.prefix_len + suffix
-        && strncmp(name, instances.prefix, instances.prefix_len) == 0
-        && strcmp(name + name_len - suffix, SLOTMEM_NAME_SUFFIX) == 0
-        && !strchr(name + instances.prefix_len, '/')) {
-        *len = (apr_ssize_t)(name_len - instances.prefix_len - suffix);
-        return name + instances.prefix_len;
+    for (i = 0; *name == '/' && i < 2; i++) {
+        apr_size_t prefix = strlen(prefixes[i]);
+
+        if (name_len > prefix + suffix
+            && strncmp(name, prefixes[i], prefix) == 0
+            && strcmp(name + name_len - suffix, SLOTMEM_NAME_SUFFIX) == 0
+            && !strchr(name + prefix, '/')) {
+            *len = (apr_ssize_t)(name_len - prefix - suffix);
+            return name + prefix;
+        }
     }
+    *len = (apr_ssize_t)name_len;
     return name;
 }
 

@@ -69,8 +69,9 @@ struct ap_slotmem_instance_t {
  */
 void slotmem_instance_reset(apr_pool_t *pool, const char *default_prefix);
 
-/** Put relative names elsewhere. @param prefix of their paths; not copied */
-void slotmem_instance_set_prefix(const char *prefix);
+/** Put relative names elsewhere. @param prefix of their paths
+ *  @param written the same with links that are not resolved */
+void slotmem_instance_set_prefix(const char *prefix, const char *written);
 
 /** @return the generation's pool, or NULL: before pre_config */
 apr_pool_t *slotmem_instance_pool(void);

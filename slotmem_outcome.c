@@ -145,25 +145,24 @@ static void log_fallback(slotmem_persist_entry_t *entry,
     }
 }
 
-static void log_aside(const slotmem_persist_entry_t *entry,
+static void log_aside(const char *name, const char *path, int rejected,
                       const slotmem_result_t *result)
 {
     const char *replaced = result->aside_replaced
                            ? ", in place of the oldest one kept" : "";
 
-    if (entry->rejected) {
+    if (rejected) {
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
                      SLOTMEM_TAG(15)
                      "segment %s: the refused file %s is kept as %s.bad-%d%s",
-                     entry->name, entry->path, entry->path, result->aside,
-                     replaced);
+                     name, path, path, result->aside, replaced);
     }
     else {
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
                      SLOTMEM_TAG(41)
                      "segment %s: the file that stood at %s was neither "
                      "restored nor written by this server since its last "
-                     "restart; it is kept as %s.bad-%d%s", entry->name, entry->path, entry->path,
+                     "restart; it is kept as %s.bad-%d%s", name, path, path,
                      result->aside, replaced);
     }
 }
@@ -190,7 +189,7 @@ static void record_file(slotmem_persist_entry_t *entry,
                         const slotmem_result_t *result)
 {
     if (result->aside) {
-        log_aside(entry, result);
+        log_aside(entry->name, entry->path, entry->rejected, result);
     }
     log_fallback(entry, result->fallback);
     entry->rejected = entry->rejected && result->set_aside;
@@ -210,6 +209,9 @@ static void free_stored_images(const slotmem_process_t *process)
     for (image = slotmem_files.outliving->images; image; image = next) {
         next = image->next;
         slotmem_process_read(&result, process, image->note);
+        if (result.aside && !image->taken) {
+            log_aside(image->name, image->path, image->set_aside, &result);
+        }
         image->set_aside = image->set_aside && result.set_aside;
         image->backup = image->backup && result.backup;
         record_states(&image->file_state, &image->new_state, &result);

@@ -354,6 +354,15 @@ for my $change ([ 'from', 'to' ], [ 'from', 'none' ], [ 'none', 'to' ]) {
 }
 unlink glob $s->rundir . "/*persist* $root/from/*persist* $root/to/*persist*";
 
+# ... also by a link that leads there.
+symlink "$root/other", "$root/lnk" or die $!;
+$s->config("SlotmemPersistDir $root/lnk\n$create name=kept\n");
+$s->start;
+@same = $api->run("attach name=$root/lnk/slotmem-shm-kept.shm as=same",
+    'dptr as=same id=3');
+is($same[1]{data}, 'rel', '[C5] ... also by a link that leads there');
+$s->stop;
+
 # A good file in the old folder that cannot be read for want of descriptors:
 # nothing is put into the new folder, where it would hide that one.
 unlink glob "$root/other/*persist*";
