@@ -274,7 +274,8 @@ static void check_folder(int side, const char *folder)
             || may_be_memory(side, persist)
             || (side == OURS && persist
                 && strncmp(persist + 8, ".bad-", 5) == 0)
-            || (side == OURS && strcmp(name, "slotmem-shm.lock") == 0)) {
+            || (side == OURS && (strcmp(name, "slotmem-shm.lock") == 0
+                                 || strstr(name, ".names")))) {
             continue;
         }
         differ("%s has left %s/%s", dso[side]->name, folder, name);

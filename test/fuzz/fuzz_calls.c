@@ -65,6 +65,7 @@ extern module AP_MODULE_DECLARE_DATA slotmem_shm_module;
 /* ---- what httpd gives ---- */
 
 AP_DECLARE_DATA server_rec *ap_server_conf;
+AP_DECLARE_DATA apr_pool_t *ap_pglobal;
 
 static const ap_slotmem_provider_t *shm;
 static ap_HOOK_pre_config_t *pre_config;
@@ -1467,6 +1468,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     server.process = &process;
     server.log.level = APLOG_DEBUG;
     ap_server_conf = &server;
+    ap_pglobal = process.pool;
     errors = warnings = errors_due = warnings_due = 0;
     now = apr_time_from_sec(1000000);
     memset(retained, 0, sizeof(retained));

@@ -35,6 +35,7 @@
 #include <sys/wait.h>
 
 AP_DECLARE_DATA server_rec *ap_server_conf;
+AP_DECLARE_DATA apr_pool_t *ap_pglobal;
 AP_DECLARE_DATA const char *ap_pid_fname = "httpd.pid";
 
 static host_dso_t *dso_now;
@@ -43,6 +44,7 @@ void host_use(host_dso_t *dso)
 {
     dso_now = dso;
     ap_server_conf = dso->server;
+    ap_pglobal = dso->process_pool;
 }
 
 /* ---- what httpd gives to a slotmem module ---- */
