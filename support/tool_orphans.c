@@ -270,7 +270,8 @@ static int orphans(const tool_options_t *options, apr_pool_t *pool)
     if ((options->given & TOOL_OPT_YES) && !removes) {
         return tool_usage_error("--yes goes with --remove");
     }
-    reason = tool_change_begin(at.dir, pool);
+    /* The directory can be a link: systemd's StateDirectory is one. */
+    reason = tool_change_begin(apr_pstrcat(pool, at.dir, "/.", NULL), pool);
     if (reason) {
         return tool_path_error(at.dir, reason, APR_SUCCESS);
     }
