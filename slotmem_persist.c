@@ -477,10 +477,10 @@ static void end_for_good(void)
     slotmem_files_store(here.notes, persist.pool);
     slotmem_files_retire_fallbacks(here.notes, persist.pool);
     slotmem_files_retire_removals(here.notes);
-    slotmem_orphans_list(persist.pool);
     slotmem_outcome_read(&here, SLOTMEM_IS_LOST);
     log_conflicts();
     give_images_up();
+    slotmem_orphans_list(persist.pool);     /* last: it takes memory */
     slotmem_directory_close_all();
 }
 

@@ -24,7 +24,8 @@
  *
  * Lifecycle: the tool writes the file at any time. A restore leaves out the
  * workers that it names, unless the configuration has them; the first store
- * after it that succeeds removes the file, if it is still the one that was read.
+ * after it that succeeds removes the file, if it is still the one that was
+ * read.
  *
  * A crash: until then the file is there, and the next restore does the same.
  *
