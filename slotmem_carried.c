@@ -25,7 +25,7 @@
 #include "slotmem_carried.h"
 
 /* To be changed with the structs: a restart may load another version. */
-#define KEY "slotmem_shm:outliving:3"
+#define KEY "slotmem_shm:outliving:4"
 
 slotmem_outliving_t *slotmem_outliving(void)
 {

@@ -543,5 +543,8 @@ void slotmem_persist_end(int restarts, int starting)
         end_after_failed_restart();
     }
     slotmem_process_unwatch(&slotmem_files.outliving->process);
+    if (!restarts) {
+        slotmem_process_release(&slotmem_files.outliving->process);
+    }
     persist.enabled = 0;
 }

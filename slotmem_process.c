@@ -22,7 +22,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -42,9 +41,10 @@
 /* How the process ends for want of memory: no number of a signal, since httpd's
  * loop tells exit codes and signals alike. */
 #define LACKED_MEMORY 112
-/* Memory that a store takes, and for each file. */
-#define SPARE_SIZE      (256 * 1024)
-#define SPARE_PER_FILE  1024
+/* Address space that a store takes, and for each file. APR's pools may get their
+ * memory by mmap(), so that what malloc() has is of no use to them. */
+#define SPARE_SIZE      (1024 * 1024)
+#define SPARE_PER_FILE  4096
 #define FILES_MAX 65536                 /* where they are closed one by one */
 
 /* ---- notes ---- */
@@ -259,13 +259,20 @@ void slotmem_process_reserve(slotmem_process_t *process, apr_size_t num)
 {
     map_notes(process, num);
     slotmem_process_release(process);
-    process->spare = malloc(SPARE_SIZE + num * SPARE_PER_FILE);
+    process->spare_size = SPARE_SIZE + num * SPARE_PER_FILE;
+    process->spare = mmap(NULL, process->spare_size, PROT_NONE,
+                          MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (process->spare == MAP_FAILED) {
+        process->spare = NULL;
+    }
 }
 
 void slotmem_process_release(slotmem_process_t *process)
 {
-    free(process->spare);
-    process->spare = NULL;
+    if (process->spare) {
+        munmap(process->spare, process->spare_size);
+        process->spare = NULL;
+    }
 }
 
 /* No process, but what is reserved. */
@@ -277,6 +284,7 @@ static void forget_process(slotmem_process_t *process)
     process->notes = kept.notes;
     process->room = kept.room;
     process->spare = kept.spare;
+    process->spare_size = kept.spare_size;
 }
 
 apr_status_t slotmem_process_start(slotmem_process_t *process, apr_size_t num,

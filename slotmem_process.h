@@ -107,7 +107,8 @@ typedef struct slotmem_process_t {
     slotmem_note_t *notes;          /* mapped; NULL: none */
     apr_size_t num;
     apr_size_t room;                /* for so many notes */
-    void *spare;                    /* memory for a store; or NULL */
+    void *spare;                    /* addresses for a store; or NULL */
+    apr_size_t spare_size;
 } slotmem_process_t;
 
 /** Write down how a store stands now. */
