@@ -8,7 +8,7 @@
  * under the License. */
 
 /* Counts the requests to each virtual host, over all children and restarts.
- * The handler slotmem-example tells the counts, a line each. */
+ * The handler slotmem-example lists the counts, one per line. */
 
 #include "httpd.h"
 #include "http_config.h"
@@ -22,7 +22,7 @@
 #define HOSTS 64
 module AP_MODULE_DECLARE_DATA slotmem_example_module;
 
-/* What a slot, and so the file, holds: no pointers. */
+/* The content of a slot, and so of the file: no pointers. */
 typedef struct {
     apr_uint32_t hits;
     char host[60];
@@ -31,7 +31,7 @@ typedef struct {
 static const ap_slotmem_provider_t *slotmem;
 static ap_slotmem_instance_t *hits;
 
-/* The slot of a host, restored or new. In the parent, so nobody else adds. */
+/* The slot of a host, restored or new. Only the parent adds slots. */
 static slot_t *slot_of(server_rec *s)
 {
     unsigned int id, port = s->addrs ? s->addrs->host_port : s->port;
@@ -77,14 +77,14 @@ static int example_post_config(apr_pool_t *pconf, apr_pool_t *plog,
     return OK;
 }
 
-/* In a child: the slot is at the address that the parent found. */
+/* In a child. The slot is at the address that the parent found. */
 static int example_count(request_rec *r)
 {
     slot_t *slot = ap_get_module_config(r->server->module_config,
                                         &slotmem_example_module);
 
     if (slot) {
-        apr_atomic_inc32(&slot->hits);  /* others count at the same time */
+        apr_atomic_inc32(&slot->hits);  /* other children count too */
     }
     return DECLINED;
 }
