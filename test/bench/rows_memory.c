@@ -76,7 +76,7 @@ void bench_memory(void)
 {
     bench_row_t row = {
         .section = SECTION, .unit = "bytes",
-        .name = "beyond the slots, a slot, of 65536"
+        .name = "beyond the slots, per slot, of 65536"
     };
     double bytes[SIDES];
     char found[80];
@@ -90,7 +90,7 @@ void bench_memory(void)
     }
     bench_figure(&row, bytes[OURS], bytes[THEIRS], 0);
     snprintf(found, sizeof(found), "%.3f bytes", bytes[OURS]);
-    bench_fact(SECTION, "at most 0.2 bytes a slot beyond the slots",
+    bench_fact(SECTION, "at most 0.2 bytes per slot beyond the slots",
                bytes[OURS] <= 0.2, found);
     row.name = "resident, 65536 slots of 256 bytes, 655 put";
     row.unit = "KiB";
