@@ -12,31 +12,32 @@
  */
 
 /*
- * mod_slotmem_shm.c: slots in shared memory for other modules, which survive
- * restarts in a file. Here are the module record, the directives, the hooks and
- * with them the lifecycle; slotmem_provider.c has what other modules call,
- * docs/architecture.md all rooms, docs/contract.md the contract.
+ * mod_slotmem_shm.c: slots in shared memory for other modules. A file keeps the
+ * slots over restarts. This source has the module record, the directives and
+ * the hooks, which make up the lifecycle; slotmem_provider.c has the calls for
+ * other modules. docs/architecture.md describes all rooms, docs/contract.md the
+ * contract.
  *
- * Lifecycle. pre_config starts each configuration pass with no instance. create
- * makes anonymous shared memory in a pool that has no parent, and restores it
- * from its persisted file; the children inherit all by fork. When pconf is
- * cleared, at a restart or stop, one cleanup stores what is persisted and
- * then gives the memory up. It was registered first, so the consumers' own
- * cleanups have run by then. Only the process that ran post_config acts on it,
- * and only a generation that reached the MPM stores. In between, the monitor
- * hook stores what has changed.
+ * Lifecycle. Each configuration pass starts in pre_config, without instances.
+ * create makes anonymous shared memory in a pool that has no parent, and
+ * restores it from its persisted file; the children inherit it by fork. When
+ * pconf is cleared, at a restart or stop, one cleanup stores the persisted
+ * segments and then frees the memory. It was registered first, so that the
+ * consumers' cleanups have run by then. It acts only in the process that ran
+ * post_config, and stores only if the generation reached the MPM. In between,
+ * the monitor hook stores what has changed.
  *
- * A child that creates a new name at run time makes named shared memory
- * in a pool of the child's own; its siblings attach it by that name. None of
- * that is persisted, and the parent never sees it.
+ * A child that creates a new name at run time makes named shared memory in a
+ * pool of its own; its siblings attach it by that name. These segments are not
+ * persisted, and the parent never maps them.
  *
- * A crash leaves the persisted files of the last store, whole. If the parent is
- * killed it also leaves, for each run-time segment of a child that is killed
- * with it, the file of that segment in /dev/shm.
+ * A crash leaves the persisted files of the last store, complete. If the parent
+ * is killed, the run-time segments of children that are killed with it also
+ * leave their files in /dev/shm.
  *
- * Concurrency. What pre_config to post_config made is constant in the children
- * and read there without a lock. Run-time names take one mutex, between
- * processes and threads. Slots and their in-use map take none.
+ * Concurrency. Children do not change what pre_config to post_config set up,
+ * and read it without a lock. Run-time names are guarded by one mutex between
+ * processes and threads. Slots and their in-use map take no lock.
  */
 
 #include <errno.h>
@@ -82,15 +83,15 @@
 static struct {
     apr_pool_t *pool;               /* no parent; NULL before pre_config */
     apr_interval_time_t checkpoint; /* SlotmemCheckpointInterval */
-    pid_t parent;                   /* that ran post_config, or 0 */
-    int starting;                   /* 1: in a pass that is to serve: no check,
-                                       and not the first pass */
+    pid_t parent;                   /* the process that ran post_config, or 0 */
+    int starting;                   /* 1: this pass is to serve: it is neither
+                                       the first pass nor a check (-t) */
 } state;
 
 /* ---- directives ---- */
 
-/* Only a server that starts can be stopped by a directory that is not to be
- * trusted. One that restarts goes on without storing. */
+/* A directory that cannot be trusted stops a server that starts. A server that
+ * restarts goes on, without storing. */
 static const char *set_persist_dir(cmd_parms *cmd, void *config,
                                    const char *arg)
 {
@@ -104,7 +105,7 @@ static const char *set_persist_dir(cmd_parms *cmd, void *config,
         return error;
     }
     if (!path) {
-        error = apr_psprintf(cmd->pool, "%s is no valid path", arg);
+        error = apr_psprintf(cmd->pool, "%s is not a valid path", arg);
     }
     else {
         path = slotmem_directory_trust(path, ap_state_query(AP_SQ_RUN_MODE)
@@ -120,8 +121,8 @@ static const char *set_persist_dir(cmd_parms *cmd, void *config,
     if (error && path && slotmem_persist_is_restart()) {
         ap_log_error(APLOG_MARK, APLOG_ERR, 0, cmd->server,
                      SLOTMEM_TAG(44)
-                     "%s: %s; until then nothing is restored from there, and "
-                     "nothing stored", cmd->cmd->name, error);
+                     "%s: %s; until then, nothing is restored from there and "
+                     "nothing is stored", cmd->cmd->name, error);
     }
     else if (error) {
         return apr_pstrcat(cmd->pool, SLOTMEM_TAG(20), cmd->cmd->name, ": ",
@@ -147,8 +148,8 @@ static const char *set_checkpoint_interval(cmd_parms *cmd, void *config,
     seconds = apr_strtoi64(arg, &end, 10);
     if (end == arg || *end || seconds < 0 || seconds > APR_INT32_MAX) {
         return apr_psprintf(cmd->pool, SLOTMEM_TAG(21)
-                            "%s: expected a number of seconds, 0 for no "
-                            "checkpoints, found %s", cmd->cmd->name, arg);
+                            "%s: expected 0 to 2147483647 whole seconds, found "
+                            "\"%s\"", cmd->cmd->name, arg);
     }
     state.checkpoint = apr_time_from_sec(seconds);
     return NULL;
@@ -156,17 +157,17 @@ static const char *set_checkpoint_interval(cmd_parms *cmd, void *config,
 
 static const command_rec slotmem_directives[] = {
     AP_INIT_TAKE1("SlotmemPersistDir", set_persist_dir, NULL, RSRC_CONF,
-                  "directory of the persisted files of relative names; default: "
-                  "DefaultRuntimeDir"),
+                  "directory for the persisted files of segments with relative "
+                  "names; default: DefaultRuntimeDir"),
     AP_INIT_TAKE1("SlotmemCheckpointInterval", set_checkpoint_interval, NULL,
-                  RSRC_CONF, "seconds between two checkpoints; 0: none; "
+                  RSRC_CONF, "seconds between checkpoints; 0: no checkpoints; "
                   "default: 30"),
     { .name = NULL }
 };
 
 /* ---- hooks ---- */
 
-/* A generation begins, or with no pool has ended. */
+/* A generation starts; with no pool, it has ended. */
 static void reset_rooms(apr_pool_t *pool, const char *default_prefix)
 {
     slotmem_instance_reset(pool, default_prefix);
@@ -176,8 +177,8 @@ static void reset_rooms(apr_pool_t *pool, const char *default_prefix)
     slotmem_persist_reset(pool);
 }
 
-/* The generation ends: store it, if it ever ran, and give its memory up. A
- * forked process that clears its copy of pconf on exit is not asked. */
+/* The generation ends: store it if it ever ran, and free its memory. A forked
+ * process that clears its copy of pconf on exit must do neither. */
 static apr_status_t end_generation(void *data)
 {
     int restarting = ap_state_query(AP_SQ_MAIN_STATE)
@@ -198,8 +199,8 @@ static apr_status_t end_generation(void *data)
     return APR_SUCCESS;
 }
 
-/* A restart whose configuration cannot even be read has no pre_config, and the
- * parent ends. What is in memory alone is stored now. */
+/* If a restart cannot even read the configuration, the parent exits without a
+ * pre_config. Store now what is only in memory. */
 static apr_status_t end_unread(void *data)
 {
     apr_pool_t *pool;
@@ -225,8 +226,8 @@ static int slotmem_pre_config(apr_pool_t *pconf, apr_pool_t *plog,
     (void)ptemp;
     memset(&state, 0, sizeof(state));
     reset_rooms(NULL, NULL);
-    /* No parent: neither the clearing of pconf's subpools nor exit() unmaps
-     * what consumers' cleanups still use. */
+    /* No parent pool: consumers' cleanups still use this memory after pconf's
+     * subpools are gone, and while exit() runs. */
     if (apr_pool_create_unmanaged_ex(&state.pool, apr_pool_abort_get(pconf),
                                      NULL) != APR_SUCCESS) {
         return HTTP_INTERNAL_SERVER_ERROR;
@@ -237,7 +238,7 @@ static int slotmem_pre_config(apr_pool_t *pconf, apr_pool_t *plog,
     if (!prefix) {
         ap_log_error(APLOG_MARK, APLOG_ERR, 0, ap_server_conf,
                      SLOTMEM_TAG(07)
-                     "DefaultRuntimeDir is no valid path");
+                     "DefaultRuntimeDir is not a valid path");
         return HTTP_INTERNAL_SERVER_ERROR;
     }
     reset_rooms(state.pool, prefix);
@@ -254,7 +255,7 @@ static int slotmem_post_config(apr_pool_t *pconf, apr_pool_t *plog,
     (void)ptemp;
     state.starting = ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_CONFIG
                      && ap_state_query(AP_SQ_RUN_MODE) == AP_SQ_RM_NORMAL;
-    state.parent = getpid();    /* not sooner: httpd detaches in between */
+    state.parent = getpid();    /* not in pre_config: httpd detaches later */
     if (state.starting) {
         ap_log_error(APLOG_MARK, APLOG_INFO, 0, s,
                      SLOTMEM_TAG(60)
@@ -265,8 +266,8 @@ static int slotmem_post_config(apr_pool_t *pconf, apr_pool_t *plog,
     return OK;
 }
 
-/* From here on it is this generation's state that counts (B10). Runs after the
- * scoreboard was made, the last thing of a first start that can fail. */
+/* From here on this generation's state counts (B10). Runs after the scoreboard
+ * was created, which is the last step of a first start that can fail. */
 static int slotmem_pre_mpm(apr_pool_t *pool, ap_scoreboard_e type)
 {
     (void)pool;
@@ -275,8 +276,8 @@ static int slotmem_pre_mpm(apr_pool_t *pool, ap_scoreboard_e type)
     return OK;
 }
 
-/* Runs after every post_config, and not in the first pass. After a restart the
- * scoreboard is there, and a graceful one has no pre_mpm. */
+/* Runs after every post_config except that of the first pass. At a restart the
+ * scoreboard exists already, and a graceful restart runs no pre_mpm. */
 static void slotmem_optional_fn_retrieve(void)
 {
     if (ap_exists_scoreboard_image()) {
@@ -284,7 +285,8 @@ static void slotmem_optional_fn_retrieve(void)
     }
 }
 
-/* In the parent, every ten seconds or so. Its pool is pconf, which grows. */
+/* In the parent, about every ten seconds. Do not allocate from pconf: it would
+ * grow until the next restart. */
 static int slotmem_monitor(apr_pool_t *pconf, server_rec *s)
 {
     (void)pconf;
@@ -293,8 +295,8 @@ static int slotmem_monitor(apr_pool_t *pconf, server_rec *s)
     return OK;
 }
 
-/* In the parent, which has just reaped the child. While it stops gracefully no
- * other hook runs before the last request has ended. */
+/* In the parent, which has just reaped the child. During a graceful stop no
+ * other hook runs until the last request has ended. */
 static void slotmem_child_status(server_rec *s, pid_t pid, ap_generation_t gen,
                                  int slot, mpm_child_status status)
 {
@@ -314,8 +316,8 @@ static void slotmem_child_status(server_rec *s, pid_t pid, ap_generation_t gen,
     }
 }
 
-/* In each process that the parent forks and that gives its privileges up: the
- * children, and the daemon of mod_cgid. Under -X it is the parent. */
+/* In each process that the parent forks and that drops its privileges: the
+ * children and the daemon of mod_cgid. Under -X it is the parent itself. */
 static int slotmem_drop_privileges(apr_pool_t *pchild, server_rec *s)
 {
     (void)pchild;
@@ -354,7 +356,7 @@ static int slotmem_handler(request_rec *r)
 
 static void slotmem_register_hooks(apr_pool_t *pool)
 {
-    /* Before the DSO goes. */
+    /* A pre-cleanup, so that it runs before the DSO is unloaded. */
     apr_pool_pre_cleanup_register(pool, NULL, end_unread);
     ap_register_provider(pool, AP_SLOTMEM_PROVIDER_GROUP,
                          SLOTMEM_SHM_PROVIDER_SHARED,

@@ -12,17 +12,17 @@
  */
 
 /*
- * mod_slotmem_shm.h: what others may rely on, and the version.
+ * mod_slotmem_shm.h: the public names, and the version.
  *
- * The functions of the provider are those of httpd's ap_slotmem.h; look it
- * up with ap_lookup_provider(AP_SLOTMEM_PROVIDER_GROUP, NAME,
+ * httpd's ap_slotmem.h declares the provider's functions. Look the provider up
+ * with ap_lookup_provider(AP_SLOTMEM_PROVIDER_GROUP, NAME,
  * AP_SLOTMEM_PROVIDER_VERSION), where NAME is one of the two below.
  */
 
 #ifndef MOD_SLOTMEM_SHM_H
 #define MOD_SLOTMEM_SHM_H
 
-/** The version of the module and of slotmem-file: X.Y.Z. It stands here alone;
+/** The version of the module and of slotmem-file: X.Y.Z. Defined only here;
  *  test/doc-tests compares it with CHANGES and with the packages. */
 #define SLOTMEM_VERSION             "1.0.0"
 

@@ -15,12 +15,12 @@
  * slotmem_provider.c: the calls of the provider, and what a claim of a slot
  * means in a segment that is stored without its in-use flags.
  *
- * Lifecycle: create makes anonymous shared memory before the MPM runs, and
- * restores it from its file; the children inherit it. In a child, create and
- * attach of other names are slotmem_runtime.h's.
+ * Lifecycle: before the MPM runs, create makes anonymous shared memory and
+ * restores it from its file; the children inherit it. In a child,
+ * slotmem_runtime.h handles create and attach of names that were not inherited.
  *
  * Concurrency: slots and their in-use map take no lock; see slotmem_map.h. The
- * set of configuration claims is the parent's own.
+ * set of configuration claims is private to the parent.
  */
 
 #include <string.h>
@@ -37,9 +37,9 @@
 
 /* ---- claims ---- */
 
-/* Configuration is all that happens before the MPM runs, in whatever process: a
- * child's calls, and those under -X, are made at run time. Calls of cleanups,
- * after it has run, are none either. */
+/* All calls before the MPM runs belong to the configuration, in any process.
+ * Those of a child, under -X as well, are made at run time. So are those of
+ * cleanups after the MPM has run. */
 static int is_configuring(void)
 {
     int state = ap_state_query(AP_SQ_MAIN_STATE);
@@ -48,7 +48,7 @@ static int is_configuring(void)
            && state != AP_SQ_MS_EXITING;
 }
 
-/* One warning a generation, from whichever process is first. */
+/* One warning per generation, from the process that sees it first. */
 static void warn_when_full(ap_slotmem_instance_t *inst)
 {
     if (slotmem_map_count_free(&inst->segment.map)
@@ -57,14 +57,14 @@ static void warn_when_full(ap_slotmem_instance_t *inst)
     }
     ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
                  SLOTMEM_TAG(01)
-                 "segment %s: the last of its %u slots is taken; for room, "
+                 "segment %s: the last of its %u slots is taken; to make room, "
                  "raise growth= of the balancer (for balancers, "
                  "BalancerGrowth) and restart", inst->name,
                  inst->segment.geometry.item_num);
 }
 
-/* A slot of a segment that is stored without its marks was claimed, anew or
- * again: note by whom (E2). */
+/* Note whether the configuration claimed this slot, of a segment that is stored
+ * without its in-use flags (E2). newly: 1: the slot was free before */
 static void record_claim(ap_slotmem_instance_t *inst, apr_uint32_t id,
                          int newly)
 {
@@ -85,9 +85,9 @@ static void claim(ap_slotmem_instance_t *inst, apr_uint32_t id)
     }
 }
 
-/* No slot is free while configuring: take the lowest that was claimed at run
- * time, so that a start never fails for want of it (E2).
- * Returns the number of slots when there is none. */
+/* The configuration found no free slot: take the lowest one that was claimed at
+ * run time, so that a start never fails for lack of a slot (E2). Returns the
+ * number of slots if there is none. */
 static apr_uint32_t steal_runtime_slot(ap_slotmem_instance_t *inst)
 {
     apr_uint32_t num = inst->segment.geometry.item_num;
@@ -97,9 +97,9 @@ static apr_uint32_t steal_runtime_slot(ap_slotmem_instance_t *inst)
         if (!slotmem_bit_test(inst->config_claims, id)) {
             ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
                          SLOTMEM_TAG(02)
-                         "segment %s: all %u slots are taken; slot %u, which "
-                         "was claimed at run time, goes to the configuration",
-                         inst->name, num, id);
+                         "segment %s: all %u slots are taken; the "
+                         "configuration takes slot %u, which was claimed at "
+                         "run time", inst->name, num, id);
             return id;
         }
     }
@@ -254,8 +254,8 @@ static apr_status_t claim_and_copy(ap_slotmem_instance_t *inst,
     return APR_SUCCESS;
 }
 
-/* What get and put have in common (D5). A slot that is in use is not claimed:
- * a write would take its word from the caches of the others. */
+/* get and put (D5). Skip the atomic write if the slot is already in use: it
+ * would invalidate the cache line in every other CPU. */
 static inline apr_status_t copy(ap_slotmem_instance_t *inst, unsigned int id,
                                 void *buffer, apr_size_t len, int put)
 {
@@ -313,7 +313,7 @@ static apr_size_t slotmem_slot_size(ap_slotmem_instance_t *inst)
     return inst ? inst->segment.geometry.item_size : 0;
 }
 
-/* Of a segment that is stored without its marks (E2). */
+/* For a segment that is stored without its in-use flags (E2). */
 SLOTMEM_NOINLINE
 static apr_status_t grab_and_record(ap_slotmem_instance_t *inst,
                                   unsigned int *item_id)
@@ -328,7 +328,8 @@ static apr_status_t grab_and_record(ap_slotmem_instance_t *inst,
     return APR_SUCCESS;
 }
 
-/* When full it sets the id to the number: a consumer ignores the code (D6). */
+/* If the segment is full, set the id to the number of slots: one consumer
+ * ignores the return code (D6). */
 static apr_status_t slotmem_grab(ap_slotmem_instance_t *inst,
                                  unsigned int *item_id)
 {

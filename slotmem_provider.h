@@ -13,8 +13,9 @@
 
 /*
  * slotmem_provider.h: the provider, which other modules look up by one of the
- * names in mod_slotmem_shm.h. What its calls do is httpd's ap_slotmem.h and
- * docs/contract.md, D; when they may be made, in docs/authors.md.
+ * names in mod_slotmem_shm.h. httpd's ap_slotmem.h and part D of
+ * docs/contract.md describe its calls; docs/authors.md says when they may be
+ * made.
  */
 
 #ifndef SLOTMEM_PROVIDER_H
