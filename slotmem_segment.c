@@ -15,8 +15,8 @@
  * slotmem_segment.c: one segment of shared memory. Its layout, what a crash
  * leaves and who may call what stands in slotmem_segment.h.
  *
- * Order. The creator of a named segment writes the header's fields, then the
- * magic with release. Who attaches loads the magic with acquire and then
+ * Order. The creator of a named segment writes who it is, makes room, writes the
+ * header's other fields, and then the magic with release. Who attaches loads the magic with acquire and then
  * copies the fields once: what is verified is what is used.
  */
 
@@ -120,8 +120,6 @@ static void init_header(slotmem_header_t *header,
     header->type = geometry->type;
     if (shm_name) {
         memcpy(header->proof, shm_name->proof, sizeof(header->proof));
-        header->started = shm_name->creator.started;
-        header->creator = shm_name->creator.pid;
     }
     atomic_store_explicit(&header->magic, SLOTMEM_HEADER_MAGIC,
                           memory_order_release);
@@ -187,11 +185,31 @@ static apr_status_t make_room(int fd, apr_size_t len)
     return error == EINVAL || error == EOPNOTSUPP ? APR_SUCCESS : error;
 }
 
+/* Before all else: to fill a large file takes time, and a creator that is killed
+ * meanwhile leaves one which must not stay for ever. */
+static apr_status_t note_creator(int fd, const slotmem_creator_t *creator)
+{
+    slotmem_header_t header;
+    ssize_t done;
+
+    memset(&header, 0, sizeof(header));
+    header.version = SLOTMEM_HEADER_VERSION;
+    header.started = creator->started;
+    header.creator = creator->pid;
+    done = pwrite(fd, &header, sizeof(header), 0);
+    return done == (ssize_t)sizeof(header) ? APR_SUCCESS
+           : done < 0 ? system_error() : APR_ENOSPC;
+}
+
 static apr_status_t fill_file(mapping_t **mapping, int fd, apr_size_t len,
+                              const slotmem_creator_t *creator,
                               apr_pool_t *pool)
 {
-    apr_status_t rv = make_room(fd, len);
+    apr_status_t rv = note_creator(fd, creator);
 
+    if (rv == APR_SUCCESS) {
+        rv = make_room(fd, len);
+    }
     if (rv == APR_SUCCESS) {
         rv = map_file(mapping, fd, len, pool);
     }
@@ -217,7 +235,7 @@ static apr_status_t create_named(slotmem_segment_t *segment,
     if (fd < 0) {
         return system_error();
     }
-    rv = fill_file(&mapping, fd, layout->memory_len, pool);
+    rv = fill_file(&mapping, fd, layout->memory_len, &shm_name->creator, pool);
     close(fd);
     if (rv != APR_SUCCESS) {
         unlink(shm_name->path);
@@ -357,7 +375,8 @@ apr_status_t slotmem_segment_creator(slotmem_creator_t *creator,
     }
     found = read(fd, &header, sizeof(header));
     close(fd);
-    if (found != sizeof(header) || header.magic != SLOTMEM_HEADER_MAGIC
+    if (found != sizeof(header)
+        || (header.magic && header.magic != SLOTMEM_HEADER_MAGIC)
         || header.version != SLOTMEM_HEADER_VERSION) {
         return APR_INCOMPLETE;
     }

@@ -189,7 +189,7 @@ apr_status_t slotmem_segment_attach(slotmem_segment_t *segment,
                                     apr_pool_t *pool);
 
 /**
- * Who created the complete segment in a file? Verifies no proof.
+ * Who created the segment in a file, or has begun to? Verifies no proof.
  * @return APR_SUCCESS, or as slotmem_segment_attach()
  */
 apr_status_t slotmem_segment_creator(slotmem_creator_t *creator,

@@ -20,6 +20,7 @@
 
 #include "unit_apr.h"
 
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 
@@ -395,7 +396,7 @@ static void test_named(void **state)
                      APR_SUCCESS);
     assert_int_equal(maker.pid, getpid());
     assert_true(maker.started == STARTED);
-    segment.header->magic = 0;
+    segment.header->magic = SLOTMEM_HEADER_MAGIC + 1;
     assert_int_equal(slotmem_segment_creator(&maker, name_of(place)->path),
                      APR_INCOMPLETE);
     segment.header->magic = SLOTMEM_HEADER_MAGIC;
@@ -405,6 +406,39 @@ static void test_named(void **state)
                      APR_ENOENT);
     assert_int_equal(creator, 0);
     assert_int_equal(segment.slots[0], 7);
+}
+
+/* Killed when it has begun to make room for the segment. */
+static void create_and_be_killed(void *data)
+{
+    const struct rlimit least = { 4096, 4096 };
+    const struct rlimit none = { 0, 0 };
+    slotmem_geometry_t geometry = unit_geometry(4096, 100, 0);
+    slotmem_segment_t segment;
+    unit_place_t *place = data;
+
+    CHILD_CHECK(setrlimit(RLIMIT_CORE, &none) == 0
+                && setrlimit(RLIMIT_FSIZE, &least) == 0);
+    signal(SIGXFSZ, SIG_DFL);
+    slotmem_segment_create(&segment, &geometry, name_of(place), place->pool);
+}
+
+/* [B8] What a creator leaves that is killed before its segment is complete says
+ * whose it was: others remove it. It is not attached. */
+static void test_half_made(void **state)
+{
+    unit_place_t *place = *state;
+    slotmem_creator_t maker;
+    slotmem_segment_t other;
+    pid_t creator = 0;
+
+    assert_int_equal(unit_in_child(create_and_be_killed, place), -SIGXFSZ);
+    assert_int_equal(slotmem_segment_creator(&maker, name_of(place)->path),
+                     APR_SUCCESS);
+    assert_true(maker.pid != 0 && maker.started == STARTED);
+    assert_int_equal(attach_named(&other, &creator, place, place->pool),
+                     APR_INCOMPLETE);
+    assert_int_equal(creator, maker.pid);
 }
 
 static void attach_without_descriptors(void *data)
@@ -796,6 +830,7 @@ int main(void)
         TEST(test_unmapped_with_its_pool),
         TEST(test_inherited),
         TEST(test_named),
+        TEST(test_half_made),
         TEST(test_named_is_populated),
         TEST(test_attach_without_resources),
         TEST(test_slack),
