@@ -51,8 +51,8 @@ typedef struct runtime_shared_t {
                                        Set by any child, before the name can
                                        be attached; says only whether it is
                                        worth looking for one */
-    _Atomic apr_uint32_t ended;     /* children that have ended: the parent's,
-                                       which never reads it */
+    _Atomic apr_uint32_t ended;     /* children that have ended, and 1: the
+                                       parent's, which never reads it */
     _Atomic apr_uint32_t tidied;    /* how many had when a child last tidied
                                        up; written with the mutex */
 } runtime_shared_t;
@@ -495,6 +495,9 @@ void slotmem_runtime_prepare(server_rec *s, apr_pool_t *pool)
     }
     if (rv == APR_SUCCESS) {
         runtime.shared = apr_shm_baseaddr_get(shm);
+        /* The first create looks for what earlier generations have left: of
+         * their deaths only they were told, and of some nobody is. */
+        atomic_store(&runtime.shared->ended, 1);
         rv = create_mutex(pool);
     }
     if (rv != APR_SUCCESS) {

@@ -384,6 +384,21 @@ for my $name (qw(lives dies)) {
 }
 push @shm, SlotmemApi::shm_names($s->children);
 
+# A creator that is killed just before a hard restart. The next generation hears
+# of no death, and looks once all the same.
+@alive = $s->children;
+@there = files_of([]);
+$api->run_in($alive[0], 'create name=before size=16 num=2');
+my ($before) = files_of(\@there);
+kill 'KILL', $alive[0];
+$s->wait_until('its end', sub { !kill 0, $alive[0] });
+$s->restart;
+push @shm, $before;
+ok(-e $before, 'a killed creator leaves its object over a restart');
+$api->run('create name=after size=16 num=2');
+ok(!-e $before, '[B8] ... until the first create of any name after that');
+push @shm, SlotmemApi::shm_names($s->children);
+
 # A creator that is killed, and nobody creates anything after that.
 @alive = $s->children;
 @there = files_of([]);
