@@ -77,17 +77,23 @@ static int begin(tool_file_t *old, const char *guard, const char *path)
 }
 
 /* Does what stands at the new name, if anything does, hold the same kind of
- * slots? */
+ * slots, and is it another file? rename() does nothing to two links of one, and
+ * what was kept as .bak before would be lost for nothing. */
 static int check_new(tool_file_t *old, const char *path, int *exists)
 {
     apr_finfo_t info;
     tool_file_t file;
-    apr_status_t rv = apr_stat(&info, path, APR_FINFO_LINK | APR_FINFO_TYPE,
-                               old->pool);
+    apr_status_t rv = apr_stat(&info, path, APR_FINFO_LINK | APR_FINFO_TYPE
+                                            | APR_FINFO_IDENT, old->pool);
 
     *exists = !APR_STATUS_IS_ENOENT(rv);
     if (!*exists) {
         return 1;
+    }
+    if (rv == APR_SUCCESS && info.inode == old->result.file_state.inode
+        && info.device == old->result.file_state.device) {
+        return set_reason(old, TOOL_REFUSED, APR_SUCCESS, apr_pstrcat(
+                              old->pool, path, " is the same file", NULL));
     }
     if (tool_file_read(&file, path, &as_it_says, old->pool) == TOOL_TROUBLE
         || !file.has_geometry) {
