@@ -28,9 +28,6 @@
 #include "slotmem_format.h"
 #include "tool_output.h"
 
-/* How many times to read a file that is replaced each time. */
-#define READ_ATTEMPTS 100
-
 int tool_file_set_verdict(tool_file_t *file, int verdict, apr_status_t status,
                           const char *reason)
 {
@@ -158,7 +155,7 @@ static int restore_one_file(tool_file_t *file,
 {
     int i;
 
-    for (i = 0; i < READ_ATTEMPTS; i++) {
+    for (i = 0; i < TOOL_READ_ATTEMPTS; i++) {
         int restorable = choose_geometry(file, request) == TOOL_GOOD;
         slotmem_file_state_t identified = file->result.file_state;
 
@@ -180,6 +177,7 @@ int tool_file_read(tool_file_t *file, const char *path,
 {
     memset(file, 0, sizeof(*file));
     file->path = path;
+    file->request = request;
     file->pool = pool;
     return restore_one_file(file, request);
 }

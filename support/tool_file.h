@@ -36,6 +36,9 @@
 #include "slotmem_restore.h"
 #include "slotmem_segment.h"
 
+/** How many times to read a file that is replaced each time. */
+#define TOOL_READ_ATTEMPTS 100
+
 /** Process-local: the geometry to restore a file with, as far as the user says
  *  it. The rest is as the file describes itself. */
 typedef struct tool_geometry_request_t {
@@ -48,6 +51,7 @@ typedef struct tool_geometry_request_t {
 /** Process-local: a persisted file, as far as it could be read. */
 typedef struct tool_file_t {
     const char *path;
+    const tool_geometry_request_t *request; /**< as it was read with */
     apr_pool_t *pool;
     int verdict;                    /**< TOOL_GOOD: the module would restore
                                          it; TOOL_REFUSED: it would not, for
@@ -65,7 +69,7 @@ typedef struct tool_file_t {
 
 /**
  * Read a file, and verify it.
- * @param path must last as long as file
+ * @param path must last as long as file, as must request
  * @param request the geometry to restore with
  * @param pool for the restored slots and all texts
  * @return file->verdict

@@ -50,33 +50,51 @@ static int is_unchanged(const slotmem_file_state_t *a,
            && a->ctime == b->ctime;
 }
 
-/* mod_proxy_balancer is the only consumer that is known to use this type. */
-int tool_members_read(tool_members_t *members, tool_file_t *file)
+/* @return 1; 0: it is another version now */
+static int read_image(tool_members_t *members, const tool_file_t *file)
 {
     slotmem_restore_result_t result;
 
-    memset(members, 0, sizeof(*members));
-    members->file = file;
-    if (!tool_file_has_claims(&file->geometry)) {
-        return 1;
-    }
-    members->slots = slotmem_slots_of(file->geometry.item_size);
-    if (members->slots == SLOTMEM_SLOTS_UNKNOWN) {
-        members->foreign = foreign_layout(file);
-        return 1;
-    }
     slotmem_restore_image(&result, &members->image, &file->geometry, NULL,
                           file->path, file->pool);
     if (result.outcome != SLOTMEM_RESTORE_DONE
         || !is_unchanged(&result.file_state, &file->result.file_state)) {
-        members->slots = SLOTMEM_SLOTS_UNKNOWN;
-        tool_file_set_verdict(file, TOOL_TROUBLE, APR_SUCCESS,
-                              "it was changed while it was read");
         return 0;
     }
     slotmem_labels_read(&members->labels, members->image.labels,
                         members->image.labels_len, file->pool);
     return 1;
+}
+
+/* mod_proxy_balancer is the only consumer that is known to use this type. A
+ * server may store the file meanwhile: then it is read anew. */
+int tool_members_read(tool_members_t *members, tool_file_t *file)
+{
+    int i;
+
+    for (i = 0; i < TOOL_READ_ATTEMPTS; i++) {
+        memset(members, 0, sizeof(*members));
+        members->file = file;
+        if (!tool_file_has_claims(&file->geometry)) {
+            return 1;
+        }
+        members->slots = slotmem_slots_of(file->geometry.item_size);
+        if (members->slots == SLOTMEM_SLOTS_UNKNOWN) {
+            members->foreign = foreign_layout(file);
+            return 1;
+        }
+        if (read_image(members, file)) {
+            return 1;
+        }
+        members->slots = SLOTMEM_SLOTS_UNKNOWN;
+        if (tool_file_read(file, file->path, file->request, file->pool)
+            != TOOL_GOOD) {
+            return 0;
+        }
+    }
+    tool_file_set_verdict(file, TOOL_TROUBLE, APR_SUCCESS,
+                          "it was changed while it was read");
+    return 0;
 }
 
 const void *tool_members_slot(const tool_members_t *members, apr_uint32_t id)

@@ -36,8 +36,9 @@ typedef struct tool_members_t {
 } tool_members_t;
 
 /**
- * Read what a file holds that is TOOL_GOOD.
- * @return 1; 0: the file has changed meanwhile, and its verdict is TOOL_TROUBLE
+ * Read what a file holds that is TOOL_GOOD. If it has changed meanwhile it is
+ * read anew.
+ * @return 1; 0: its verdict is not TOOL_GOOD any more
  */
 int tool_members_read(tool_members_t *members, tool_file_t *file);
 
