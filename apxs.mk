@@ -40,7 +40,7 @@ TOOL_MODULE_OBJECTS = slotmem_map.lo slotmem_segment.lo slotmem_reader.lo \
 # The sources are C11.
 EXTRA_CFLAGS += -std=gnu11
 
-all: local-shared-build $(TOOL)
+all: local-shared-build $(TOOL) ## Builds the module and slotmem-file (the default).
 
 # httpd's rules do not know which headers a source includes, so each object
 # depends on all of ours.
@@ -69,7 +69,7 @@ $(TOOL_OBJECTS): %.o: $(srcdir)/%.c \
 $(TOOL): $(TOOL_OBJECTS) $(OBJECTS)
 	$(LINK) $(TOOL_OBJECTS) $(TOOL_MODULE_OBJECTS) $(TOOL_LIBS)
 
-install: install-header install-tool
+install: install-header install-tool ## Installs the module, its header, slotmem-file and its page.
 install-tool: $(TOOL)
 	$(MKINSTALLDIRS) $(DESTDIR)$(sbindir) $(DESTDIR)$(mandir)/man8
 	cp $(TOOL) $(DESTDIR)$(sbindir)/
@@ -81,95 +81,84 @@ install-header:
 	cp $(srcdir)/mod_slotmem_shm.h $(DESTDIR)$(includedir)/
 	chmod 644 $(DESTDIR)$(includedir)/mod_slotmem_shm.h
 
-# What install has put, and nothing else: directories stay.
-uninstall:
+# Directories stay.
+uninstall: ## Removes what install has put.
 	rm -f $(DESTDIR)$(libexecdir)/mod_slotmem_shm.so \
 	    $(DESTDIR)$(includedir)/mod_slotmem_shm.h \
 	    $(DESTDIR)$(sbindir)/slotmem-file \
 	    $(DESTDIR)$(mandir)/man8/slotmem-file.8
 
-# A release: what git tracks at this commit, as mod_slotmem_shm-X.Y.Z.tar.gz.
 # The same commit gives the same bytes.
 VERSION = $(shell sed -n 's/^\#define SLOTMEM_VERSION *"\(.*\)"/\1/p' \
     $(srcdir)/mod_slotmem_shm.h)
 DIST = mod_slotmem_shm-$(VERSION)
-dist:
+dist: ## Makes a release of this commit, mod_slotmem_shm-X.Y.Z.tar.gz.
 	git -C $(srcdir) archive --prefix=$(DIST)/ HEAD | gzip -9n >$(DIST).tar.gz
 	@echo "$(DIST).tar.gz"
 
-# Builds, tests and packages what is in that file.
-distcheck: dist
+distcheck: dist ## Builds, tests and packages that release.
 	$(srcdir)/test/dist $(DIST).tar.gz
 
-# The tests that need no server.
-check: check-exports warnings
+check: check-exports warnings ## Runs the tests that need no server.
 	$(srcdir)/test/contract-lines
 	$(srcdir)/test/unit/run
 	SLOTMEM_DSO=$(abspath .libs/mod_slotmem_shm.so) APXS=$(APXS) \
 	    prove $(srcdir)/test/doc-tests
 
-# All tests, and the demonstration. Both build in the source directory.
-test:
+# test and demo build in the source directory.
+test: ## Runs all tests (test/check, 12 minutes).
 	$(srcdir)/test/check
-demo:
+demo: ## Shows a balancer that keeps its state.
 	$(srcdir)/test/demo
 
-# The same tests on httpd's own module too, reported by line of the contract.
-compare: all
+# Reports by line of the contract.
+compare: all ## Runs the tests on httpd's own module too.
 	$(srcdir)/test/setup.sh check
 	$(srcdir)/test/compare --check
 
-# Builds an httpd with our files in its source tree, and tests it (6 minutes).
-httpd-tree:
+httpd-tree: ## Builds and tests in httpd's source tree (6 minutes).
 	$(srcdir)/test/httpd-tree
 
-# The unit tests on other machines, through cross compilers and emulation.
-machines:
+machines: ## Runs the unit tests on other machines, emulated.
 	$(srcdir)/test/machines
 
-# Static checks by compilers and linters.
-lint:
+lint: ## Checks the sources with compilers and linters.
 	$(srcdir)/test/lint
 
-# Builds and tests Debian's package in a clean chroot (as root, 3 minutes).
-package:
+# In a clean chroot.
+package: ## Builds and tests Debian's package (as root, 3 minutes).
 	$(srcdir)/test/package
 
-# test/check in older and newer releases of Debian (as root, 20 minutes each).
-releases:
+# Takes 20 minutes for each.
+releases: ## Runs test/check in other releases of Debian (as root).
 	$(srcdir)/test/releases
 
-# Measures this module and httpd's own side by side. ROWS selects sections:
-# make bench ROWS='calls names'.
 ROWS =
-bench: all
+bench: all ## Measures this module and httpd's own; ROWS='calls names'.
 	$(srcdir)/test/setup.sh bench
 	SLOTMEM_DSO=$(abspath .libs/mod_slotmem_shm.so) \
 	    $(srcdir)/test/bench/run $(ROWS)
 
-# The campaigns in full (about 25 minutes). The exit status 77 of differential
-# says that it was skipped.
-campaigns: all
+# The exit status 77 of differential says that it was skipped.
+campaigns: all ## Runs the campaigns in full (25 minutes).
 	for name in faults power damage hostile load changes slots kills storm; do \
 	    $(srcdir)/test/campaigns/$$name --full || exit 1; done
 	SLOTMEM_DSO=$(abspath .libs/mod_slotmem_shm.so) \
 	    $(srcdir)/test/campaigns/differential --full || [ $$? = 77 ]
 
-# The fuzzers, for as long as you like: make fuzz SECONDS=3600.
 SECONDS = 60
-fuzz:
+fuzz: ## Runs the fuzzers for SECONDS=60.
 	$(srcdir)/test/campaigns/fuzz --full $(SECONDS)
 
-# The DSO must export its module structure, and nothing else.
-check-exports: all
+check-exports: all ## Checks that the module exports its structure alone.
 	@exports=`nm -D --defined-only .libs/mod_slotmem_shm.so | sed 's/.* //'`; \
 	test "$$exports" = slotmem_shm_module || { echo \
 	    "exported: expected slotmem_shm_module, found" $$exports; exit 1; }
 
-# Compiles each source with each of these compilers that is installed.
+# By each of these compilers that is installed.
 WARNINGS = -Wall -Wextra -Wshadow -Wconversion -Werror
 WARNING_COMPILERS = gcc clang
-warnings:
+warnings: ## Compiles with every warning, with gcc and clang.
 	@found=; for cc in $(WARNING_COMPILERS); do \
 	    command -v $$cc >/dev/null || continue; \
 	    found="$$found $$cc"; \
@@ -181,12 +170,24 @@ warnings:
 	test -n "$$found" || { echo "none of $(WARNING_COMPILERS)"; exit 1; }; \
 	echo "no warning:$$found"
 
+# The text after ## of each target; those of httpd's rules have none.
+help: ## Lists the targets.
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1 /p' $(srcdir)/apxs.mk | \
+	    while read -r name text; do printf '%-14s %s\n' $$name "$$text"; done
+	@printf '%-14s %s\n' clean 'Removes what make has built.' \
+	    distclean 'Removes what configure has written, too.'
+
+CTAGS = ctags
+tags: ## Writes an index of the C sources for editors, by CTAGS=ctags.
+	cd $(srcdir) && $(CTAGS) -o tags *.[ch] support/*.[ch] \
+	    $$(find test -name '.[!.]*' -prune -o -name '*.[ch]' -print)
+
 # httpd's rules for clean and distclean run these.
 x-local-clean:
 	rm -rf $(TOOL) $(TOOL_OBJECTS) support/.libs
 x-local-distclean:
-	rm -rf test/.build
+	rm -rf test/.build $(srcdir)/tags
 
 .PHONY: install-header install-tool uninstall dist distcheck check test demo \
     compare bench httpd-tree machines lint package releases campaigns fuzz \
-    check-exports warnings
+    check-exports warnings help tags
