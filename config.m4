@@ -36,6 +36,7 @@ slotmem_recover.lo dnl
 slotmem_files.lo dnl
 slotmem_outcome.lo dnl
 slotmem_proxy.lo dnl
+slotmem_proxy_merge.lo dnl
 slotmem_wanted.lo dnl
 slotmem_proxy_slot.lo dnl
 slotmem_words.lo dnl

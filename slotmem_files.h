@@ -27,6 +27,7 @@
 
 #include "slotmem_carried.h"
 #include "slotmem_proxy.h"
+#include "slotmem_removal.h"
 
 #if defined(__GNUC__)
 #pragma GCC visibility push(hidden)

@@ -29,6 +29,7 @@
 
 #include "slotmem_log.h"
 #include "slotmem_orphans.h"
+#include "slotmem_proxy_merge.h"
 
 /* A start does not take long over a directory, whatever is in it: so many
  * entries are looked at, and so many files read for each new name. */

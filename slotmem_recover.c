@@ -23,6 +23,7 @@
 #include "httpd.h"
 
 #include "slotmem_log.h"
+#include "slotmem_proxy_merge.h"
 #include "slotmem_recover.h"
 
 /* Process-local; reset by slotmem_recover_reset(). */

@@ -15,12 +15,12 @@
  * slotmem_wanted.c: what mod_proxy's configuration wants of each segment; see
  * slotmem_wanted.h.
  *
- * What a create can know. mod_proxy gives a server its id just before it
- * creates the server's segment, so names are compared then and not earlier.
- * Balancers that a virtual host inherits share their members with those of the
- * main server: once that has its segment, what was configured is a live slot,
- * and members that were added at run time stand in the array. Therefore all
- * settings are copied at the first create.
+ * mod_proxy gives a server its id just before it creates the server's segment,
+ * so names can be compared only then. Balancers that a virtual host inherits
+ * share their members with those of the main server: once the main server has
+ * its segment, live slots replace the configured settings, and the array also
+ * has members that were added at run time. Therefore copy all settings at the
+ * first create.
  */
 
 #include <string.h>
@@ -40,10 +40,11 @@
 static struct {
     apr_pool_t *pool;
     apr_hash_t *configured;         /* by proxy_worker * or proxy_balancer *: a
-                                       copy of what it shares; NULL: not yet */
-    apr_hash_t *by_name;            /* of slotmem_proxy_t *, all */
+                                       copy of its shared struct; NULL: not
+                                       copied yet */
+    apr_hash_t *by_name;            /* all slotmem_proxy_t * */
     const module *proxy;            /* mod_proxy, or NULL */
-    slotmem_proxy_t *current;       /* of the server whose segments are being
+    slotmem_proxy_t *current;       /* the server whose segments are being
                                        created */
     int layout_logged;
 } proxies;
@@ -57,8 +58,8 @@ void slotmem_wanted_reset(apr_pool_t *pool)
 
 /* ---- the configuration ---- */
 
-/* mod_proxy's configuration of a server, or NULL. No symbol of mod_proxy's is
- * used: it need not be loaded. */
+/* mod_proxy's configuration of a server, or NULL. Uses no symbol of mod_proxy,
+ * which need not be loaded. */
 static proxy_server_conf *conf_of(server_rec *s)
 {
     if (!proxies.proxy) {
@@ -68,7 +69,8 @@ static proxy_server_conf *conf_of(server_rec *s)
            ? ap_get_module_config(s->module_config, proxies.proxy) : NULL;
 }
 
-/* The struct has grown within 2.4, at its end. */
+/* The struct has grown at its end within 2.4: use the size that the running
+ * httpd has. */
 static proxy_balancer *balancer_at(const proxy_server_conf *conf, int i)
 {
     return (proxy_balancer *)(void *)(conf->balancers->elts
@@ -106,7 +108,7 @@ static void copy_balancer(const proxy_balancer *balancer)
     }
 }
 
-/* Note what the configuration says, of all servers. */
+/* Copy the settings of all servers. */
 static void copy_configuration(void)
 {
     server_rec *s;
@@ -114,7 +116,7 @@ static void copy_configuration(void)
 
     proxies.configured = apr_hash_make(proxies.pool);
     if (proxies.proxy->minor_version < MODULE_MAGIC_NUMBER_MINOR) {
-        return;                     /* its structs may be shorter */
+        return;                     /* an older httpd: structs may be shorter */
     }
     for (s = ap_server_conf; s; s = s->next) {
         const proxy_server_conf *conf = conf_of(s);
@@ -127,7 +129,8 @@ static void copy_configuration(void)
 
 /* ---- what is wanted ---- */
 
-/* What mod_proxy_balancer calls the segment of a balancer's members. */
+/* The name that mod_proxy_balancer gives to the segment of a balancer's
+ * members. */
 static const char *sname_of(const proxy_server_conf *conf, const char *name)
 {
     static const char scheme[] = BALANCER_PREFIX;
@@ -147,7 +150,7 @@ static void want(slotmem_proxy_t *proxy, slotmem_wanted_t wanted)
     slotmem_wanted_t *entry;
 
     if (apr_hash_get(proxy->by_hash, &wanted.hash, sizeof(wanted.hash))) {
-        return;                     /* one URL twice shares its slot */
+        return;                     /* the same URL twice has one slot */
     }
     wanted.from = SLOTMEM_NO_SLOT;
     entry = apr_pmemdup(proxies.pool, &wanted, sizeof(wanted));
@@ -222,8 +225,8 @@ static slotmem_proxy_t *find_balancers(const char *name)
     return proxy;
 }
 
-/* The segment of a balancer's members: its server's was created before. Two
- * balancers can have one name here: then the members of both are wanted. */
+/* The segment of a balancer's members; that of its server was created before.
+ * Two balancers can share this name: then the members of both are wanted. */
 static slotmem_proxy_t *find_members(const char *name)
 {
     const slotmem_proxy_t *server = proxies.current;
@@ -253,8 +256,8 @@ static void log_layout(const char *name, const slotmem_geometry_t *geometry,
                      SLOTMEM_TAG(22)
                      "segment %s: its slots have %" APR_SIZE_T_FMT " bytes, "
                      "but this module was built for an httpd in which they "
-                     "have %" APR_SIZE_T_FMT "; state follows the place of a "
-                     "balancer or member, not its name, until the module is "
+                     "have %" APR_SIZE_T_FMT "; state follows the position of "
+                     "a balancer or member, not its name, until the module is "
                      "built for this httpd", name, geometry->item_size,
                      expected);
     }
@@ -272,7 +275,7 @@ slotmem_proxy_t *slotmem_wanted_lookup(const char *name,
     if (!proxies.pool || *name == '/' || !ap_server_conf) {
         return NULL;
     }
-    proxy = find_members(name);     /* of these there are more */
+    proxy = find_members(name);     /* first: most segments are of this kind */
     if (!proxy) {
         proxy = find_balancers(name);
     }

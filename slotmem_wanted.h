@@ -12,14 +12,15 @@
  */
 
 /*
- * slotmem_wanted.h: what mod_proxy's configuration wants of each of
- * mod_proxy_balancer's segments. Read from mod_proxy's own configuration and
- * public header, without a symbol of mod_proxy's: it need not be loaded.
+ * slotmem_wanted.h: which slots mod_proxy's configuration wants in each segment
+ * of mod_proxy_balancer. Reads mod_proxy's own configuration with the structs
+ * of its public header. Uses no symbol of mod_proxy, which need not be loaded.
  *
  * Lifecycle: slotmem_wanted_reset() in pre_config; slotmem_wanted_lookup() in
  * each create before the MPM runs.
  *
- * Concurrency: the parent's one thread; what only reads, in children as well.
+ * Concurrency: the parent's one thread. Children may call the functions that
+ * only read.
  */
 
 #ifndef SLOTMEM_WANTED_H
@@ -36,7 +37,7 @@
 #pragma GCC visibility push(hidden)
 #endif
 
-/** No slot: there are at most UINT32_MAX. */
+/** No slot: the number of slots is at most UINT32_MAX. */
 #define SLOTMEM_NO_SLOT UINT32_MAX
 
 typedef struct slotmem_proxy_t slotmem_proxy_t;
@@ -44,19 +45,22 @@ typedef struct slotmem_proxy_t slotmem_proxy_t;
 /** Process-local: a member or a balancer that the configuration wants. */
 typedef struct slotmem_wanted_t {
     proxy_hashes hash;              /* as its slot carries it */
-    const void *config;             /* what the configuration says of it: a copy
-                                       of its shared struct; NULL: not known */
-    const char *sname;              /* of a balancer */
-    proxy_balancer *balancer;       /* of a balancer */
+    const void *config;             /* its configured settings: a copy of its
+                                       shared struct; NULL: not known */
+    const char *sname;              /* if it is a balancer: the name of its
+                                       members' segment */
+    proxy_balancer *balancer;       /* if it is a balancer */
     apr_uint32_t from;              /* its slot in the image, or NO_SLOT */
 } slotmem_wanted_t;
 
-/** Process-local: what is wanted of one segment. */
+/** Process-local: the wanted slots of one segment. */
 struct slotmem_proxy_t {
     const char *name;
     server_rec *server;
-    int has_members;                /* 1: of a balancer; 0: of a server */
-    apr_array_header_t *balancers;  /* of proxy_balancer *: whose members */
+    int has_members;                /* 1: members of balancers; 0: the balancers
+                                       of a server */
+    apr_array_header_t *balancers;  /* of proxy_balancer *, if has_members: the
+                                       balancers of these members */
     apr_array_header_t *wanted;     /* of slotmem_wanted_t *, in order */
     apr_hash_t *by_hash;            /* of slotmem_wanted_t *, by proxy_hashes */
 };
@@ -68,20 +72,21 @@ void slotmem_wanted_reset(apr_pool_t *pool);
 slotmem_proxy_t *slotmem_wanted_lookup(const char *name,
                                        const slotmem_geometry_t *geometry);
 
-/** @return what was looked up under that name, of whatever type it is; or NULL.
- *  In children as well. */
+/** @return what slotmem_wanted_lookup() found under that name, whatever its
+ *  type; or NULL. Children may call this. */
 const slotmem_proxy_t *slotmem_wanted_find(const char *name);
 
-/** Has its server ProxyStatus On or Full? In children as well. */
+/** Does its server have ProxyStatus On or Full? Children may call this. */
 int slotmem_wanted_has_status(const slotmem_proxy_t *proxy);
 
-/** What the configuration says: a copy of the shared struct of a proxy_worker
- *  or a proxy_balancer, made before slots took its place; or NULL. */
+/** @return the configured settings of a proxy_worker or proxy_balancer: a copy
+ *  of its shared struct from before a live slot replaced it; or NULL */
 const void *slotmem_wanted_config(const void *owner);
 
-/** What mod_proxy_balancer calls the segment of a balancer's members.
- *  @param proxy of the balancer's server
- *  @param name of the balancer, as balancer://NAME */
+/** @return the name that mod_proxy_balancer gives to the segment of a
+ *  balancer's members
+ *  @param proxy the segment of its server
+ *  @param name the balancer, as balancer://NAME */
 const char *slotmem_wanted_sname(const slotmem_proxy_t *proxy,
                                  const char *name);
 

@@ -55,6 +55,7 @@
 #include "slotmem_lock.h"
 #include "slotmem_process.h"
 #include "slotmem_orphans.h"
+#include "slotmem_proxy_merge.h"
 
 #include "slotmem_export.h"
 #include "slotmem_page.h"
