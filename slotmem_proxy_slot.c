@@ -12,7 +12,7 @@
  */
 
 /*
- * slotmem_proxy_slot.c: one slot of mod_proxy_balancer's; see
+ * slotmem_proxy_slot.c: one slot of mod_proxy_balancer; see
  * slotmem_proxy_slot.h.
  */
 
@@ -21,7 +21,6 @@
 #include <string.h>
 
 #include "apr_escape.h"
-#include "apr_lib.h"
 #include "apr_strings.h"
 #include "apr_uri.h"
 #include "apr_uuid.h"
@@ -35,35 +34,33 @@
 
 #if SLOTMEM_HAVE_PROXY
 
-#define TERMINATE(field) ((field)[sizeof(field) - 1] = '\0')
-
 void slotmem_member_terminate(proxy_worker_shared *stored)
 {
-    TERMINATE(stored->name);
-    TERMINATE(stored->scheme);
-    TERMINATE(stored->hostname);
-    TERMINATE(stored->route);
-    TERMINATE(stored->redirect);
-    TERMINATE(stored->flusher);
-    TERMINATE(stored->uds_path);
-    TERMINATE(stored->hcuri);
-    TERMINATE(stored->hcexpr);
-    TERMINATE(stored->upgrade);
-    TERMINATE(stored->hostname_ex);
-    TERMINATE(stored->secret);
-    TERMINATE(stored->name_ex);
+    SLOTMEM_TERMINATE(stored->name);
+    SLOTMEM_TERMINATE(stored->scheme);
+    SLOTMEM_TERMINATE(stored->hostname);
+    SLOTMEM_TERMINATE(stored->route);
+    SLOTMEM_TERMINATE(stored->redirect);
+    SLOTMEM_TERMINATE(stored->flusher);
+    SLOTMEM_TERMINATE(stored->uds_path);
+    SLOTMEM_TERMINATE(stored->hcuri);
+    SLOTMEM_TERMINATE(stored->hcexpr);
+    SLOTMEM_TERMINATE(stored->upgrade);
+    SLOTMEM_TERMINATE(stored->hostname_ex);
+    SLOTMEM_TERMINATE(stored->secret);
+    SLOTMEM_TERMINATE(stored->name_ex);
 }
 
 void slotmem_balancer_terminate(proxy_balancer_shared *stored)
 {
-    TERMINATE(stored->sticky_path);
-    TERMINATE(stored->sticky);
-    TERMINATE(stored->lbpname);
-    TERMINATE(stored->nonce);
-    TERMINATE(stored->name);
-    TERMINATE(stored->sname);
-    TERMINATE(stored->vpath);
-    TERMINATE(stored->vhost);
+    SLOTMEM_TERMINATE(stored->sticky_path);
+    SLOTMEM_TERMINATE(stored->sticky);
+    SLOTMEM_TERMINATE(stored->lbpname);
+    SLOTMEM_TERMINATE(stored->nonce);
+    SLOTMEM_TERMINATE(stored->name);
+    SLOTMEM_TERMINATE(stored->sname);
+    SLOTMEM_TERMINATE(stored->vpath);
+    SLOTMEM_TERMINATE(stored->vhost);
 }
 
 const char *slotmem_member_name(const proxy_worker_shared *stored,
@@ -75,15 +72,7 @@ const char *slotmem_member_name(const proxy_worker_shared *stored,
 
 /* ---- members ---- */
 
-static int is_plain(const char *text)
-{
-    while (*text && !apr_iscntrl(*text)) {
-        text++;
-    }
-    return !*text;
-}
-
-/* Is SHORTER what is left of TEXT in a field of SIZE bytes? */
+/* Is SHORTER what a field of SIZE bytes keeps of TEXT? */
 static int is_cut(const char *shorter, const char *text, apr_size_t size)
 {
     return strncmp(shorter, text, size - 1) == 0;
@@ -95,7 +84,7 @@ int slotmem_member_is_usable(const proxy_worker_shared *stored,
     apr_uri_t uri;
 
     return stored->hash.def && stored->hash.fnv
-           && is_plain(stored->name_ex)
+           && slotmem_words_is_plain(stored->name_ex)
            && is_cut(stored->name, stored->name_ex, sizeof(stored->name))
            && apr_uri_parse(pool, stored->name_ex, &uri) == APR_SUCCESS
            && uri.scheme && strcmp(uri.scheme, stored->scheme) == 0
@@ -105,8 +94,7 @@ int slotmem_member_is_usable(const proxy_worker_shared *stored,
            && (!uri.port || uri.port == stored->port);
 }
 
-/* Marks that a health check has failed are of no use where nothing will take
- * them back. */
+/* Without a health check nothing would ever clear the flag of a failed one. */
 static int has_health_check(const proxy_worker_shared *slot)
 {
     return slot->method != NONE
@@ -116,13 +104,14 @@ static int has_health_check(const proxy_worker_shared *slot)
 /* N if that is from 0 to MOST, else 0. */
 #define UP_TO(most, n) ((n) >= 0 && (n) <= (most) ? (n) : 0)
 
-/* Counts that are larger are nobody's, and would soon overflow. */
+/* No server reaches larger counts, and they would soon overflow. */
 #define MOST_BYTES ((apr_int64_t)1 << 60)
 #define MOST_RETRIES (INT_MAX / 2)
 
-/* What happened, and still means something to a new generation. Passes and
- * fails in a row are only counted up to the setting: a count beyond it would
- * never reach it, and a member that is up again would stay out. */
+/* Carry over what happened, where that still means something to a new
+ * generation. mod_proxy_hcheck counts passes and fails in a row until they
+ * equal the setting: a larger count would never equal it, and a member that is
+ * up again would stay out. */
 static void carry_over(proxy_worker_shared *slot,
                        const proxy_worker_shared *stored)
 {
@@ -145,7 +134,7 @@ static void carry_over(proxy_worker_shared *slot,
     slot->fcount = UP_TO(slot->fails - 1, stored->fcount);
 }
 
-/* What no generation can take over from another. */
+/* Clear what is valid in one generation only. */
 static void clear_generation(proxy_worker_shared *slot, int index)
 {
     slot->index = index;
@@ -173,16 +162,16 @@ const char *slotmem_member_merge(proxy_worker_shared *slot, int index,
     return overruled;
 }
 
-/* mod_proxy takes buffers from 512 bytes; one above the other limit is no
- * member's. poll() counts milliseconds in an int, and with more than fit there
- * it may wait for ever. */
+/* mod_proxy accepts buffers of 512 bytes or more; no real member has one above
+ * the upper limit. poll() counts milliseconds in an int, and may wait forever
+ * if a timeout does not fit. */
 #define LEAST_BUFFER 512
 #define MOST_BUFFER 1048576
 #define LEAST_TIMEOUT apr_time_from_msec(1)
 #define MOST_TIMEOUT apr_time_from_msec(INT_MAX)
 #define MOST_FLUSH_WAIT 1000000
 
-/* Values that would hurt become what mod_proxy takes for "not set". */
+/* Replace harmful values by what mod_proxy takes for "not set". */
 static void limit_resources(proxy_worker_shared *slot)
 {
     slot->min = 0;
@@ -211,9 +200,8 @@ static void limit_resources(proxy_worker_shared *slot)
 #undef LIMIT
 }
 
-/* A worker of a balancer is never one that stands for others, and of its status
- * only what the balancer-manager sets, and errors, can last: nobody could take
- * back that it is shutting down. */
+/* A member of a balancer never matches by pattern. Of its status keep the bits
+ * that the balancer-manager can set; nothing could clear "shutting down". */
 static void limit_kind(proxy_worker_shared *slot)
 {
     slot->status &= PROXY_WORKER_IGNORE_ERRORS | PROXY_WORKER_DRAIN
@@ -255,8 +243,8 @@ void slotmem_balancer_words(apr_array_header_t *strings,
                        apr_itoa(strings->pool, members));
 }
 
-/* The stored nonce stays, so that a page of the balancer-manager which somebody
- * has open goes on working; unless a configuration gives it, or gave it. */
+/* Keep the stored nonce, so that an open page of the balancer-manager continues
+ * to work; not if the configuration sets the nonce, or did so at the store. */
 static void merge_nonce(proxy_balancer_shared *slot,
                         const proxy_balancer_shared *stored,
                         const apr_table_t *then)
@@ -270,8 +258,8 @@ static void merge_nonce(proxy_balancer_shared *slot,
     }
 }
 
-/* mod_proxy sets max_attempts itself when nobody has, to the number of members
- * less one. */
+/* If nobody set max_attempts, mod_proxy sets it to the number of members minus
+ * one. */
 static void forget_default_attempts(proxy_balancer_shared *stored,
                                     const apr_table_t *then)
 {
@@ -289,7 +277,7 @@ static int has_method(const char *name)
     return ap_lookup_provider(PROXY_LBMETHOD, name, "0") != NULL;
 }
 
-/* mod_proxy_balancer ends the server for a method that nobody provides. */
+/* mod_proxy_balancer ends the server if no module provides the lbmethod. */
 static void check_method(proxy_balancer_shared *slot, const char *configured,
                          apr_pool_t *pool)
 {
@@ -299,7 +287,7 @@ static void check_method(proxy_balancer_shared *slot, const char *configured,
     ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
                  SLOTMEM_TAG(26)
                  "balancer %s: no loaded module provides the lbmethod %s, "
-                 "which was set at run time; %s is used, as configured",
+                 "which was set at run time; using the configured %s",
                  slotmem_display_url(slot->name, pool),
                  apr_pescape_echo(pool, slot->lbpname, 0), configured);
     apr_cpystrn(slot->lbpname, configured, sizeof(slot->lbpname));

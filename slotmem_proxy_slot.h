@@ -12,13 +12,13 @@
  */
 
 /*
- * slotmem_proxy_slot.h: one slot of mod_proxy_balancer's: what of it may be
- * believed after a restore, and what is carried over (contract E6, E7).
+ * slotmem_proxy_slot.h: one slot of mod_proxy_balancer: which stored fields can
+ * be trusted, and which are carried over (contract E6, E7).
  *
- * A restored slot is data. A child could have written any byte of it. What
- * names or places a balancer or a configured member is the configuration's;
- * strings end inside their fields, pointers are NULL, and what belongs to a
- * dead generation goes.
+ * A stored slot is untrusted data: a child could have written any byte of it.
+ * Names and addresses of a balancer or of a configured member come from the
+ * configuration. Strings are made to end inside their fields, pointers are
+ * NULL, and fields of a dead generation are cleared.
  *
  * Concurrency: private memory only, called by the parent's one thread.
  */
@@ -35,20 +35,21 @@
 #pragma GCC visibility push(hidden)
 #endif
 
-/** End each string of a stored slot inside its field. First of all. */
+/** End each string of a stored slot inside its field. Call this first. */
 void slotmem_member_terminate(proxy_worker_shared *stored);
 void slotmem_balancer_terminate(proxy_balancer_shared *stored);
 
-/** What people call it: without user and password, control characters escaped.
+/** @return its name for people: without user and password, control characters
+ *  escaped
  *  @param stored terminated */
 const char *slotmem_member_name(const proxy_worker_shared *stored,
                                 apr_pool_t *pool);
 
 /**
  * Restore a member that the configuration wants.
- * @param slot where it goes: filled in
+ * @param slot filled in
  * @param index number of that slot
- * @param config what the configuration says of it
+ * @param config its configured settings
  * @param stored terminated
  * @param then see slotmem_words_merge()
  * @return as slotmem_words_merge()
@@ -59,24 +60,24 @@ const char *slotmem_member_merge(proxy_worker_shared *slot, int index,
                                  const apr_table_t *then, apr_pool_t *pool);
 
 /**
- * Could mod_proxy have made this member at run time? It makes scheme, host and
- * port from the name, which is a URL. mod_proxy_hcheck takes that for granted:
- * if the name is no URL, each child crashes in its first health check. And the
- * balancer-manager would show one address while requests go to another.
+ * Could mod_proxy have added this member at run time? It derives scheme, host
+ * and port from the name, which is a URL. mod_proxy_hcheck relies on that: if
+ * the name is not a URL, each child crashes in its first health check. And the
+ * balancer-manager could show one address while requests go to another.
  * @param stored terminated
  */
 int slotmem_member_is_usable(const proxy_worker_shared *stored,
                              apr_pool_t *pool);
 
-/** Restore a member of which the configuration says nothing: it was added at
- *  run time. Parameters as before. */
+/** Restore a member that is not in the configuration: it was added at run time.
+ *  For the parameters see slotmem_member_merge(). */
 void slotmem_member_keep(proxy_worker_shared *slot, int index,
                          const proxy_worker_shared *stored);
 
 /**
  * Restore a balancer.
- * @param sname what its members' segment is called
- * @param config what the configuration says of it; NULL: nothing
+ * @param sname the name of its members' segment
+ * @param config its configured settings; NULL: not in the configuration
  * @param stored terminated
  * @param others: as for members
  * @return as slotmem_words_merge()
@@ -87,8 +88,8 @@ const char *slotmem_balancer_merge(proxy_balancer_shared *slot, int index,
                                    const proxy_balancer_shared *stored,
                                    const apr_table_t *then, apr_pool_t *pool);
 
-/** Append what else the words say of a balancer: its nonce, of which only
- *  whether the configuration gives it, and the number of its members. */
+/** Append the other words of a balancer: whether the configuration sets its
+ *  nonce (never the nonce itself), and the number of its members. */
 void slotmem_balancer_words(apr_array_header_t *strings,
                             const proxy_balancer_shared *config, int members);
 

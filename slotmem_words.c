@@ -12,7 +12,7 @@
  */
 
 /*
- * slotmem_words.c: what the configuration says of the settings that the
+ * slotmem_words.c: the configured values of the settings that the
  * balancer-manager can change; see slotmem_words.h.
  */
 
@@ -45,8 +45,10 @@ struct slotmem_setting_t {
         SETTING_STICKY_FORCE,
         SETTING_ATTEMPTS            /* max_attempts, if max_attempts_set */
     } kind;
-    int least;                      /* what the balancer-manager accepts: */
-    int most;                       /* other values are not carried over */
+    int least;                      /* the balancer-manager accepts values from
+                                       least to most; others are not carried
+                                       over */
+    int most;
     unsigned int flag;
 };
 
@@ -56,14 +58,13 @@ struct slotmem_setting_t {
 #define STATUS(letter, flag) \
     { "status=" letter, MEMBER(status), SETTING_FLAG, 0, 0, flag }
 
-/* More often than this, a health check would be a storm of connections. With
- * more than this, the time of the next one could overflow, and then each time
- * that mod_proxy_hcheck looks would be the time for one. */
+/* Shorter intervals would make health checks a storm of connections. With
+ * longer ones the time of the next check could overflow, and mod_proxy_hcheck
+ * would run a check each time that it looks. */
 #define LEAST_INTERVAL apr_time_from_msec(100)
 #define MOST_INTERVAL apr_time_from_sec(INT_MAX)
 
-/* What the configuration says of a member and of a balancer without
- * parameters. */
+/* A member and a balancer that are configured without parameters. */
 static const proxy_worker_shared member_defaults = {
     .lbfactor = 100, .method = NONE, .passes = 1, .fails = 1,
     .interval = APR_USEC_PER_SEC * 30
@@ -101,7 +102,6 @@ static const slotmem_setting_t balancer_settings[] = {
     { NULL, 0, 0, SETTING_TEXT, 0, 0, 0 }
 };
 
-/* The defaults that a table is for. */
 static const void *defaults_of(const slotmem_setting_t *settings)
 {
     return settings == member_settings ? (const void *)&member_defaults
@@ -111,7 +111,7 @@ static const void *defaults_of(const slotmem_setting_t *settings)
 const slotmem_setting_t *const slotmem_member_settings = member_settings;
 const slotmem_setting_t *const slotmem_balancer_settings = balancer_settings;
 
-/* What a struct says of a setting, as text: equal texts are equal values. */
+/* The value of a setting in a struct, as text: equal texts are equal values. */
 static const char *format_value(const slotmem_setting_t *setting,
                                 const void *in, apr_pool_t *pool)
 {
@@ -144,38 +144,37 @@ static const char *format_value(const slotmem_setting_t *setting,
     return "";
 }
 
-/* A control character is in no route, URI or cookie name that is meant well: a
- * line break in the URI of a health check would start a request of its own. */
-static int is_plain(const char *text)
+/* No honest route, URI or cookie name has a control character. A line break in
+ * the URI of a health check would start a second request. */
+int slotmem_words_is_plain(const char *text)
 {
-    for (; *text; text++) {
-        if (apr_iscntrl(*text)) {
-            return 0;
-        }
+    while (*text && !apr_iscntrl(*text)) {
+        text++;
     }
-    return 1;
+    return !*text;
 }
 
-/* mod_proxy_hcheck knows the method PROVIDER by name only, and CPING only with
- * mod_proxy_ajp. Such a check neither passes nor fails, so a member that was
- * marked as failed would stay out for good; and each one is an error line. */
+/* mod_proxy_hcheck does not implement the method PROVIDER, and CPING needs
+ * mod_proxy_ajp. Such a check neither passes nor fails, so a member whose last
+ * check failed would stay out forever; and each check would log an error. */
 static int is_method(hcmethod_t method)
 {
     return (unsigned int)method < EOT && method != PROVIDER
            && (method != CPING || ap_find_linked_module("mod_proxy_ajp.c"));
 }
 
-/* mod_proxy_balancer looks for the second name in the URL's path. It would
- * find an empty one everywhere, and go on looking past the URL's end. */
+/* mod_proxy_balancer searches the URL's path for the second name. It would find
+ * an empty name everywhere, and continue past the end of the URL. */
 static int is_sticky(const proxy_balancer_shared *balancer)
 {
     return !*balancer->sticky == !*balancer->sticky_path
-           && is_plain(balancer->sticky) && is_plain(balancer->sticky_path);
+           && slotmem_words_is_plain(balancer->sticky)
+           && slotmem_words_is_plain(balancer->sticky_path);
 }
 
 /* mod_proxy_balancer waits for a free member in a hundred steps. With less than
- * 100 us each step takes no time, and the wait never ends: so this counts
- * in whole seconds, as the balancer-manager does. */
+ * 100 us in all, a step takes no time and the wait never ends. So accept only
+ * whole seconds, as the balancer-manager does. */
 static int is_seconds(apr_interval_time_t value,
                       const slotmem_setting_t *setting)
 {
@@ -184,7 +183,7 @@ static int is_seconds(apr_interval_time_t value,
            && value % APR_USEC_PER_SEC == 0;
 }
 
-/* Is this a value that the balancer-manager takes, and that does no harm? */
+/* Would the balancer-manager accept this value, and is it harmless? */
 static int is_valid(const slotmem_setting_t *setting, const void *in)
 {
     const char *field = (const char *)in + setting->offset;
@@ -192,7 +191,7 @@ static int is_valid(const slotmem_setting_t *setting, const void *in)
 
     switch (setting->kind) {
     case SETTING_TEXT:
-        return is_plain(field);
+        return slotmem_words_is_plain(field);
     case SETTING_INT:
     case SETTING_ATTEMPTS:
         value = *(const int *)(const void *)field;
@@ -244,7 +243,7 @@ static void copy_value(const slotmem_setting_t *setting, void *to,
     }
 }
 
-/* Most are, and then nothing is formatted. */
+/* A cheap test before format_value(): most settings have the same bytes. */
 static int has_same_bytes(const slotmem_setting_t *setting, const void *a,
                           const void *b)
 {
@@ -355,30 +354,19 @@ const char *slotmem_words_flatten(const apr_array_header_t *strings,
     return bytes;
 }
 
-/* The next string, or NULL: there is none that ends. */
-static const char *next_string(const char **at, const char *end)
-{
-    const char *string = *at;
-    const char *zero = string < end ? memchr(string, 0, (size_t)(end - string))
-                                    : NULL;
-
-    *at = zero ? zero + 1 : end;
-    return zero ? string : NULL;
-}
-
 apr_table_t *slotmem_words_find(const char *words, apr_size_t len,
                                 const char *key, apr_pool_t *pool)
 {
     const char *end = words ? words + len : NULL;
     const char *string;
 
-    while (words && (string = next_string(&words, end)) != NULL) {
+    while (words && (string = slotmem_words_next(&words, end)) != NULL) {
         int found = strcmp(string, key) == 0;
         apr_table_t *pairs = found ? apr_table_make(pool, 20) : NULL;
         const char *name;
 
-        while ((name = next_string(&words, end)) != NULL && *name) {
-            const char *value = next_string(&words, end);
+        while ((name = slotmem_words_next(&words, end)) != NULL && *name) {
+            const char *value = slotmem_words_next(&words, end);
 
             if (!value) {
                 return NULL;

@@ -12,8 +12,8 @@
  */
 
 /*
- * slotmem_workers.c: slots of mod_proxy_balancer's, for people; see
- * slotmem_workers.h. Uses the structs of mod_proxy.h and no symbol of httpd's.
+ * slotmem_workers.c: slots of mod_proxy_balancer, for people; see
+ * slotmem_workers.h. Uses the structs of mod_proxy.h and no symbol of httpd.
  */
 
 #include <string.h>
@@ -25,8 +25,8 @@
 #include "slotmem_words.h"
 #include "slotmem_workers.h"
 
-/* A copy: APR returns the text itself when there is nothing to escape, and that
- * may be on the stack of the caller. */
+/* Always a copy: APR returns the text itself if there is nothing to escape, and
+ * that may be on the caller's stack. */
 static const char *escape(const char *text, apr_pool_t *pool)
 {
     const char *escaped = apr_pescape_echo(pool, text, 0);
@@ -43,8 +43,8 @@ const char *slotmem_display_url(const char *url, apr_pool_t *pool)
     if (host) {
         host += 3;
         for (end = host; *end && *end != '/'; end++) {
-            at = *end == '@' ? end : at;    /* the last: others are of the
-                                               password */
+            at = *end == '@' ? end : at;    /* the last one: a password may
+                                               have others */
         }
     }
     if (at) {
@@ -64,20 +64,6 @@ const char *slotmem_origin_name(slotmem_origin_e origin)
 
 /* ---- labels ---- */
 
-/* The next string that ends before END, or NULL. */
-static const char *next_string(const char **at, const char *end)
-{
-    const char *string = *at;
-    const char *zero = string < end
-                       ? memchr(string, 0, (apr_size_t)(end - string)) : NULL;
-
-    if (!zero) {
-        return NULL;
-    }
-    *at = zero + 1;
-    return string;
-}
-
 void slotmem_labels_read(slotmem_labels_t *labels, const char *bytes,
                          apr_size_t len, apr_pool_t *pool)
 {
@@ -86,8 +72,8 @@ void slotmem_labels_read(slotmem_labels_t *labels, const char *bytes,
     const char *value;
 
     memset(labels, 0, sizeof(*labels));
-    while (bytes && (name = next_string(&bytes, end)) != NULL && *name
-           && (value = next_string(&bytes, end)) != NULL) {
+    while (bytes && (name = slotmem_words_next(&bytes, end)) != NULL && *name
+           && (value = slotmem_words_next(&bytes, end)) != NULL) {
         const char *text = slotmem_display_url(value, pool);
 
         if (strcmp(name, "server") == 0) {
@@ -161,19 +147,17 @@ static void read_status(slotmem_worker_t *worker, unsigned int status,
     worker->is_usable = !(status & PROXY_WORKER_NOT_USABLE_BITMAP);
 }
 
-#define TERMINATE(field) ((field)[sizeof(field) - 1] = '\0')
-
 /* A private copy of a slot. @return 0: no worker is in it */
 static int copy_worker(proxy_worker_shared *copy, const void *slot)
 {
     memcpy(copy, slot, sizeof(*copy));
-    TERMINATE(copy->name);
-    TERMINATE(copy->name_ex);
-    TERMINATE(copy->scheme);
-    TERMINATE(copy->hostname_ex);
-    TERMINATE(copy->uds_path);
-    TERMINATE(copy->route);
-    TERMINATE(copy->redirect);
+    SLOTMEM_TERMINATE(copy->name);
+    SLOTMEM_TERMINATE(copy->name_ex);
+    SLOTMEM_TERMINATE(copy->scheme);
+    SLOTMEM_TERMINATE(copy->hostname_ex);
+    SLOTMEM_TERMINATE(copy->uds_path);
+    SLOTMEM_TERMINATE(copy->route);
+    SLOTMEM_TERMINATE(copy->redirect);
     return (copy->hash.def || copy->hash.fnv)
            && (*copy->name_ex || *copy->name);
 }
@@ -207,9 +191,9 @@ int slotmem_balancer_read(slotmem_balancer_t *balancer, const void *slot,
     proxy_balancer_shared copy;
 
     memcpy(&copy, slot, sizeof(copy));
-    TERMINATE(copy.name);
-    TERMINATE(copy.sname);
-    TERMINATE(copy.lbpname);
+    SLOTMEM_TERMINATE(copy.name);
+    SLOTMEM_TERMINATE(copy.sname);
+    SLOTMEM_TERMINATE(copy.lbpname);
     if ((!copy.hash.def && !copy.hash.fnv) || !*copy.name) {
         return 0;
     }

@@ -12,15 +12,16 @@
  */
 
 /*
- * slotmem_workers.h: a slot of mod_proxy_balancer's, and the labels of its
- * segment, as plain values for people: for the status page and for the tool,
- * which links this room without httpd. Nonces, secrets, and user and password
- * of a URL never come out; control characters are escaped.
+ * slotmem_workers.h: decodes a slot of mod_proxy_balancer, and the labels of
+ * its segment, for people: for the status page and for the tool, which links
+ * this room without httpd. Never shows nonces, secrets, or the user and
+ * password of a URL; control characters are escaped.
  *
- * A slot is data: any bytes, which other processes may write meanwhile. It is
- * copied before it is looked at, and its strings end inside their fields.
+ * A slot is untrusted data: any bytes, which other processes may write
+ * meanwhile. It is copied first, and the strings of the copy are made to end
+ * inside their fields.
  *
- * Concurrency: any thread; the results are the caller's.
+ * Concurrency: any thread; the caller owns the results.
  */
 
 #ifndef SLOTMEM_WORKERS_H
@@ -32,17 +33,17 @@
 #pragma GCC visibility push(hidden)
 #endif
 
-/** What the slots of a segment of mod_proxy_balancer's are. */
+/** The kind of slots in a segment of mod_proxy_balancer. */
 typedef enum slotmem_slots_e {
-    SLOTMEM_SLOTS_UNKNOWN,          /**< of another layout than that of the
-                                         mod_proxy.h that was built with */
+    SLOTMEM_SLOTS_UNKNOWN,          /**< the layout is not that of the
+                                         mod_proxy.h of this build */
     SLOTMEM_SLOTS_WORKERS,          /**< the members of a balancer */
     SLOTMEM_SLOTS_BALANCERS         /**< the balancers of a server */
 } slotmem_slots_e;
 
 /** Where a worker comes from. */
 typedef enum slotmem_origin_e {
-    SLOTMEM_ORIGIN_UNKNOWN,         /**< the distributed module stored it */
+    SLOTMEM_ORIGIN_UNKNOWN,         /**< stored by the distributed module */
     SLOTMEM_ORIGIN_CONFIGURATION,
     SLOTMEM_ORIGIN_RUN_TIME         /**< added in the balancer-manager */
 } slotmem_origin_e;
@@ -52,7 +53,7 @@ typedef struct slotmem_worker_t {
     const char *url;
     const char *status;             /**< in words, or "ok" */
     const char *flags;              /**< in mod_proxy's letters, or "" */
-    int is_drained;                 /**< 1: it gets sticky requests alone */
+    int is_drained;                 /**< 1: it gets only sticky requests */
     int is_usable;                  /**< 0: disabled, stopped or in error */
     double factor;                  /**< as the balancer-manager shows it */
     int lbset;
@@ -68,58 +69,58 @@ typedef struct slotmem_balancer_t {
     const char *lbmethod;
 } slotmem_balancer_t;
 
-/** Process-local: what a segment is called. */
+/** Process-local: the labels of a segment. */
 typedef struct slotmem_labels_t {
     const char *server;             /**< the virtual host; NULL: not known */
     const char *port;               /**< of its first address; or NULL */
-    const char *balancers;          /**< with ", " between them; or NULL */
+    const char *balancers;          /**< separated by ", "; or NULL */
 } slotmem_labels_t;
 
-/** @param item_size of a segment of mod_proxy_balancer's */
+/** @param item_size of a segment of mod_proxy_balancer */
 slotmem_slots_e slotmem_slots_of(apr_size_t item_size);
 
-/** The size that this build's mod_proxy gives them; 0: built without it. */
+/** @return their size in the mod_proxy.h of this build; 0: built without it */
 apr_size_t slotmem_slots_size(slotmem_slots_e slots);
 
-/** For people: "configuration", "run time" or "not known". */
+/** @return "configuration", "run time" or "not known" */
 const char *slotmem_origin_name(slotmem_origin_e origin);
 
 /**
  * Read a slot of SLOTMEM_SLOTS_WORKERS.
  * @param slot as many bytes as slotmem_slots_size() says
  * @param pool for the texts
- * @return 1; 0: no worker is in it
+ * @return 1; 0: there is no worker in it
  */
 int slotmem_worker_read(slotmem_worker_t *worker, const void *slot,
                         apr_pool_t *pool);
 
-/** The same of SLOTMEM_SLOTS_BALANCERS. */
+/** The same for a slot of SLOTMEM_SLOTS_BALANCERS. */
 int slotmem_balancer_read(slotmem_balancer_t *balancer, const void *slot,
                           apr_pool_t *pool);
 
 /**
- * Is this the URL of the worker in the slot? As it is shown, or as it was
- * configured, with user and password.
+ * Is this the URL of the worker in the slot, as shown or as configured (with
+ * user and password)?
  */
 int slotmem_worker_has_url(const void *slot, const char *url,
                            apr_pool_t *pool);
 
-/** Bytes of what identifies a worker. */
+/** Bytes of a worker's id. */
 #define SLOTMEM_WORKER_ID 16
 
 /**
- * What identifies the worker in a slot: a digest of its name, and of scheme,
- * host and port, which mod_proxy makes of that.
- * @return 1; 0: no worker is in it
+ * Compute the id of the worker in a slot: a digest of its name, and of scheme,
+ * host and port, which mod_proxy derives from the name.
+ * @return 1; 0: there is no worker in it
  */
 int slotmem_worker_identify(unsigned char id[SLOTMEM_WORKER_ID],
                             const void *slot);
 
-/** Read labels: SLOTMEM_FILE_LABELS, any bytes, or NULL. */
+/** Decode labels. @param bytes of SLOTMEM_FILE_LABELS: any bytes; or NULL */
 void slotmem_labels_read(slotmem_labels_t *labels, const char *bytes,
                          apr_size_t len, apr_pool_t *pool);
 
-/** A URL without user and password, control characters escaped. */
+/** @return the URL without user and password, control characters escaped */
 const char *slotmem_display_url(const char *url, apr_pool_t *pool);
 
 #if defined(__GNUC__)
