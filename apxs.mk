@@ -33,7 +33,8 @@ TOOL = support/slotmem-file
 TOOL_SOURCES = $(wildcard $(srcdir)/support/*.c)
 TOOL_OBJECTS = $(TOOL_SOURCES:$(srcdir)/%.c=%.o)
 TOOL_MODULE_OBJECTS = slotmem_map.lo slotmem_segment.lo slotmem_reader.lo \
-    slotmem_image.lo slotmem_restore.lo slotmem_stream.lo slotmem_store.lo \
+    slotmem_image.lo slotmem_restore.lo slotmem_stream.lo \
+    slotmem_serialize.lo slotmem_store.lo \
     slotmem_lock.lo slotmem_directory.lo slotmem_workers.lo slotmem_removal.lo \
     slotmem_names.lo slotmem_beside.lo slotmem_escape.lo
 

@@ -26,6 +26,7 @@ slotmem_reader.lo dnl
 slotmem_image.lo dnl
 slotmem_restore.lo dnl
 slotmem_stream.lo dnl
+slotmem_serialize.lo dnl
 slotmem_store.lo dnl
 slotmem_lock.lo dnl
 slotmem_directory.lo dnl

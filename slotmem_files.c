@@ -308,8 +308,8 @@ static void store_images(slotmem_note_t *notes, apr_pool_t *pool)
     begin_round(&round, notes, max, pool);
     for (image = slotmem_files.outliving->images; image; image = image->next) {
         slotmem_store_t known = { .path = image->path,
-                                  .image = image->bytes,
-                                  .image_len = image->len,
+                                  .content.image = image->bytes,
+                                  .content.image_len = image->len,
                                   .backup = image->backup,
                                   .set_aside = image->set_aside,
                                   .file_state = image->file_state,
@@ -340,19 +340,6 @@ static int waits_for_image(const slotmem_persist_entry_t *entry,
     failed.status = result.status;
     slotmem_note_write(&notes[entry->note], &failed);
     return 1;
-}
-
-/* What a store adds to the file of a segment whose slots are known. */
-void slotmem_files_describe(slotmem_store_t *store,
-                     const slotmem_persist_entry_t *entry)
-{
-    /* No more than a restore reads. */
-    if (entry->words_len < SLOTMEM_FILE_SPARE / 2) {
-        store->words = entry->words;
-        store->words_len = entry->words_len;
-    }
-    store->labels = entry->labels;
-    store->labels_len = entry->labels_len;
 }
 
 /* What dead servers have left beside the files of this round. Without a lock it
@@ -397,16 +384,12 @@ void slotmem_files_store(slotmem_note_t *notes, apr_pool_t *pool)
     for (i = 0; i < slotmem_files.entries->nelts; i++) {
         const slotmem_persist_entry_t *entry = slotmem_files_entry(i);
         slotmem_store_t known = { .path = entry->path,
-                                  .segment = entry->segment,
-                                  .config_claims = entry->config_claims,
-                                  .stamp_at = entry->stamp_at,
-                                  .stamp_len = entry->stamp_len,
+                                  .content = entry->content,
                                   .backup = entry->backup,
                                   .set_aside = entry->rejected,
                                   .file_state = entry->file_state,
                                   .new_state = entry->new_state };
 
-        slotmem_files_describe(&known, entry);
         if (entry->note < 0 || !waits_for_image(entry, notes, &known)) {
             add_store(&round, entry->note, entry->directory, &known);
         }

@@ -60,7 +60,7 @@ typedef struct slotmem_persist_entry_t {
     const char *path;           /**< the persisted file */
     const char *fallback;       /**< restored while path has no file, and
                                      renamed by the first store; or NULL */
-    slotmem_word_t *config_claims; /**< see slotmem_store_t; or NULL */
+    slotmem_word_t *config_claims; /**< see slotmem_content_t, or NULL */
     slotmem_proxy_t *proxy;     /**< decides on each stored slot; or NULL */
     /* set by this room; zero when handed over */
     slotmem_restore_result_t restored; /**< how that went */
@@ -75,12 +75,7 @@ typedef struct slotmem_persist_entry_t {
     int rejected;               /* what stands at path is to be set aside */
     int backup;                 /* what stands at path is to be kept: it has
                                    what was not restored */
-    apr_size_t stamp_at;        /* see slotmem_store_t */
-    apr_size_t stamp_len;
-    const char *words;
-    apr_size_t words_len;
-    const char *labels;
-    apr_size_t labels_len;
+    slotmem_content_t content;  /* set by slotmem_persist_enable() */
     int unavailable;            /* what stands at path must not be replaced */
     slotmem_removal_t *removal; /* was applied by the restore; or NULL */
     int conflict_logged;        /* 1: another server was said to have it */
@@ -142,10 +137,6 @@ void slotmem_files_publish(const slotmem_persist_entry_t *entry,
 
 /** @return 1: the file has all bytes */
 int slotmem_is_done(const slotmem_result_t *result);
-
-/** Set what a store adds to the file of a segment whose slots are known. */
-void slotmem_files_describe(slotmem_store_t *store,
-                            const slotmem_persist_entry_t *entry);
 
 /** In the process that stores, or at stop: remove the removals that were
  *  applied to what is stored by now. */

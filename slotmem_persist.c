@@ -192,6 +192,24 @@ static void reserve_memory(void)
     }
 }
 
+static void set_content(slotmem_persist_entry_t *entry)
+{
+    slotmem_content_t *content = &entry->content;
+
+    content->segment = entry->segment;
+    content->config_claims = entry->config_claims;
+    if (entry->proxy) {
+        slotmem_proxy_words(entry->proxy, &content->words, &content->words_len,
+                            &content->labels, &content->labels_len,
+                            persist.pool);
+        slotmem_proxy_stamp(entry->proxy, &content->stamp_at,
+                            &content->stamp_len);
+    }
+    if (content->words_len >= SLOTMEM_FILE_SPARE / 2) {
+        content->words_len = 0;     /* a restore would not read the file */
+    }
+}
+
 void slotmem_persist_enable(void)
 {
     slotmem_report_t *reports;
@@ -208,13 +226,7 @@ void slotmem_persist_enable(void)
     for (i = 0; i < slotmem_files.entries->nelts; i++) {
         slotmem_persist_entry_t *entry = slotmem_files_entry(i);
 
-        if (entry->proxy) {
-            slotmem_proxy_words(entry->proxy, &entry->words, &entry->words_len,
-                                &entry->labels, &entry->labels_len,
-                                persist.pool);
-            slotmem_proxy_stamp(entry->proxy, &entry->stamp_at,
-                                &entry->stamp_len);
-        }
+        set_content(entry);
         entry->report = reports ? &reports[i] : NULL;
     }
     free_taken_images();
@@ -327,8 +339,6 @@ static void log_not_stored_yet(void)
 
 static void carry(slotmem_persist_entry_t *entry)
 {
-    slotmem_store_t store = { .segment = entry->segment,
-                              .config_claims = entry->config_claims };
     /* An image that is still to be set aside goes for the new one. */
     int set_aside = entry->refused_image ? entry->refused_image->set_aside
                                          : entry->rejected;
@@ -336,8 +346,8 @@ static void carry(slotmem_persist_entry_t *entry)
     unsigned char *bytes;
     apr_size_t len;
 
-    slotmem_files_describe(&store, entry);
-    if (slotmem_store_to_memory(&store, &bytes, &len) == APR_SUCCESS) {
+    if (slotmem_serialize_to_memory(&entry->content, &bytes, &len)
+        == APR_SUCCESS) {
         if (entry->refused_image) {
             ap_log_error(APLOG_MARK, APLOG_ERR, 0, ap_server_conf,
                          SLOTMEM_TAG(38)

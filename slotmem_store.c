@@ -26,18 +26,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stddef.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "apr_md5.h"
 #include "apr_portable.h"
 #include "apr_strings.h"
 
 #include "slotmem_store.h"
-#include "slotmem_stream.h"
 
 #define SLOTMEM_TMP_SUFFIX ".tmp-"
 
@@ -60,138 +56,6 @@ static void tell(const run_t *run, const slotmem_store_t *store)
     if (run->watch) {
         run->watch->tell(run->watch->data, (int)(store - run->stores));
     }
-}
-
-/* One byte a slot: 1 where used has a bit and except (if not NULL) has none;
- * used NULL: all 0. */
-static void put_flags(slotmem_stream_t *stream, apr_uint32_t num,
-                       const slotmem_word_t *in_use,
-                       const slotmem_word_t *except)
-{
-    unsigned char bytes[SLOTMEM_MAP_WORD_BITS];
-    apr_uint32_t word;
-
-    for (word = 0; word < slotmem_map_words(num); word++) {
-        apr_uint32_t left = num - word * SLOTMEM_MAP_WORD_BITS;
-        apr_uint32_t n = left < sizeof(bytes) ? left : sizeof(bytes);
-        slotmem_word_t bits = in_use ? in_use[word] : 0;
-        apr_uint32_t i;
-
-        if (except) {
-            bits &= ~except[word];
-        }
-        for (i = 0; i < n; i++) {
-            bytes[i] = (unsigned char)(bits >> i & 1);
-        }
-        slotmem_stream_put(stream, bytes, n);
-    }
-}
-
-/* What comes before the slots. The map is taken first, so that what is in use
- * in the file was claimed before its slot was copied. */
-static void put_head(slotmem_stream_t *stream, slotmem_store_t *store)
-{
-    apr_uint32_t num = store->segment->geometry.item_num;
-    apr_uint32_t words = slotmem_map_words(num);
-    apr_uint32_t head[2] = { num, 0 };
-    apr_uint32_t word;
-
-    slotmem_map_copy(&store->segment->map, store->in_use);
-    for (word = 0; word < words && !store->config_claims; word++) {
-        head[0] -= (apr_uint32_t)__builtin_popcountll(store->in_use[word]);
-    }
-    slotmem_stream_put(stream, head, sizeof(head));
-}
-
-static void put_chunk(slotmem_stream_t *stream, apr_uint32_t tag,
-                      const void *bytes, apr_size_t len)
-{
-    slotmem_chunk_t chunk = { tag, 0, len };
-
-    slotmem_stream_put(stream, &chunk, sizeof(chunk));
-    if (bytes) {
-        slotmem_stream_put(stream, bytes, len);
-    }
-}
-
-/* Our section: the run-time claims, what else the caller has, and the end. */
-static void put_section(slotmem_stream_t *stream, const slotmem_store_t *store)
-{
-    const slotmem_geometry_t *geometry = &store->segment->geometry;
-    slotmem_section_t head = { SLOTMEM_FILE_MAGIC, SLOTMEM_FILE_VERSION };
-    slotmem_end_t end = { .magic = SLOTMEM_FILE_MAGIC,
-                          .version = SLOTMEM_FILE_VERSION,
-                          .item_size = geometry->item_size,
-                          .item_num = geometry->item_num,
-                          .type = geometry->type };
-
-    slotmem_stream_put(stream, &head, sizeof(head));
-    put_chunk(stream, SLOTMEM_FILE_CLAIMS, NULL, geometry->item_num);
-    put_flags(stream, geometry->item_num, store->in_use, store->config_claims);
-    if (store->words_len) {
-        put_chunk(stream, SLOTMEM_FILE_WORDS, store->words, store->words_len);
-    }
-    if (store->labels_len) {
-        put_chunk(stream, SLOTMEM_FILE_LABELS, store->labels,
-                  store->labels_len);
-    }
-    end.length = (apr_uint64_t)stream->len + sizeof(end);
-    slotmem_stream_put(stream, &end, offsetof(slotmem_end_t, digest));
-    slotmem_stream_put_digest(stream);
-}
-
-/* What comes after the slots: in-use flags, MD5, descriptor; and our section if
- * it is CLEARINUSE. */
-static void put_tail(slotmem_stream_t *stream, const slotmem_store_t *store)
-{
-    slotmem_descriptor_t descriptor =
-        slotmem_descriptor_of(&store->segment->geometry);
-
-    put_flags(stream, store->segment->geometry.item_num,
-              store->config_claims ? NULL : store->in_use, NULL);
-    slotmem_stream_put_digest(stream);
-    slotmem_stream_put(stream, &descriptor, sizeof(descriptor));
-    if (store->config_claims) {
-        put_section(stream, store);
-    }
-}
-
-/* All but the stamps, which a comparison passes by. */
-static void compare_slots(slotmem_stream_t *stream,
-                          const slotmem_store_t *store)
-{
-    const slotmem_geometry_t *geometry = &store->segment->geometry;
-    apr_size_t after = store->stamp_at + store->stamp_len;
-    const char *slot = store->segment->slots;
-    apr_uint32_t i;
-
-    for (i = 0; i < geometry->item_num && !stream->differs; i++) {
-        slotmem_stream_put(stream, slot, store->stamp_at);
-        slotmem_stream_put(stream, NULL, store->stamp_len);
-        slotmem_stream_put(stream, slot + after, geometry->item_size - after);
-        slot += geometry->item_size;
-    }
-}
-
-/* One pass over a segment, or up to the first difference. */
-static void put_segment(slotmem_stream_t *stream, slotmem_store_t *store)
-{
-    if (!store->segment) {
-        slotmem_stream_put(stream, store->image, store->image_len);
-        return;
-    }
-    put_head(stream, store);
-    if (stream->compares && store->stamp_len) {
-        compare_slots(stream, store);
-        if (stream->differs) {
-            return;
-        }
-    }
-    else {
-        slotmem_stream_put(stream, store->segment->slots,
-                           store->segment->layout.slots_len);
-    }
-    put_tail(stream, store);
 }
 
 /* ---- files of a directory; each returns APR_SUCCESS or the system's code --- */
@@ -358,8 +222,9 @@ static int is_unchanged(run_t *run, slotmem_store_t *store)
     return store->unchanged;
 }
 
-static int begin_store(run_t *run, slotmem_store_t *store)
+static int start_store(run_t *run, slotmem_store_t *store)
 {
+    const slotmem_segment_t *segment = store->content.segment;
     struct stat info;
 
     store->tmp = apr_pstrcat(run->scratch, store->path, SLOTMEM_TMP_SUFFIX,
@@ -371,12 +236,11 @@ static int begin_store(run_t *run, slotmem_store_t *store)
         store->backup = 0;
     }
     store->new_state.known = 0;
-    if (!store->segment) {
+    if (!segment) {
         return 1;
     }
     store->in_use = slotmem_calloc(run->file_pool, sizeof(*store->in_use)
-                                 * slotmem_map_words(
-                                     store->segment->geometry.item_num));
+                                   * slotmem_map_words(segment->map.num));
     if (!store->in_use) {
         fail(run, store, "find memory", APR_ENOMEM);
         return 0;
@@ -411,11 +275,11 @@ static void close_file(run_t *run, slotmem_store_t *store)
 /* Writes the new file, unless it would be as the old one. */
 static void write_new_file(run_t *run, slotmem_store_t *store)
 {
-    if (!begin_store(run, store)) {
+    if (!start_store(run, store)) {
         return;
     }
     if (open_verified_file(run, store)) {
-        put_segment(&run->stream, store);
+        slotmem_serialize(&run->stream, &store->content, store->in_use);
         if (is_unchanged(run, store)) {
             tell(run, store);
             return;
@@ -424,7 +288,7 @@ static void write_new_file(run_t *run, slotmem_store_t *store)
     if (!create_new_file(run, store)) {
         return;
     }
-    put_segment(&run->stream, store);
+    slotmem_serialize(&run->stream, &store->content, store->in_use);
     slotmem_stream_flush(&run->stream);
     if (run->stream.status != APR_SUCCESS) {
         fail(run, store, "write", run->stream.status);
@@ -764,28 +628,4 @@ void slotmem_store(slotmem_store_t *stores, int num,
     }
     sync_directories(&run);
     apr_pool_destroy(run.scratch);
-}
-
-apr_status_t slotmem_store_to_memory(slotmem_store_t *store,
-                                     unsigned char **bytes, apr_size_t *len)
-{
-    slotmem_stream_t stream;
-
-    store->in_use = calloc(slotmem_map_words(
-                               store->segment->geometry.item_num) + 1,
-                           sizeof(*store->in_use));
-    if (!store->in_use) {
-        return APR_ENOMEM;
-    }
-    slotmem_stream_init(&stream, NULL, 0);
-    put_segment(&stream, store);
-    free(store->in_use);
-    store->in_use = NULL;
-    if (stream.status != APR_SUCCESS) {
-        free(stream.buffer);
-        return stream.status;
-    }
-    *bytes = stream.buffer;
-    *len = stream.fill;
-    return APR_SUCCESS;
 }

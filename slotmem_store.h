@@ -34,6 +34,7 @@
 #define SLOTMEM_STORE_H
 
 #include "slotmem_restore.h"
+#include "slotmem_serialize.h"
 
 #if defined(__GNUC__)
 #pragma GCC visibility push(hidden)
@@ -44,23 +45,10 @@
 
 /** Process-local: one file to store, and how that went. */
 typedef struct slotmem_store_t {
-    const slotmem_segment_t *segment;
-    const unsigned char *image;     /**< if segment is NULL: the bytes of the */
-    apr_size_t image_len;           /**< file, as slotmem_store_to_memory() made
-                                         them */
+    slotmem_content_t content;
     const slotmem_directory_t *directory; /**< of the file, open; or NULL: path
                                          says it all */
     const char *path;               /**< the persisted file */
-    const slotmem_word_t *config_claims; /**< NULL: store the in-use flags as
-                                         they are. Else CLEARINUSE: store none,
-                                         and as run-time claims the slots in use
-                                         that have no bit here */
-    const char *words;              /**< with config_claims, for our section: */
-    apr_size_t words_len;           /**< SLOTMEM_FILE_WORDS and */
-    const char *labels;             /**< SLOTMEM_FILE_LABELS, each if its */
-    apr_size_t labels_len;          /**< length is not 0; in bytes */
-    apr_size_t stamp_at;            /**< bytes of each slot whose change alone */
-    apr_size_t stamp_len;           /**< is no reason to write the file */
     int backup;                     /**< what stands at path is to be kept as
                                          path.bak; 0 once that is done */
     int set_aside;                  /**< what stands at path was refused: move
@@ -121,15 +109,6 @@ void slotmem_store(slotmem_store_t *stores, int num,
 void slotmem_store_clean(const slotmem_directory_t *directory,
                          const slotmem_store_t *stores, int num,
                          const char *token);
-
-/**
- * What slotmem_store() would write, in memory.
- * @param store filled in by the caller: segment and config_claims
- * @param bytes set to malloc()ed memory on success
- * @return APR_SUCCESS or APR_ENOMEM
- */
-apr_status_t slotmem_store_to_memory(slotmem_store_t *store,
-                                     unsigned char **bytes, apr_size_t *len);
 
 #if defined(__GNUC__)
 #pragma GCC visibility pop

@@ -116,10 +116,10 @@ static void keep_section(slotmem_store_t *store, const tool_file_t *file)
     slotmem_restore_image(&result, &image, &file->geometry, NULL, file->path,
                           file->pool);
     if (result.outcome == SLOTMEM_RESTORE_DONE) {
-        store->words = image.words;
-        store->words_len = image.words_len;
-        store->labels = image.labels;
-        store->labels_len = image.labels_len;
+        store->content.words = image.words;
+        store->content.words_len = image.words_len;
+        store->content.labels = image.labels;
+        store->content.labels_len = image.labels_len;
     }
 }
 
@@ -135,15 +135,16 @@ static void store_released(tool_file_t *file, apr_uint32_t slot)
     slotmem_store_t store;
 
     memset(&store, 0, sizeof(store));
-    store.segment = segment;
+    store.content.segment = segment;
     store.path = file->path;
     store.directory = slotmem_directory_of(file->path);
     store.file_state = file->result.file_state;
     store.backup = 1;
     if (tool_file_has_claims(&file->geometry)
         && file->result.file_state.verified) {
-        store.config_claims = apr_pcalloc(file->pool, sizeof(slotmem_word_t)
-                                       * slotmem_map_words(segment->map.num));
+        store.content.config_claims
+            = apr_pcalloc(file->pool, sizeof(slotmem_word_t)
+                                      * slotmem_map_words(segment->map.num));
         keep_section(&store, file);
     }
     slotmem_map_clear(&segment->map, slot);

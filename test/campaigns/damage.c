@@ -62,8 +62,9 @@ static void check_kept(const slotmem_restore_result_t *restored,
 {
     const char *bad = apr_pstrcat(pool, path, ".bad-1", NULL);
     int refused = restored->outcome == SLOTMEM_RESTORE_REJECTED;
-    slotmem_store_t store = { .segment = segment, .path = path,
-                              .config_claims = configured, .set_aside = refused,
+    slotmem_store_t store = { .content.segment = segment, .path = path,
+                              .content.config_claims = configured,
+                              .set_aside = refused,
                               .file_state = restored->file_state };
     struct stat before, after;
 

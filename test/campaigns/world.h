@@ -292,10 +292,10 @@ static void set_up_store(server_t *server, int i)
 {
     slotmem_store_t *store = &server->store[i];
 
-    store->segment = &server->segment[i];
+    store->content.segment = &server->segment[i];
     store->directory = server->directory[i % 2];
     store->path = file[i].path;
-    store->config_claims = file[i].config_claims;
+    store->content.config_claims = file[i].config_claims;
     store->set_aside = server->restored[i].outcome == SLOTMEM_RESTORE_REJECTED;
     store->file_state = server->restored[i].file_state;
 }

@@ -341,13 +341,13 @@ static void store(slotmem_segment_t *segment, const input_t *input,
         slotmem_bit_set(words, i);
     }
     memset(&stores, 0, sizeof(stores));
-    stores.segment = segment;
+    stores.content.segment = segment;
     stores.path = path;
-    stores.config_claims = input->with_claims ? words : NULL;
-    stores.words = (const char *)input->words.data;
-    stores.words_len = input->words.len;
-    stores.labels = (const char *)input->labels.data;
-    stores.labels_len = input->labels.len;
+    stores.content.config_claims = input->with_claims ? words : NULL;
+    stores.content.words = (const char *)input->words.data;
+    stores.content.words_len = input->words.len;
+    stores.content.labels = (const char *)input->labels.data;
+    stores.content.labels_len = input->labels.len;
     stores.file_state = restored->file_state;
     stores.set_aside = restored->outcome == SLOTMEM_RESTORE_REJECTED;
     slotmem_store(&stores, 1, NULL, pool);

@@ -264,16 +264,16 @@ static void test_words_and_labels(void **state)
         content_t content = section_content(place->pool, 24, 70);
         slotmem_segment_t segment = segment_of(place->pool, &content);
         slotmem_word_t none[2] = { 0, 0 };
-        slotmem_store_t store = { .segment = &segment,
+        slotmem_store_t store = { .content.segment = &segment,
                                   .path = path_of(place),
-                                  .config_claims = none };
+                                  .content.config_claims = none };
 
         set_words(&content, bytes_random(place->pool, lengths[i].words));
         set_labels(&content, bytes_random(place->pool, lengths[i].labels));
-        store.words = content.words;
-        store.words_len = content.words_len;
-        store.labels = content.labels;
-        store.labels_len = content.labels_len;
+        store.content.words = content.words;
+        store.content.words_len = content.words_len;
+        store.content.labels = content.labels;
+        store.content.labels_len = content.labels_len;
         store_now(&store, 1, place->pool);
         assert_null(store.step);
         assert_file_is(store.path, encode(place->pool, &content), place->pool);

@@ -486,7 +486,7 @@ static void test_killed_at_rename(void **state)
     int round;
 
     memset(&job, 0, sizeof(job));
-    job.segment = &segment;
+    job.content.segment = &segment;
     job.path = path;
     job.directory = slotmem_directory_of(path);
     for (round = 0; round < 6; round++) {
@@ -526,7 +526,7 @@ static void test_backup_after_kill(void **state)
     int i;
 
     memset(&job, 0, sizeof(job));
-    job.segment = &segment;
+    job.content.segment = &segment;
     job.path = path;
     job.directory = slotmem_directory_of(path);
     store_elsewhere();
@@ -555,7 +555,7 @@ static void test_replaced_after_kill(void **state)
     slotmem_result_t result;
 
     memset(&job, 0, sizeof(job));
-    job.segment = &segment;
+    job.content.segment = &segment;
     job.path = path;
     job.directory = slotmem_directory_of(path);
     renames.after = end_here;

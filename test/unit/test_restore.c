@@ -132,13 +132,14 @@ static void check_bytes(unit_place_t *place, const content_t *content)
 {
     apr_uint32_t num = content->geometry.item_num;
     slotmem_segment_t segment = segment_of(place->pool, content);
-    slotmem_store_t store = { .segment = &segment, .path = path_of(place) };
+    slotmem_store_t store = { .content.segment = &segment,
+                              .path = path_of(place) };
     apr_uint32_t used = num - slotmem_map_count_free(&segment.map);
     slotmem_restore_result_t result;
     struct stat info;
 
     if (content->claims) {      /* what is in use was claimed at run time */
-        store.config_claims = (slotmem_word_t *)(void *)
+        store.content.config_claims = (slotmem_word_t *)(void *)
             bytes_make(place->pool, num / 8 + 8).data;
     }
     store_now(&store, 1, place->pool);
@@ -215,7 +216,8 @@ static void test_byte_table(void **state)
     bytes_t bytes = bytes_make(place->pool, sizeof(table));
     slotmem_geometry_t geometry = unit_geometry(3, 2, TYPE_PERSIST);
     slotmem_segment_t segment;
-    slotmem_store_t store = { .segment = &segment, .path = path_of(place) };
+    slotmem_store_t store = { .content.segment = &segment,
+                              .path = path_of(place) };
     slotmem_restore_result_t result;
 
     memcpy(bytes.data, table, sizeof(table));
@@ -240,7 +242,8 @@ static void test_configured_claims(void **state)
     slotmem_segment_t segment = segment_of(place->pool, &content);
     slotmem_word_t configured[2] = { 0, 0 };
     slotmem_store_t store = {
-        .segment = &segment, .path = path_of(place), .config_claims = configured
+        .content.segment = &segment, .path = path_of(place),
+        .content.config_claims = configured
     };
     slotmem_restore_result_t result;
     apr_uint32_t id;
@@ -1020,11 +1023,12 @@ static void test_many_claims(void **state)
     slotmem_geometry_t geometry = unit_geometry(
         0, 17000000, TYPE_PERSIST | TYPE_CLEARINUSE);
     slotmem_segment_t segment = segment_new(place->pool, geometry);
-    slotmem_store_t store = { .segment = &segment, .path = path_of(place) };
+    slotmem_store_t store = { .content.segment = &segment,
+                              .path = path_of(place) };
     slotmem_restore_result_t result;
     slotmem_segment_t copy;
 
-    store.config_claims = (slotmem_word_t *)(void *)
+    store.content.config_claims = (slotmem_word_t *)(void *)
         bytes_make(place->pool, 17000000 / 8 + 8).data;
     slotmem_map_set(&segment.map, 16999999);
     slotmem_store(&store, 1, &nobody, place->pool);
@@ -1156,17 +1160,18 @@ static void test_words(void **state)
     content_t content = content_with_words(place->pool);
     slotmem_segment_t segment = segment_of(place->pool, &content);
     slotmem_word_t none[1] = { 0 };
-    slotmem_store_t store = { .segment = &segment, .path = path_of(place),
-                              .config_claims = none };
+    slotmem_store_t store = { .content.segment = &segment,
+                              .path = path_of(place),
+                              .content.config_claims = none };
     int with;
 
     for (with = 0; with < 4; with++) {
         content.words_len = with & 1 ? sizeof(WORDS_TEXT) : 0;
         content.labels_len = with & 2 ? sizeof(LABELS_TEXT) : 0;
-        store.words = content.words;
-        store.words_len = content.words_len;
-        store.labels = content.labels;
-        store.labels_len = content.labels_len;
+        store.content.words = content.words;
+        store.content.words_len = content.words_len;
+        store.content.labels = content.labels;
+        store.content.labels_len = content.labels_len;
         store_now(&store, 1, place->pool);
         assert_null(store.step);
         assert_file_is(path_of(place), encode(place->pool, &content),

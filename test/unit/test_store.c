@@ -34,7 +34,7 @@ static const char *path_of(unit_place_t *place)
 static slotmem_store_t store_of(const slotmem_segment_t *segment,
                                 const char *path)
 {
-    slotmem_store_t store = { .segment = segment, .path = path };
+    slotmem_store_t store = { .content.segment = segment, .path = path };
 
     /* What the caller need not set. */
     memset(&store.status, 0x77,

@@ -28,7 +28,7 @@ static const char *file_of(unit_place_t *place, int n)
 static slotmem_store_t store_of(const slotmem_segment_t *segment,
                                 const char *path)
 {
-    slotmem_store_t store = { .segment = segment, .path = path };
+    slotmem_store_t store = { .content.segment = segment, .path = path };
 
     return store;
 }
@@ -107,17 +107,17 @@ static sample_t sample_make(apr_pool_t *pool, apr_size_t size,
 
 static void set_words(slotmem_store_t *store, const content_t *content)
 {
-    store->words = content->words;
-    store->words_len = content->words_len;
-    store->labels = content->labels;
-    store->labels_len = content->labels_len;
+    store->content.words = content->words;
+    store->content.words_len = content->words_len;
+    store->content.labels = content->labels;
+    store->content.labels_len = content->labels_len;
 }
 
 static slotmem_store_t store_sample(const sample_t *sample, const char *path)
 {
     slotmem_store_t store = store_of(&sample->segment, path);
 
-    store.config_claims = sample->config_claims;
+    store.content.config_claims = sample->config_claims;
     set_words(&store, &sample->content);
     return store;
 }
@@ -723,7 +723,7 @@ static void restore_and_store(unit_place_t *place, const content_t *content,
     segment = segment_new(place->pool, geometry);
     store = store_of(&segment, path);
     if (content->claims) {
-        store.config_claims = (slotmem_word_t *)bytes_make(
+        store.content.config_claims = (slotmem_word_t *)bytes_make(
             place->pool, sizeof(slotmem_word_t) * slotmem_map_words(num)).data;
     }
     set_words(&store, content);
@@ -809,12 +809,12 @@ static void test_words(void **state)
     size_t i;
 
     for (i = 0; i < ELEMENTS(all); i++) {
-        sample.content.words = store.words = all[i][0];
-        sample.content.words_len = store.words_len
+        sample.content.words = store.content.words = all[i][0];
+        sample.content.words_len = store.content.words_len
             = all[i][0] == words ? sizeof(words)
               : all[i][0] ? sizeof(labels) : 0;
-        sample.content.labels = store.labels = all[i][1];
-        sample.content.labels_len = store.labels_len
+        sample.content.labels = store.content.labels = all[i][1];
+        sample.content.labels_len = store.content.labels_len
             = all[i][1] == words ? sizeof(words)
               : all[i][1] ? sizeof(labels) : 0;
         slotmem_store(&store, 1, NULL, place->pool);
