@@ -57,12 +57,12 @@ static const char *const steps[] = {
     "trust the directory",
     "create a new file",
     "write",
-    "flush",
+    "fsync",
     "close",
     "set the refused file aside",
     "keep the old file",
     "rename the new file",
-    "flush the directory"
+    "fsync the directory"
 };
 #define STEPS (sizeof(steps) / sizeof(*steps))
 

@@ -12,15 +12,11 @@
  */
 
 /*
- * slotmem_store.c: write the persisted file of a segment; slotmem_restore.c
- * reads it. What a crash leaves and who may call what stands in
- * slotmem_store.h, the layout of the file in slotmem_format.h.
+ * slotmem_store.c: write segments to their files; see slotmem_store.h.
  *
- * A store passes over the segment and writes what it copies to a new file. If the
- * file that stands at the path is known, a pass before that compares the two,
- * up to the first difference; without one there is nothing to write.
- *
- * Digests are computed over private copies, never over live memory.
+ * If the file at the path is known and verified, a first pass over the segment
+ * compares the two, up to the first difference. If there is none, nothing is
+ * written. Otherwise a second pass writes the new file.
  */
 
 #include <dirent.h>
@@ -44,10 +40,10 @@ typedef struct run_t {
     slotmem_store_t *stores;
     int num;
     const slotmem_store_watch_t *watch;     /* or NULL */
-    slotmem_stream_t stream;                /* of the store at work */
-    const char *token;              /* of temporary names */
+    slotmem_stream_t stream;                /* of the current store */
+    const char *token;              /* for temporary names */
     apr_pool_t *pool;               /* for results */
-    apr_pool_t *scratch;            /* ... and for the run */
+    apr_pool_t *scratch;            /* lasts for the run */
     apr_pool_t *file_pool;          /* cleared after each step of a store */
 } run_t;
 
@@ -58,7 +54,7 @@ static void tell(const run_t *run, const slotmem_store_t *store)
     }
 }
 
-/* ---- files of a directory; each returns APR_SUCCESS or the system's code --- */
+/* ---- files in the directory of a store ---- */
 
 static int name_of(const slotmem_store_t *store, const char *path,
                    const char **name)
@@ -95,7 +91,7 @@ static apr_status_t look_at(const slotmem_store_t *store, const char *path,
                                                              : errno;
 }
 
-/* Never through a link. The caller closes the file. */
+/* Does not follow a link. The caller closes the file. */
 static apr_status_t open_file(const slotmem_store_t *store, const char *path,
                               int flags, apr_file_t **file, apr_pool_t *pool)
 {
@@ -112,9 +108,9 @@ static apr_status_t open_file(const slotmem_store_t *store, const char *path,
                                                : APR_FOPEN_READ), pool);
 }
 
-/* A step of a store failed: what stood at the path before stays there. */
-static void fail(run_t *run, slotmem_store_t *store,
-                 const char *step, apr_status_t status)
+/* Record a failed step. The file at the path stays as it was. */
+static void fail(run_t *run, slotmem_store_t *store, const char *step,
+                 apr_status_t status)
 {
     store->step = step;
     store->status = status;
@@ -126,7 +122,8 @@ static void fail(run_t *run, slotmem_store_t *store,
     tell(run, store);
 }
 
-/* Has nobody written to the file since? */
+/* Is this still the file in that state? The change time is not compared: it
+ * changes when the file is renamed or gets another link. */
 static int is_untouched(const slotmem_file_state_t *state,
                         const struct stat *info)
 {
@@ -137,7 +134,7 @@ static int is_untouched(const slotmem_file_state_t *state,
            && slotmem_time_of(&info->st_mtim) == state->mtime;
 }
 
-/* Is the file at the path one that this server has neither read nor written? */
+/* Is there a file at the path that this server has neither read nor written? */
 static apr_status_t check_foreign(const slotmem_store_t *store, int *foreign)
 {
     struct stat info;
@@ -147,8 +144,8 @@ static apr_status_t check_foreign(const slotmem_store_t *store, int *foreign)
     return APR_STATUS_IS_ENOENT(rv) ? APR_SUCCESS : rv;
 }
 
-/* Does what is known of the file at the path still hold, and is it as the
- * server makes its files? */
+/* Is the file at the path still the one that was verified, with the owner and
+ * mode that the server gives its files? */
 static int is_same_file(const slotmem_store_t *store)
 {
     struct stat info;
@@ -160,7 +157,8 @@ static int is_same_file(const slotmem_store_t *store)
            && slotmem_directory_is_own(store->directory, &info);
 }
 
-/* Is there a known file to compare with? One that cannot be opened is not. */
+/* Open the verified file, to compare with. Returns 0 if there is none, or it
+ * cannot be opened. */
 static int open_verified_file(run_t *run, slotmem_store_t *store)
 {
     if (!is_same_file(store)
@@ -194,7 +192,7 @@ static int create_new_file(run_t *run, slotmem_store_t *store)
 {
     apr_status_t rv = open_new(run, store);
 
-    if (APR_STATUS_IS_EEXIST(rv)) {         /* what a killed store left */
+    if (APR_STATUS_IS_EEXIST(rv)) {         /* left by a killed store */
         remove_file(store, store->tmp);
         rv = open_new(run, store);
     }
@@ -206,9 +204,9 @@ static int create_new_file(run_t *run, slotmem_store_t *store)
     return 1;
 }
 
-/* The comparing pass is over: does the file have all bytes, and no more, and is
- * it still the one at the path? One that was found at the start may never have
- * reached the disk. */
+/* After the comparison: does the file have exactly these bytes, and is it still
+ * the one at the path? A file that was there when the server started may never
+ * have reached the disk, so it is fsynced. */
 static int is_unchanged(run_t *run, slotmem_store_t *store)
 {
     const slotmem_stream_t *stream = &run->stream;
@@ -232,7 +230,7 @@ static int start_store(run_t *run, slotmem_store_t *store)
     if (look_at(store, store->path, &info) == APR_SUCCESS
         && is_untouched(&store->new_state, &info)) {
         store->file_state = store->new_state;
-        store->set_aside = 0;       /* both came before the rename */
+        store->set_aside = 0;       /* both were done before the rename */
         store->backup = 0;
     }
     store->new_state.known = 0;
@@ -248,8 +246,8 @@ static int start_store(run_t *run, slotmem_store_t *store)
     return 1;
 }
 
-/* The file is on its way to the disk from now on, while the next ones are
- * written; fsync() then has less to wait for. */
+/* Start writing the file to disk while the next ones are being written, so that
+ * fsync() has less to wait for. */
 static void start_writeback(apr_file_t *file)
 {
 #ifdef SYNC_FILE_RANGE_WRITE
@@ -272,7 +270,7 @@ static void close_file(run_t *run, slotmem_store_t *store)
     }
 }
 
-/* Writes the new file, unless it would be as the old one. */
+/* Write the new file, unless it would be the same as the old one. */
 static void write_new_file(run_t *run, slotmem_store_t *store)
 {
     if (!start_store(run, store)) {
@@ -298,8 +296,8 @@ static void write_new_file(run_t *run, slotmem_store_t *store)
     close_file(run, store);
 }
 
-/* Notes which file it is, as it was written; install_file() adds the rest. A
- * file that is not known would be set aside by the next store. */
+/* Fsync the new file and record its identity, because the next store sets aside
+ * any file that it does not know. install_file() adds the change time. */
 static void sync_file(run_t *run, slotmem_store_t *store)
 {
     apr_os_file_t fd;
@@ -309,7 +307,7 @@ static void sync_file(run_t *run, slotmem_store_t *store)
 
     if (rv != APR_SUCCESS) {
         store->file = NULL;
-        fail(run, store, "flush", rv);
+        fail(run, store, "fsync", rv);
         return;
     }
     rv = apr_file_sync(store->file);
@@ -318,15 +316,15 @@ static void sync_file(run_t *run, slotmem_store_t *store)
         rv = errno;
     }
     if (rv != APR_SUCCESS) {
-        fail(run, store, "flush", rv);
+        fail(run, store, "fsync", rv);
         return;
     }
     slotmem_file_state_set(&store->new_state, &info);
     close_file(run, store);
 }
 
-/* Keep what stands at the path under the first free name, else in place of the
- * one that has been kept longest (which its change time tells). */
+/* Rename the file at the path to the first free .bad-N. If all are taken,
+ * replace the one with the oldest change time: it has been kept longest. */
 static apr_status_t set_aside(slotmem_store_t *store, apr_pool_t *pool)
 {
     apr_time_t oldest = 0;
@@ -361,11 +359,11 @@ static apr_status_t set_aside(slotmem_store_t *store, apr_pool_t *pool)
     return rv;
 }
 
-/* Give a file the mode of the server's files, if it is a regular one. */
+/* Give a regular file the mode of the server's files. */
 static apr_status_t make_private(const slotmem_store_t *store,
                                  const char *path, apr_pool_t *scratch)
 {
-    apr_file_t *file;
+    apr_file_t *file = NULL;
     apr_os_file_t fd;
     struct stat info;
     apr_status_t rv = open_file(store, path, O_RDONLY, &file, scratch);
@@ -382,15 +380,15 @@ static apr_status_t make_private(const slotmem_store_t *store,
     }
     else if ((info.st_mode & 07777) != slotmem_directory_mode(store->directory)
              && fchmod(fd, slotmem_directory_mode(store->directory)) != 0
-             && errno != EPERM) {       /* another member's of the group */
+             && errno != EPERM) {       /* owned by another group member */
         rv = errno;
     }
     apr_file_close(file);
     return rv;
 }
 
-/* Keep the file that stands at the path, under a second name: it is never
- * missing at its own. */
+/* Keep the file at the path as path.bak. A hard link keeps it at the path as
+ * well. */
 static apr_status_t make_backup(slotmem_store_t *store, apr_pool_t *scratch)
 {
     const char *backup = apr_pstrcat(scratch, store->path,
@@ -414,12 +412,12 @@ static apr_status_t make_backup(slotmem_store_t *store, apr_pool_t *scratch)
         && errno != EMLINK) {
         return errno;
     }
-    /* A file system without hard links: it is missing until the rename. */
+    /* Without hard links, the path is missing until the new file is there. */
     rv = rename_file(store, store->path, backup);
     return rv == APR_SUCCESS ? make_private(store, backup, scratch) : rv;
 }
 
-/* Move what stands at the path away, if it is to be kept. */
+/* Keep the file at the path, if it must be kept. */
 static int make_room(run_t *run, slotmem_store_t *store)
 {
     const char *step = "set the refused file aside";
@@ -473,7 +471,6 @@ static void install_file(run_t *run, slotmem_store_t *store)
     tell(run, store);
 }
 
-/* Make a rename last. */
 static apr_status_t sync_directory(const slotmem_store_t *store,
                                    apr_pool_t *scratch)
 {
@@ -490,7 +487,7 @@ static apr_status_t sync_directory(const slotmem_store_t *store,
     }
     while (fsync(fd) != 0) {
         if (errno != EINTR) {
-            rv = errno == EINVAL ? APR_SUCCESS : errno; /* has no such thing */
+            rv = errno == EINVAL ? APR_SUCCESS : errno; /* not supported */
             break;
         }
     }
@@ -500,7 +497,8 @@ static apr_status_t sync_directory(const slotmem_store_t *store,
     return rv;
 }
 
-/* Each directory is flushed once. Stores without one have one each. */
+/* Fsync each directory once. Stores without a directory_t are taken to have a
+ * directory each. */
 static void sync_directories(run_t *run)
 {
     const slotmem_directory_t *synced = NULL;
@@ -523,7 +521,7 @@ static void sync_directories(run_t *run)
                 continue;
             }
             if (rv != APR_SUCCESS) {
-                store->step = "flush the directory";
+                store->step = "fsync the directory";
                 store->status = rv;
             }
             else {
@@ -534,8 +532,8 @@ static void sync_directories(run_t *run)
     }
 }
 
-/* Is this the temporary file of a store, by another server? P.tmp is one of an
- * earlier version of this module. */
+/* Is this a temporary file of this store that another server wrote? Earlier
+ * versions of this module wrote P.tmp. */
 static int is_leftover(const char *name, const slotmem_store_t *store,
                        const char *token)
 {
@@ -581,10 +579,9 @@ void slotmem_store_clean(const slotmem_directory_t *directory,
     closedir(dir);
 }
 
-/* What is done to each store before the next is done to any: the files share
- * the way to the disk, and none is replaced before all are written, since a file
- * system takes long to create a file after it has deleted many. One file is open
- * at a time. */
+/* Each step is done for all stores before the next step starts. The file system
+ * can then write several files to disk at once, and creates all of them before
+ * it deletes any: creating a file after many deletions is slow. */
 static void (*const steps[])(run_t *, slotmem_store_t *) = {
     write_new_file, sync_file, install_file
 };

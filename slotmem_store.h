@@ -12,22 +12,22 @@
  */
 
 /*
- * slotmem_store.h: segment to file. Its layout stands in slotmem_format.h.
+ * slotmem_store.h: writes segments to their files, if something has changed.
+ * slotmem_serialize.h says which bytes a file gets.
  *
- * Lifecycle: a store may run at any time while others write the slots: it
- * writes to a new file, calls fsync() for it, and renames it to P. The new file
- * is called P.tmp-T, where T is the server's alone.
+ * Lifecycle: a store may run at any time, while other processes write the
+ * slots. It writes a new file P.tmp-T, fsyncs it, and renames it to P. T is
+ * unique to the server.
  *
- * What stands at P is only replaced if this server has read or written it. Else
- * it is set aside: renamed to P.bad-N.
+ * The file at P is only replaced if this server has read or written it.
+ * Otherwise it is first set aside: renamed to P.bad-N.
  *
- * A crash: P is the old state or the new one, whole, at every instruction. A
- * P.tmp-T that is left is removed by slotmem_store_clean(). A kill between
- * setting P aside and the rename leaves it as P.bad-N alone.
+ * A crash: at every instruction P is whole, with the old state or the new.
+ * slotmem_store_clean() removes a P.tmp-T that is left behind. A kill between
+ * setting P aside and renaming the new file leaves only P.bad-N.
  *
- * Concurrency: one process at a time stores a file; the caller sees to that.
- * The memory is only read by a store, copied piece by piece, and the digest is
- * over the copy: it fits the bytes in the file whatever the others write.
+ * Concurrency: the caller ensures that only one process at a time stores a
+ * file. A store only reads the segment.
  */
 
 #ifndef SLOTMEM_STORE_H
@@ -46,65 +46,65 @@
 /** Process-local: one file to store, and how that went. */
 typedef struct slotmem_store_t {
     slotmem_content_t content;
-    const slotmem_directory_t *directory; /**< of the file, open; or NULL: path
-                                         says it all */
+    const slotmem_directory_t *directory; /**< of the file, open; or NULL: use
+                                         path as it is */
     const char *path;               /**< the persisted file */
-    int backup;                     /**< what stands at path is to be kept as
-                                         path.bak; 0 once that is done */
-    int set_aside;                  /**< what stands at path was refused: move
+    int backup;                     /**< 1: keep the file at path as path.bak;
+                                         0 once that is done */
+    int set_aside;                  /**< 1: the file at path was refused: move
                                          it away first; 0 once that is done */
-    slotmem_file_state_t file_state; /**< what stands at path; kept up to date.
-                                         A verified file that would get the
-                                         bytes it has is only read. One that is
-                                         neither this nor the next is set
-                                         aside */
-    slotmem_file_state_t new_state; /**< what may stand there instead, because
-                                         a store has ended between its rename
-                                         and its report; then: the new file */
+    slotmem_file_state_t file_state; /**< the file at path; kept up to date. If
+                                         it is verified and has the right bytes
+                                         already, it is only read. A file that
+                                         is neither this one nor new_state is
+                                         set aside */
+    slotmem_file_state_t new_state; /**< on entry: a file that may be at path
+                                         instead, because an earlier store ended
+                                         between its rename and its report;
+                                         then: the new file */
     /* how it went; set by slotmem_store() */
     apr_status_t status;
-    const char *step;               /**< what failed, or NULL: then what stood
-                                         at path stays there, unless it is the
-                                         flush of the directory that failed */
+    const char *step;               /**< what failed, or NULL. The old file is
+                                         still at path, unless fsync of the
+                                         directory is what failed */
     int unchanged;                  /**< 1: nothing had to be written */
-    int installed;                  /**< 1: the new file stands at path */
+    int installed;                  /**< 1: the new file is at path */
     const char *aside;              /**< where the refused file went, or NULL */
-    int aside_replaced;             /**< ... and replaced an older one there */
+    int aside_replaced;             /**< ... 1: it replaced an older one */
     /* scratch */
     const char *tmp;
-    apr_file_t *file;               /* compared with, or written; or NULL */
-    slotmem_word_t *in_use;          /* the map, as it was first seen */
+    apr_file_t *file;               /* being compared or written; or NULL */
+    slotmem_word_t *in_use;         /* room for a copy of the map */
 } slotmem_store_t;
 
-/** Process-local: who wants to know how it goes. */
+/** Process-local: a caller that follows the progress of its stores. */
 typedef struct slotmem_store_watch_t {
-    const char *token;              /**< for temporary names: no other server
-                                         has it */
+    const char *token;              /**< for temporary names: unique to this
+                                         server */
     void (*tell)(void *data, int index); /**< called just before a store puts
-                                         its new file in place, and each time
-                                         that the result of one has changed */
+                                         its new file in place, and whenever
+                                         the result of a store has changed */
     void *data;
 } slotmem_store_watch_t;
 
 /**
- * Store segments to their persisted files. All files are written before fsync()
- * is called for the first, and that is called for all before the first is
- * renamed; it is called once for a directory. A store that fails has its status
- * and step set, and the others go on. One file is open at a time.
- * @param stores filled in by the caller down to file_state
- * @param watch or NULL: nobody, and the process is known by its pid
- * @param pool for the texts of the results and scratch memory; not enough of
- *        it is fatal
+ * Store segments to their persisted files: write all files, fsync all, rename
+ * all, then fsync each directory once. Only one file is open at a time. If a
+ * store fails, its status and step are set, and the others continue.
+ * @param stores filled in by the caller down to new_state
+ * @param watch or NULL: do not report, and use the pid as token
+ * @param pool for the texts of the results and scratch memory; running out of
+ *        memory is fatal
  */
 void slotmem_store(slotmem_store_t *stores, int num,
                    const slotmem_store_watch_t *watch, apr_pool_t *pool);
 
 /**
- * Remove the temporary files that dead servers have left beside files which
- * this one may store.
- * @param directory that is open
- * @param stores their directory and path count
- * @param token of this server; its own files stay
+ * Remove the temporary files that dead servers left beside files that this
+ * server may store.
+ * @param directory open
+ * @param stores only their directory and path are used
+ * @param token of this server, whose own temporary files stay
  */
 void slotmem_store_clean(const slotmem_directory_t *directory,
                          const slotmem_store_t *stores, int num,

@@ -47,7 +47,7 @@ static void check_said(const server_t *server, int i, const fault_t *fault,
     int before = begins_as(&file[i]);
     int new = stored_version(&file[i], 1);
 
-    if (!step || !strcmp(step, "flush the directory")) {
+    if (!step || !strcmp(step, "fsync the directory")) {
         before = new;
     }
     if (found != before && fault->effect != FAILS_AFTER

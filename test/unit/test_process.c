@@ -341,9 +341,9 @@ static void test_notes(void **state)
 {
     static const char *const steps[] = {
         "find memory", "open the directory",
-        "trust the directory", "create a new file", "write", "flush",
+        "trust the directory", "create a new file", "write", "fsync",
         "close", "set the refused file aside", "keep the old file",
-        "rename the new file", "flush the directory"
+        "rename the new file", "fsync the directory"
     };
     slotmem_store_t store;
     slotmem_result_t result;

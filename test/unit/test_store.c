@@ -956,7 +956,7 @@ static int fault_at(unit_place_t *place, before_t before, uint32_t call,
             assert_false(exists(in_dir(place, "p.persist" TMP)));
         }
         /* The file changes hands with the rename only. */
-        if (strcmp(scene.store.step, "flush the directory") != 0
+        if (strcmp(scene.store.step, "fsync the directory") != 0
             && (before == OLD_FILE || before == KEPT_FILE)) {
             assert_file_is(path_of(place), scene.old, place->pool);
         }
