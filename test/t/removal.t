@@ -24,7 +24,6 @@ my $backends = SlotmemBackends->new(@names);
 my %url      = map { $_ => $backends->url($_) } @names;
 my %name     = reverse %url;
 my $server   = SlotmemServer->new(
-    testmod => 0,
     modules => [qw(proxy proxy_http proxy_balancer lbmethod_byrequests)]
 );
 my $manager = SlotmemBalancer->new($server);
@@ -33,6 +32,7 @@ sub config {
     my $members = join '', map {"    BalancerMember $url{$_}\n"} @_;
     return <<"EOT";
 BalancerPersist On
+SlotmemTest post_config hurry ms=20
 SlotmemCheckpointInterval 1
 SlotmemPersistDir "\${ROOT}/state"
 <Proxy balancer://app>

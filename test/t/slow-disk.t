@@ -219,14 +219,14 @@ ok(all_stored('stopped'), '[B2] ... and the parent stores after that');
 
 # ---- a store that fails once, at stop ----
 
-# A little slow, so that the process which begins when the first child ends does
-# not forestall the parent.
+# A little slow: the process that starts when the first child ends must not be
+# done before the parent stores.
 
 $s->config($never . $shape);
 $disk->start;
 put('twice');
 $s->log_mark;
-$disk->set(delay => 400);
+$disk->set(delay => 100);
 $disk->set(fail => $s->parent);
 $s->stop;
 ok(!$disk->is_set('fail'), 'a flush has failed at stop');
@@ -238,7 +238,7 @@ $disk->well;
 $disk->start;
 put('again');
 $s->log_mark;
-$disk->set(delay => 400);
+$disk->set(delay => 100);
 $disk->set(faildir => $s->parent);
 $s->stop;
 ok(!$disk->is_set('faildir'), 'the flush of a directory has failed at stop');
@@ -251,9 +251,10 @@ $disk->well;
 
 # ---- a restart that fails ----
 
-# While the configuration is read, in the middle or at its end, with all on the disk or a
-# process still at it.
-my @failures = ('Include missing.conf', 'NoSuchDirective on', 'SlotmemTest post_config-last fail');
+# While the configuration is read, in the middle of it or at its end; when all is
+# on the disk, and while a process still stores.
+my @failures = ('Include missing.conf', 'NoSuchDirective on',
+    'SlotmemTest post_config-last fail');
 for my $delay (0, 4000) {
     for my $i (0 .. $#failures) {
         my $data = "good$delay-$i";
@@ -267,7 +268,7 @@ for my $delay (0, 4000) {
         $s->settle;
         kill 'USR1', $parent or die $!;
         if ($delay) {
-            sleep 3;
+            sleep 2;    # a restart waits for 1.5 s
             ok($s->is_alive($parent), 'the parent waits for the process');
         }
         $disk->well;
