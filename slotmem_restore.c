@@ -12,9 +12,8 @@
  */
 
 /*
- * slotmem_restore.c: file to segment: opens the file, and says why it was not
- * restored. slotmem_image.c decides what it holds. When this is called, and
- * what a crash leaves, stands in slotmem_restore.h.
+ * slotmem_restore.c: opens a persisted file, restores it, and says why a file
+ * was not restored; see slotmem_restore.h. slotmem_image.c reads its content.
  */
 
 #include <errno.h>
@@ -31,6 +30,14 @@
 
 #define CHUNK SLOTMEM_CHUNK
 
+/* A file, or its bytes in memory. */
+typedef struct source_t {
+    const slotmem_directory_t *directory;
+    const char *path;
+    const unsigned char *bytes;     /* or NULL: a file */
+    apr_size_t len;
+} source_t;
+
 static const char *hex_digest(const unsigned char *digest, apr_pool_t *pool)
 {
     char *text = apr_palloc(pool, 2 * APR_MD5_DIGESTSIZE + 1);
@@ -42,7 +49,7 @@ static const char *hex_digest(const unsigned char *digest, apr_pool_t *pool)
     return text;
 }
 
-/* Why no image in the file was restored: expected and found. */
+/* Why no image in the file was restored: what was expected and found. */
 static const char *rejection_reason(slotmem_reader_t *reader,
                                     const slotmem_geometry_t *requested,
                                     apr_pool_t *pool)
@@ -66,14 +73,15 @@ static const char *rejection_reason(slotmem_reader_t *reader,
                             found.item_size, found.type);
     }
     if (reader->digest_differs) {
-        return apr_psprintf(pool, "its MD5 does not fit its content: expected "
-                            "%s, found %s", hex_digest(reader->computed, pool),
+        return apr_psprintf(pool, "its MD5 does not match its content: "
+                            "expected %s, found %s",
+                            hex_digest(reader->computed, pool),
                             hex_digest(reader->stored, pool));
     }
     slotmem_layout(&layout, requested);
     return apr_psprintf(pool, "%s, in %" APR_OFF_T_FMT " bytes or more; found "
-                        "%" APR_OFF_T_FMT " bytes without a description that "
-                        "fits", shape, layout.image_len, reader->len);
+                        "%" APR_OFF_T_FMT " bytes without a matching "
+                        "descriptor", shape, layout.image_len, reader->len);
 }
 
 static int lacks_resources(apr_status_t status)
@@ -102,7 +110,6 @@ void slotmem_restore_reject(slotmem_restore_result_t *result,
     }
 }
 
-/* Of a file that was opened. */
 static void reject_content(slotmem_restore_result_t *result,
                            const slotmem_reader_t *reader, const char *reason)
 {
@@ -136,8 +143,9 @@ void slotmem_file_state_set(slotmem_file_state_t *state,
     state->device = info->st_dev;
 }
 
-/* Is what was opened what was looked at before, and whose is it? Notes by what
- * it can be told, and its length. requested NULL: of any length */
+/* Is the opened file the one that was examined before, is its owner trusted,
+ * and is it small enough? Sets its identity and length. requested NULL: of any
+ * size */
 static int check_opened_file(slotmem_restore_result_t *result,
                              slotmem_reader_t *reader,
                              const slotmem_directory_t *directory,
@@ -152,12 +160,12 @@ static int check_opened_file(slotmem_restore_result_t *result,
 
     apr_os_file_get(&fd, reader->file);
     if (fstat(fd, &opened) != 0) {
-        return reject(result, errno, "its length cannot be found out");
+        return reject(result, errno, "its size cannot be determined");
     }
     if (!S_ISREG(opened.st_mode) || opened.st_ino != before->st_ino
         || opened.st_dev != before->st_dev) {
         return reject(result, APR_SUCCESS,
-                      "it was exchanged while it was being opened");
+                      "it was replaced while it was being opened");
     }
     slotmem_file_state_set(&result->file_state, &opened);
     if (directory && !slotmem_directory_trusts(directory, &opened)) {
@@ -172,7 +180,7 @@ static int check_opened_file(slotmem_restore_result_t *result,
     reader->len = opened.st_size;
     if (requested) {
         slotmem_layout(&layout, requested);
-        /* Claims are one byte a slot, and may be more than is spare. */
+        /* The claims, one byte per slot, may exceed the spare bytes. */
         most = (apr_off_t)layout.image_len + requested->item_num;
         if (reader->len > SLOTMEM_FILE_SPARE
             && reader->len - SLOTMEM_FILE_SPARE > most) {
@@ -190,16 +198,15 @@ static apr_status_t close_file(void *file)
     return apr_file_close(file);
 }
 
-/* Open a persisted file to read it, if it is a regular file: anything else
- * is not touched, since opening a FIFO would block the start. */
+/* Open a persisted file if it is a regular file: opening a FIFO, for example,
+ * would block the start of the server. */
 static int open_regular(slotmem_restore_result_t *result,
-                        slotmem_reader_t *reader,
-                        const slotmem_directory_t *directory,
-                        const char *path, const slotmem_geometry_t *requested,
-                        apr_pool_t *pool, apr_pool_t *scratch)
+                        slotmem_reader_t *reader, const source_t *source,
+                        const slotmem_geometry_t *requested, apr_pool_t *pool,
+                        apr_pool_t *scratch)
 {
     const char *name;
-    int at = slotmem_directory_fd(directory, path, &name);
+    int at = slotmem_directory_fd(source->directory, source->path, &name);
     struct stat before;
     apr_os_file_t fd;
 
@@ -208,14 +215,14 @@ static int open_regular(slotmem_restore_result_t *result,
             result->outcome = SLOTMEM_RESTORE_NO_FILE;
             return 0;
         }
-        return reject(result, errno, "its type cannot be found out");
+        return reject(result, errno, "its type cannot be determined");
     }
     if (!S_ISREG(before.st_mode)) {
         return reject(result, APR_SUCCESS, not_regular(before.st_mode));
     }
     fd = openat(at, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0 && errno == ENOENT) {
-        result->outcome = SLOTMEM_RESTORE_NO_FILE;      /* gone meanwhile */
+        result->outcome = SLOTMEM_RESTORE_NO_FILE;      /* removed meanwhile */
         return 0;
     }
     if (fd < 0) {
@@ -225,60 +232,53 @@ static int open_regular(slotmem_restore_result_t *result,
                     scratch);
     apr_pool_cleanup_register(scratch, reader->file, close_file,
                               apr_pool_cleanup_null);
-    return check_opened_file(result, reader, directory, &before, requested,
-                             pool);
+    return check_opened_file(result, reader, source->directory, &before,
+                             requested, pool);
 }
 
-/* Read what the reader has opened. */
-static void restore_from(slotmem_restore_result_t *result,
-                         slotmem_image_target_t *target,
-                         slotmem_reader_t *reader,
-                         const slotmem_geometry_t *requested,
-                         apr_pool_t *scratch)
+/* Start reading a source. requested NULL: a file of any size */
+static int start(slotmem_restore_result_t *result, slotmem_reader_t *reader,
+                 const source_t *source, const slotmem_geometry_t *requested,
+                 apr_pool_t *pool, apr_pool_t *scratch)
+{
+    memset(result, 0, sizeof(*result));
+    memset(reader, 0, sizeof(*reader));
+    reader->window = apr_palloc(scratch, CHUNK);
+    if (source->bytes) {
+        reader->memory = source->bytes;
+        reader->len = (apr_off_t)source->len;
+        return 1;
+    }
+    return open_regular(result, reader, source, requested, pool, scratch);
+}
+
+static void restore(slotmem_restore_result_t *result,
+                    slotmem_image_target_t *target,
+                    const slotmem_geometry_t *requested,
+                    const source_t *source, apr_pool_t *scratch)
 {
     slotmem_geometry_t found;
+    slotmem_reader_t reader;
 
-    reader->window = apr_palloc(scratch, CHUNK);
-    if (!slotmem_image_load(target, reader, requested, &found, scratch)) {
-        reject_content(result, reader,
-                       rejection_reason(reader, requested, target->pool));
+    if (!start(result, &reader, source, requested, target->pool, scratch)) {
+        return;
+    }
+    if (!slotmem_image_load(target, &reader, requested, &found, scratch)) {
+        reject_content(result, &reader,
+                       rejection_reason(&reader, requested, target->pool));
         return;
     }
     result->outcome = SLOTMEM_RESTORE_DONE;
     result->item_num = found.item_num;
     result->runtime_claims = target->runtime_claims;
-    result->file_state.verified = !reader->memory
+    result->file_state.verified = !source->bytes
                                   && (target->section.claims
                                       || !target->with_claims);
 }
 
-/* bytes NULL: a file; else memory. */
-static void restore(slotmem_restore_result_t *result,
-                    slotmem_image_target_t *target,
-                    const slotmem_geometry_t *requested,
-                    const slotmem_directory_t *directory, const char *path,
-                    const unsigned char *bytes, apr_size_t len,
-                    apr_pool_t *scratch)
-{
-    slotmem_reader_t reader;
-
-    memset(result, 0, sizeof(*result));
-    memset(&reader, 0, sizeof(reader));
-    if (bytes) {
-        reader.memory = bytes;
-        reader.len = (apr_off_t)len;
-    }
-    if (bytes || open_regular(result, &reader, directory, path, requested,
-                              target->pool, scratch)) {
-        restore_from(result, target, &reader, requested, scratch);
-    }
-}
-
 static void restore_segment(slotmem_restore_result_t *result,
                             slotmem_segment_t *segment, int with_claims,
-                            const slotmem_directory_t *directory,
-                            const char *path, const unsigned char *bytes,
-                            apr_size_t len, apr_pool_t *pool)
+                            const source_t *source, apr_pool_t *pool)
 {
     slotmem_image_target_t target = { .segment = segment,
                                       .with_claims = with_claims,
@@ -286,8 +286,7 @@ static void restore_segment(slotmem_restore_result_t *result,
     apr_pool_t *scratch;
 
     apr_pool_create(&scratch, pool);
-    restore(result, &target, &segment->geometry, directory, path, bytes, len,
-            scratch);
+    restore(result, &target, &segment->geometry, source, scratch);
     apr_pool_destroy(scratch);
 }
 
@@ -296,8 +295,9 @@ void slotmem_restore(slotmem_restore_result_t *result,
                      const slotmem_directory_t *directory, const char *path,
                      apr_pool_t *pool)
 {
-    restore_segment(result, segment, with_claims, directory, path, NULL, 0,
-                    pool);
+    source_t source = { .directory = directory, .path = path };
+
+    restore_segment(result, segment, with_claims, &source, pool);
 }
 
 void slotmem_restore_memory(slotmem_restore_result_t *result,
@@ -305,16 +305,15 @@ void slotmem_restore_memory(slotmem_restore_result_t *result,
                             const unsigned char *bytes, apr_size_t len,
                             apr_pool_t *pool)
 {
-    restore_segment(result, segment, with_claims, NULL, NULL, bytes, len,
-                    pool);
+    source_t source = { .bytes = bytes, .len = len };
+
+    restore_segment(result, segment, with_claims, &source, pool);
 }
 
 static void restore_image(slotmem_restore_result_t *result,
                           slotmem_image_t *image,
                           const slotmem_geometry_t *requested,
-                          const slotmem_directory_t *directory,
-                          const char *path, const unsigned char *bytes,
-                          apr_size_t len, apr_pool_t *pool)
+                          const source_t *source, apr_pool_t *pool)
 {
     slotmem_image_target_t target = { .segment = &image->segment,
                                       .image = image,
@@ -322,7 +321,7 @@ static void restore_image(slotmem_restore_result_t *result,
                                       .pool = pool };
 
     memset(image, 0, sizeof(*image));
-    restore(result, &target, requested, directory, path, bytes, len, pool);
+    restore(result, &target, requested, source, pool);
     image->has_section = target.section.claims != NULL;
     image->words = target.section.words;
     image->words_len = target.section.words_len;
@@ -336,7 +335,9 @@ void slotmem_restore_image(slotmem_restore_result_t *result,
                            const slotmem_directory_t *directory,
                            const char *path, apr_pool_t *pool)
 {
-    restore_image(result, image, requested, directory, path, NULL, 0, pool);
+    source_t source = { .directory = directory, .path = path };
+
+    restore_image(result, image, requested, &source, pool);
 }
 
 void slotmem_restore_image_memory(slotmem_restore_result_t *result,
@@ -345,32 +346,30 @@ void slotmem_restore_image_memory(slotmem_restore_result_t *result,
                                   const unsigned char *bytes, apr_size_t len,
                                   apr_pool_t *pool)
 {
-    restore_image(result, image, requested, NULL, NULL, bytes, len, pool);
+    source_t source = { .bytes = bytes, .len = len };
+
+    restore_image(result, image, requested, &source, pool);
 }
 
 void slotmem_identify(slotmem_restore_result_t *result,
                       slotmem_geometry_t *geometry, const char *path,
                       apr_pool_t *pool)
 {
-    apr_pool_t *scratch;
+    source_t source = { .path = path };
     slotmem_reader_t reader;
+    apr_pool_t *scratch;
 
-    memset(result, 0, sizeof(*result));
-    memset(&reader, 0, sizeof(reader));
     apr_pool_create(&scratch, pool);
-    reader.window = apr_palloc(scratch, CHUNK);
-    if (open_regular(result, &reader, NULL, path, NULL, pool, scratch)) {
-        if (slotmem_image_identify(&reader, geometry)) {
-            result->outcome = SLOTMEM_RESTORE_DONE;
-        }
-        else {
-            reject_content(result, &reader, reader.status != APR_SUCCESS
-                           ? "it cannot be read"
-                           : apr_psprintf(pool, "expected a description where "
-                                          "the shape that it names puts it, "
-                                          "found none in %" APR_OFF_T_FMT
-                                          " bytes", reader.len));
-        }
+    if (!start(result, &reader, &source, NULL, pool, scratch)) {
+        /* the result has the reason */
+    }
+    else if (slotmem_image_identify(&reader, geometry)) {
+        result->outcome = SLOTMEM_RESTORE_DONE;
+    }
+    else {
+        reject_content(result, &reader, reader.status != APR_SUCCESS
+                       ? "it cannot be read"
+                       : "not a slotmem file, or damaged");
     }
     apr_pool_destroy(scratch);
 }

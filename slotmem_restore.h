@@ -12,17 +12,18 @@
  */
 
 /*
- * slotmem_restore.h: file to segment: which persisted file is restored, and
- * how. Its layout stands in slotmem_format.h.
+ * slotmem_restore.h: restores a segment from its persisted file.
+ * slotmem_image.h decides which bytes are valid; slotmem_format.h has the
+ * layout.
  *
- * Lifecycle: a restore fills a new segment that no other process has yet. It
- * changes no file. slotmem_identify() needs no segment, and may be called on
- * any file at any time.
+ * Lifecycle: a restore fills a new segment that no other process can access
+ * yet. It changes no file. slotmem_identify() needs no segment, and may be
+ * called on any file at any time.
  *
  * A crash leaves nothing.
  *
- * Concurrency: the segment is the caller's alone. The file may be replaced
- * meanwhile: what was opened is what is read.
+ * Concurrency: the file may be replaced meanwhile; the one that was opened is
+ * read.
  */
 
 #ifndef SLOTMEM_RESTORE_H
@@ -37,26 +38,26 @@
 #pragma GCC visibility push(hidden)
 #endif
 
-/** So many bytes more than the segment that is asked for and its claims may a
- *  file have; what is larger is not read (contract B7). */
+/** A file may have this many bytes more than the requested segment and its
+ *  claims need. A larger one is not read (contract B7). */
 #define SLOTMEM_FILE_SPARE ((apr_off_t)16 << 20)
 
-/** Process-local: which file stands at a path. */
+/** Process-local: the identity of the file at a path. */
 typedef struct slotmem_file_state_t {
     int known;                      /**< 1: this server has read or written it.
                                          0: the rest is unset */
-    int verified;                   /**< 1: each MD5 in it was seen to fit the
-                                         bytes before it */
-    int synced;                     /**< 1: it and its directory went through
-                                         fsync() since it was put there */
-    apr_off_t size;                 /**< with the next four, how to tell */
-    apr_time_t mtime;               /**< that it is still the same file, as */
-    apr_time_t ctime;               /**< it was: mtime can be put back */
+    int verified;                   /**< 1: each MD5 in it matches the bytes
+                                         before it */
+    int synced;                     /**< 1: it and its directory were fsynced
+                                         since it was put there */
+    apr_off_t size;                 /**< this and the next four: is it still */
+    apr_time_t mtime;               /**< the same file, unchanged? mtime */
+    apr_time_t ctime;               /**< alone could have been reset */
     apr_ino_t inode;
     apr_dev_t device;
 } slotmem_file_state_t;
 
-/** Know a file: not verified, not synced. */
+/** Set the identity of a file that is neither verified nor synced. */
 void slotmem_file_state_set(slotmem_file_state_t *state,
                             const struct stat *info);
 
@@ -68,34 +69,34 @@ typedef struct slotmem_restore_result_t {
     enum {
         SLOTMEM_RESTORE_NO_FILE,    /**< nothing to restore */
         SLOTMEM_RESTORE_DONE,       /**< restored: item_num slots */
-        SLOTMEM_RESTORE_REJECTED,   /**< a file that cannot be restored: it is
-                                         set aside by the first store */
-        SLOTMEM_RESTORE_UNAVAILABLE /**< not read for want of resources: it
-                                         must not be replaced */
+        SLOTMEM_RESTORE_REJECTED,   /**< a file that cannot be restored: the
+                                         first store sets it aside */
+        SLOTMEM_RESTORE_UNAVAILABLE /**< not read, for lack of memory or
+                                         descriptors: it must not be replaced */
     } outcome;
     apr_status_t status;            /**< the failing call's, or APR_SUCCESS */
     const char *reason;             /**< expected and found; NULL if done */
     enum {
-        SLOTMEM_REASON_UNOPENED,    /**< not read: no regular file, or one that
-                                         could not be opened */
-        SLOTMEM_REASON_UNREADABLE,  /**< opened, and reading failed */
-        SLOTMEM_REASON_CONTENT      /**< read, and its MD5 or its description
-                                         does not fit */
+        SLOTMEM_REASON_UNOPENED,    /**< not a regular file, or it could not be
+                                         opened */
+        SLOTMEM_REASON_UNREADABLE,  /**< reading failed */
+        SLOTMEM_REASON_CONTENT      /**< its MD5 or its descriptor does not
+                                         match */
     } reason_kind;                  /**< the kind of reason; unset if done */
-    apr_uint32_t item_num;          /**< slots that the file held, if done */
-    apr_uint32_t runtime_claims;          /**< of them, claimed at run time */
-    slotmem_file_state_t file_state; /**< what the file is, if it was opened */
+    apr_uint32_t item_num;          /**< slots in the file, if done */
+    apr_uint32_t runtime_claims;    /**< of them, claimed at run time */
+    slotmem_file_state_t file_state; /**< of the file, if it was opened */
 } slotmem_restore_result_t;
 
 /**
  * Restore a new segment from its persisted file (contract E2 to E5).
- * @param segment new: all bytes zero, no other process has it. It is that
- *        again unless the outcome is SLOTMEM_RESTORE_DONE.
- * @param with_claims restore the run-time claims too, as in use
- * @param directory of the file, open. The file's owner must be one that is
- *        trusted there. NULL: path says it all, and anybody is
+ * @param segment all bytes zero, and no other process has it. Unless the
+ *        outcome is SLOTMEM_RESTORE_DONE, all bytes are zero afterwards.
+ * @param with_claims restore the run-time claims too, as in-use flags
+ * @param directory of the file, open; the file's owner must be trusted there.
+ *        NULL: use path as it is, and trust any owner
  * @param path the persisted file
- * @param pool for the texts of the result; scratch memory is given back
+ * @param pool for the texts of the result; scratch memory is freed
  */
 void slotmem_restore(slotmem_restore_result_t *result,
                      slotmem_segment_t *segment, int with_claims,
@@ -105,8 +106,8 @@ void slotmem_restore(slotmem_restore_result_t *result,
 /**
  * Read an image of any number of slots (contract E6).
  * @param image filled in if the outcome is SLOTMEM_RESTORE_DONE
- * @param requested item_size and type must be the file's
- * @param pool for the image and all else
+ * @param requested the file must have its item_size and type
+ * @param pool for the image and everything else
  */
 void slotmem_restore_image(slotmem_restore_result_t *result,
                            slotmem_image_t *image,
@@ -115,16 +116,14 @@ void slotmem_restore_image(slotmem_restore_result_t *result,
                            const char *path, apr_pool_t *pool);
 
 /**
- * The result for a file that could not even be looked for.
- * @param status why; APR_SUCCESS: reason says it all
+ * Set the result for a file whose directory could not be opened.
+ * @param status the system's code; APR_SUCCESS if there is only the reason
  */
 void slotmem_restore_reject(slotmem_restore_result_t *result,
                             apr_status_t status, const char *reason);
 
-/**
- * The two from memory that has the bytes of a file. Nothing is known of any
- * file then: verified is 0.
- */
+/** The same from the bytes of a file in memory. The file_state is left
+ *  unset. */
 void slotmem_restore_memory(slotmem_restore_result_t *result,
                             slotmem_segment_t *segment, int with_claims,
                             const unsigned char *bytes, apr_size_t len,
@@ -136,15 +135,14 @@ void slotmem_restore_image_memory(slotmem_restore_result_t *result,
                                   apr_pool_t *pool);
 
 /**
- * What segment a persisted file describes, for those who were not told: the
- * largest image that the file begins with; if no MD5 fits, the last description
- * that stands where the shape it names puts it. To be verified by
- * slotmem_restore(). Reads the whole file.
- * @param result how that went; in it outcome SLOTMEM_RESTORE_DONE says that
- *        there is a description, and item_num and claims are unset
- * @param geometry the shape; undefined unless the outcome is
- *        SLOTMEM_RESTORE_DONE
- * @param pool for the texts of the result; scratch memory is given back
+ * Find out the geometry of a file: that of the largest image that the file
+ * starts with or, if no MD5 matches, that of the last descriptor at an offset
+ * that fits its own geometry. slotmem_restore() is to verify it. Reads the
+ * whole file.
+ * @param result its outcome is SLOTMEM_RESTORE_DONE if a descriptor was found;
+ *        item_num and runtime_claims are unset
+ * @param geometry undefined unless the outcome is SLOTMEM_RESTORE_DONE
+ * @param pool for the texts of the result; scratch memory is freed
  */
 void slotmem_identify(slotmem_restore_result_t *result,
                       slotmem_geometry_t *geometry, const char *path,
