@@ -13,8 +13,8 @@
 
 /*
  * slotmem_format.h: the persisted file: its structs, offsets and sizes. Needs
- * APR's types alone, and compiles in C++, so that tools can include it.
- * docs/file-format.md says which files are believed.
+ * only APR's types, and compiles in C++, so that tools can include it.
+ * docs/file-format.md says which files are accepted.
  *
  * The persisted file of a segment with N slots of SIZE bytes (S = SIZE * N),
  * in the byte order and word size of the machine:
@@ -22,7 +22,7 @@
  *     offset        size   content
  *     0             8      number of free slots (u32), then 4 zero bytes
  *     8             S      the slots
- *     8+S           N      one byte a slot: 1 in use, 0 free
+ *     8+S           N      one byte per slot: 1 in use, 0 free
  *     8+S+N         16     MD5 of all bytes before it
  *     8+S+N+16      16     descriptor: slotmem_descriptor_t
  *     only for the types PERSIST and CLEARINUSE together:
@@ -30,11 +30,11 @@
  *     8+S+N+40      ..     chunks: slotmem_chunk_t, then its bytes
  *     end - 48      48     slotmem_end_t
  *
- * The first five are what the distributed module writes and reads as well. What
- * comes after them is for us alone: the slots that were claimed at run time,
- * what the configuration said when the file was stored, and what the segment is
- * called. A reader begins at the end: if slotmem_end_t fits, the shape is what
- * it says, and nothing else is tried.
+ * The distributed module writes and reads the first five parts as well. Only
+ * this module uses the rest: which slots were claimed at run time, the
+ * configured settings at the time of the store, and the labels of the segment.
+ * A reader starts at the end: if slotmem_end_t is valid, the file has the shape
+ * that it names, and no other one is tried.
  */
 
 #ifndef SLOTMEM_FORMAT_H
@@ -44,33 +44,34 @@
 
 /** Suffix of a persisted file. */
 #define SLOTMEM_FILE_SUFFIX         ".persist"
-/** Of a file that is kept because its successor lacks what it has. */
+/** Suffixes of files that are kept because the new file lacks some of their
+ *  state. */
 #define SLOTMEM_BACKUP_SUFFIX       ".bak"
 #define SLOTMEM_RETIRED_SUFFIX      ".old"
-/** Of a file that asks to remove workers. */
+/** Suffix of a file that requests the removal of workers. */
 #define SLOTMEM_REMOVAL_SUFFIX      ".remove"
 /** Bytes before the slots: the number of free slots and its padding. */
 #define SLOTMEM_FILE_HEADER           8
 /** Bytes of an MD5. */
 #define SLOTMEM_FILE_DIGEST         16
-/** Opens our section. */
+/** The first word of the section. */
 #define SLOTMEM_FILE_MAGIC          0x534c4d43u
 /** Version of the section and of its end. A reader that finds another version
- *  takes the file as one without a section. */
+ *  reads the file as one without a section. */
 #define SLOTMEM_FILE_VERSION        2u
 
 /** Tags of chunks. Unknown chunks are skipped.
  *
  *  CLAIMS: one byte per slot: 1 claimed at run time, else 0.
  *
- *  WORDS: what the configuration said of each member or balancer, for the
- *  settings that the balancer-manager can change. A record for each of them is
- *  a list of strings, each with its 0 byte: the hash that its slot carries (16
+ *  WORDS: the configured values of each member or balancer, for the settings
+ *  that the balancer-manager can change. The record of each is a list of
+ *  strings, each with its 0 byte: the hash that its slot carries (16
  *  hexadecimal digits: two u32), then pairs of a name and a value, then an
  *  empty string.
  *
- *  LABELS: what people call the segment: pairs of a name and a value as above,
- *  then an empty string. For people and tools; nothing is decided by it. */
+ *  LABELS: names of the segment for people: pairs of a name and a value as
+ *  above, then an empty string. Only shown; no decision depends on them. */
 #define SLOTMEM_FILE_CLAIMS         0x534d4c43u     /* "CLMS" */
 #define SLOTMEM_FILE_WORDS          0x53445257u     /* "WRDS" */
 #define SLOTMEM_FILE_LABELS         0x534c424cu     /* "LBLS" */
@@ -85,13 +86,13 @@ typedef struct slotmem_descriptor_t {
 #endif
 } slotmem_descriptor_t;
 
-/** Opens the section. */
+/** Starts the section. */
 typedef struct slotmem_section_t {
     apr_uint32_t magic;             /**< SLOTMEM_FILE_MAGIC */
     apr_uint32_t version;           /**< SLOTMEM_FILE_VERSION */
 } slotmem_section_t;
 
-/** Before the bytes of a chunk. */
+/** Precedes the bytes of a chunk. */
 typedef struct slotmem_chunk_t {
     apr_uint32_t tag;               /**< SLOTMEM_FILE_CLAIMS and so on */
     apr_uint32_t zero;              /**< always 0 */
@@ -105,7 +106,7 @@ typedef struct slotmem_end_t {
     apr_uint64_t item_size;         /**< bytes of a slot */
     apr_uint32_t item_num;          /**< number of slots */
     apr_uint32_t type;              /**< AP_SLOTMEM_TYPE_* */
-    apr_uint64_t length;            /**< of the file, with this */
+    apr_uint64_t length;            /**< of the file, including this struct */
     unsigned char digest[SLOTMEM_FILE_DIGEST]; /**< MD5 of all bytes before */
 } slotmem_end_t;
 
@@ -120,7 +121,44 @@ SLOTMEM_FILE_ASSERT(sizeof(slotmem_descriptor_t) == 16
                     && sizeof(slotmem_end_t) == 48,
                     "these have the same size in every persisted file");
 
-/** Bytes read, or copied, checksummed and written, at a time. No part of
+/** Offsets in a file, all in bytes. */
+typedef struct slotmem_file_layout_t {
+    apr_off_t flags_offset;         /**< of the bytes that say "in use" */
+    apr_off_t digest_offset;        /**< of the MD5 */
+    apr_off_t descriptor_offset;    /**< of the descriptor */
+    apr_off_t image_len;            /**< bytes up to the descriptor's end */
+} slotmem_file_layout_t;
+
+/**
+ * Compute the offsets in the file of a segment.
+ * @return 1; 0: a product or sum overflows, and all offsets are 0
+ */
+static inline int slotmem_file_layout(slotmem_file_layout_t *layout,
+                                      apr_uint64_t item_size,
+                                      apr_uint32_t item_num)
+{
+    apr_uint64_t num = item_num;
+    apr_uint64_t most = APR_SIZE_MAX / 2;
+    /* All but the slots, with the section and its claims: below 2^34. */
+    apr_uint64_t other = SLOTMEM_FILE_HEADER + num + SLOTMEM_FILE_DIGEST
+                         + sizeof(slotmem_descriptor_t)
+                         + sizeof(slotmem_section_t) + sizeof(slotmem_chunk_t)
+                         + num + sizeof(slotmem_end_t);
+
+    layout->flags_offset = layout->digest_offset = 0;
+    layout->descriptor_offset = layout->image_len = 0;
+    if (other > most || (num && item_size > (most - other) / num)) {
+        return 0;
+    }
+    layout->flags_offset = (apr_off_t)(SLOTMEM_FILE_HEADER + item_size * num);
+    layout->digest_offset = layout->flags_offset + (apr_off_t)num;
+    layout->descriptor_offset = layout->digest_offset + SLOTMEM_FILE_DIGEST;
+    layout->image_len = layout->descriptor_offset
+                        + (apr_off_t)sizeof(slotmem_descriptor_t);
+    return 1;
+}
+
+/** Bytes that are read, or copied, digested and written, at a time. Not part of
  *  the format. */
 #define SLOTMEM_CHUNK ((apr_size_t)65536)
 

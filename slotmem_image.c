@@ -12,23 +12,24 @@
  */
 
 /*
- * slotmem_image.c: which image of a segment a file holds, and how it is read;
- * see slotmem_image.h.
+ * slotmem_image.c: finds and reads the image of a segment in a file; see
+ * slotmem_image.h.
  *
- * Which files are restored. A file of ours says at its end what it holds, with
- * an MD5 of all that comes before: if that fits, nothing else is tried. Any
- * other file is the distributed module's, or damaged. It is an image of n slots
- * when it is long enough, the descriptor at the offset that n gives names the
- * size, number and type, and the MD5 there fits all bytes before it; what comes
- * after that is left over (the distributed module stores in place and does not
- * truncate). A file that is as a whole an image of the number requested is
- * restored; one of more slots is rejected, also when bytes in its slots look
- * like an image of fewer. In any other, one pass finds the largest image of up
- * to the number requested; it fills the first slots. Where the caller decides
- * on each slot, any number will do, and the largest image is taken.
+ * Which files are restored. A file of this module names its shape at its end,
+ * with an MD5 of all bytes before: if that is right, no other shape is tried.
+ * Any other file comes from the distributed module, or is damaged. It has an
+ * image of n slots if it is long enough, the descriptor at the offset for n
+ * names the size, number and type, and the MD5 there is that of all bytes
+ * before it. What follows is left over: the distributed module stores in place
+ * and does not truncate. If the whole file is an image of the requested number,
+ * it is restored. If it is an image of more slots, it is rejected, even if
+ * bytes in its slots look like a smaller image. In any other file one pass
+ * finds the largest image of up to the requested number, which fills the first
+ * slots. If the caller decides on each slot, the largest image of any number is
+ * taken.
  *
  * Digests are computed over the bytes that were read, in private memory or in a
- * segment that nobody else has yet.
+ * segment that no other process has yet.
  */
 
 #include <string.h>
@@ -53,11 +54,10 @@ slotmem_descriptor_t slotmem_descriptor_of(const slotmem_geometry_t *geometry)
     return descriptor;
 }
 
-/* Mark a slot in use for each byte that is not 0, from an offset on, with the
- * digest on the way. Returns 0 when they cannot be read. */
+/* Mark a slot in use for each byte that is not 0, starting at an offset, and
+ * update the digest. Returns 0 if they cannot be read. */
 static int read_flags(slotmem_reader_t *reader, apr_md5_ctx_t *md5,
-                      apr_off_t from, slotmem_map_t *map, apr_uint32_t num,
-                      apr_uint32_t *flagged)
+                      apr_off_t from, slotmem_map_t *map, apr_uint32_t num)
 {
     apr_uint32_t id = 0;
 
@@ -73,14 +73,14 @@ static int read_flags(slotmem_reader_t *reader, apr_md5_ctx_t *md5,
         apr_md5_update(md5, bytes, n);
         for (i = 0; i < n; i++, id++) {
             if (bytes[i]) {
-                *flagged += (apr_uint32_t)slotmem_map_set(map, id);
+                slotmem_map_set(map, id);
             }
         }
     }
     return 1;
 }
 
-/* Read the slots straight into the segment, with the digest on the way. */
+/* Read the slots straight into the segment, and update the digest. */
 static int read_slots(slotmem_reader_t *reader, apr_md5_ctx_t *md5, char *slots,
                       apr_size_t len)
 {
@@ -99,8 +99,15 @@ static int read_slots(slotmem_reader_t *reader, apr_md5_ctx_t *md5, char *slots,
     return 1;
 }
 
+static int layout_of(slotmem_file_layout_t *layout,
+                     const slotmem_geometry_t *geometry)
+{
+    return slotmem_file_layout(layout, geometry->item_size,
+                               geometry->item_num);
+}
+
 static int descriptor_matches(slotmem_reader_t *reader,
-                              const slotmem_layout_t *layout,
+                              const slotmem_file_layout_t *layout,
                               const slotmem_geometry_t *geometry)
 {
     slotmem_descriptor_t expected = slotmem_descriptor_of(geometry);
@@ -110,46 +117,45 @@ static int descriptor_matches(slotmem_reader_t *reader,
     return found && memcmp(found, &expected, sizeof(expected)) == 0;
 }
 
-/* The segment is as new again. */
-static void clear_segment(slotmem_segment_t *segment,
-                          const slotmem_layout_t *layout)
+/* Make the segment as new again. len: bytes of slots that may have been read */
+static void clear_segment(slotmem_segment_t *segment, apr_size_t len)
 {
-    memset(segment->slots, 0, layout->slots_len);
+    memset(segment->slots, 0, len);
     memset((char *)segment->header + segment->layout.map, 0,
            slotmem_map_size(segment->map.num));
 }
 
-/* Restore the image of geometry->item_num slots, with a description or (in
- * releases before 2.4.34) without one, if its MD5 fits; else leave the segment
- * empty. md5: that of all bytes up to the image's own */
+/* Restore the image of geometry->item_num slots if its MD5 is right; otherwise
+ * leave the segment empty. Releases before 2.4.34 wrote no descriptor. md5: set
+ * to that of all bytes before the image's own */
 static int load_image(slotmem_reader_t *reader, slotmem_segment_t *segment,
                       const slotmem_geometry_t *geometry,
-                      const slotmem_layout_t *layout, apr_md5_ctx_t *md5)
+                      const slotmem_file_layout_t *layout, apr_md5_ctx_t *md5)
 {
-    apr_off_t flags = SLOTMEM_FILE_HEADER + (apr_off_t)layout->slots_len;
-    apr_uint32_t flagged = 0;
+    apr_size_t len = geometry->item_size * geometry->item_num;
 
     apr_md5_init(md5);
     if (slotmem_reader_digest(reader, md5, 0, SLOTMEM_FILE_HEADER)
-        && read_slots(reader, md5, segment->slots, layout->slots_len)
-        && read_flags(reader, md5, flags, &segment->map, geometry->item_num,
-                      &flagged)) {
+        && read_slots(reader, md5, segment->slots, len)
+        && read_flags(reader, md5, layout->flags_offset, &segment->map,
+                      geometry->item_num)) {
         if (slotmem_reader_digest_matches(reader, md5, layout->digest_offset)) {
             return 1;
         }
         reader->digest_differs = 1;
     }
-    clear_segment(segment, layout);
+    clear_segment(segment, len);
     return 0;
 }
 
-/* The number of slots of which the file has just the length, in one of the
- * two forms that the distributed module has, or -1. */
+/* The number of slots for which the file has exactly the right length, or -1.
+ * form: 0: without a descriptor; 1: with one */
 static apr_int64_t num_by_length(const slotmem_reader_t *reader, int form,
                                  apr_size_t item_size)
 {
     apr_off_t image = SLOTMEM_FILE_HEADER + SLOTMEM_FILE_DIGEST;
-    /* A slot that is longer than the file is as good as one of its length. */
+    /* Limit the size of a slot, so that the sum cannot overflow: one that is
+     * longer than the file does not fit in any case. */
     apr_off_t slot = item_size < (apr_uint64_t)reader->len
                      ? (apr_off_t)item_size + 1 : reader->len + 1;
 
@@ -160,7 +166,8 @@ static apr_int64_t num_by_length(const slotmem_reader_t *reader, int form,
            ? (reader->len - image) / slot : -1;
 }
 
-/* The end of a file of ours, if its last bytes look like one. */
+/* Read the end of a file of this module. Returns 0 if the last bytes are not
+ * one. */
 static int read_end(slotmem_reader_t *reader, slotmem_end_t *end)
 {
     const unsigned char *bytes = slotmem_reader_bytes(
@@ -173,12 +180,12 @@ static int read_end(slotmem_reader_t *reader, slotmem_end_t *end)
     return end->magic == SLOTMEM_FILE_MAGIC;
 }
 
-/* Is the file as a whole an image of the number requested? Its MD5 is not
- * looked at. The MD5 that ends a file of ours would pass for the one that ends
- * a file without a descriptor. */
+/* Is the whole file an image of the requested number? Does not check its MD5. A
+ * file of this module also ends with an MD5, so it must not be taken for a file
+ * without a descriptor. */
 static int matches_requested(slotmem_reader_t *reader,
                              const slotmem_geometry_t *requested,
-                             const slotmem_layout_t *layout)
+                             const slotmem_file_layout_t *layout)
 {
     slotmem_end_t end;
     int form;
@@ -193,13 +200,13 @@ static int matches_requested(slotmem_reader_t *reader,
     return 0;
 }
 
-/* Is the file as a whole an image of more slots than requested? */
+/* Is the whole file an image of more slots than requested? */
 static int holds_more_slots(slotmem_reader_t *reader,
                             const slotmem_geometry_t *requested)
 {
     apr_int64_t num = num_by_length(reader, 1, requested->item_size);
     slotmem_geometry_t larger = *requested;
-    slotmem_layout_t layout;
+    slotmem_file_layout_t layout;
     apr_md5_ctx_t md5;
 
     if (num <= (apr_int64_t)requested->item_num || num > APR_UINT32_MAX) {
@@ -207,21 +214,21 @@ static int holds_more_slots(slotmem_reader_t *reader,
     }
     larger.item_num = (apr_uint32_t)num;
     apr_md5_init(&md5);
-    return slotmem_layout(&layout, &larger) == APR_SUCCESS
+    return layout_of(&layout, &larger)
            && descriptor_matches(reader, &layout, &larger)
            && slotmem_reader_digest(reader, &md5, 0, layout.digest_offset)
            && slotmem_reader_digest_matches(reader, &md5,
                                             layout.digest_offset);
 }
 
-/* In one pass, the largest number of slots up to a limit of which the file
- * begins with an image. Returns 0 when there is none. */
+/* Find, in one pass, the largest image of up to LIMIT slots at the start of the
+ * file. Returns 0 if there is none. */
 static int find_largest(slotmem_reader_t *reader,
                         const slotmem_geometry_t *requested,
                         apr_uint32_t limit, slotmem_geometry_t *largest)
 {
     slotmem_geometry_t candidate = *requested;
-    slotmem_layout_t layout;
+    slotmem_file_layout_t layout;
     apr_md5_ctx_t md5;
     apr_off_t digested = 0;
     apr_uint64_t num;
@@ -230,7 +237,7 @@ static int find_largest(slotmem_reader_t *reader,
     apr_md5_init(&md5);
     for (num = 0; num <= limit; num++) {
         candidate.item_num = (apr_uint32_t)num;
-        if (slotmem_layout(&layout, &candidate) != APR_SUCCESS
+        if (!layout_of(&layout, &candidate)
             || layout.image_len > reader->len) {
             break;
         }
@@ -253,14 +260,14 @@ static int find_largest(slotmem_reader_t *reader,
     return found;
 }
 
-/* Bytes that a section may have besides the claims. */
+/* Most bytes of a section, not counting the claims. */
 #define SECTION_MAX ((apr_size_t)16 * 1024 * 1024)
 
-/* Read what follows the image and see whether its MD5 fits all bytes of the
- * file before it. md5: as load_image() left it */
+/* Read what follows the image, and verify the MD5 of the whole file. image: the
+ * digest as load_image() left it */
 static int read_section(slotmem_reader_t *reader,
                         slotmem_image_section_t *section,
-                        const slotmem_layout_t *layout,
+                        const slotmem_file_layout_t *layout,
                         const apr_md5_ctx_t *image, apr_pool_t *scratch)
 {
     apr_off_t len = reader->len - layout->image_len;
@@ -290,7 +297,7 @@ static int read_section(slotmem_reader_t *reader,
     return memcmp(computed, end.digest, sizeof(computed)) == 0;
 }
 
-/* Find the chunks of a section. One that lies is no section. */
+/* Find the chunks of a section. Returns 0 if a length or the head is wrong. */
 static int parse_section(slotmem_image_section_t *section,
                          apr_uint32_t item_num)
 {
@@ -330,10 +337,10 @@ static int parse_section(slotmem_image_section_t *section,
     return section->claims != NULL;
 }
 
-/* The shape that the end of a file of ours names, if the file can have it: its
- * MD5 is yet to be looked at. */
+/* Get the shape that the end of a file of this module names. Returns 0 if the
+ * file cannot have that shape. Does not check the MD5. */
 static int shape_at_end(slotmem_reader_t *reader, slotmem_geometry_t *found,
-                        slotmem_layout_t *layout)
+                        slotmem_file_layout_t *layout)
 {
     apr_off_t least = sizeof(slotmem_section_t) + sizeof(slotmem_end_t);
     slotmem_end_t end;
@@ -346,16 +353,18 @@ static int shape_at_end(slotmem_reader_t *reader, slotmem_geometry_t *found,
     found->item_size = (apr_size_t)end.item_size;
     found->item_num = end.item_num;
     found->type = end.type;
-    return slotmem_layout(layout, found) == APR_SUCCESS
+    return layout_of(layout, found)
            && layout->image_len <= reader->len - least
            && reader->len - layout->image_len
               <= (apr_off_t)(SECTION_MAX + found->item_num)
            && descriptor_matches(reader, layout, found);
 }
 
-/* The descriptor at an offset, if the shape that it names puts it there. */
+/* Read a descriptor. Returns 0 unless the shape that it names has its
+ * descriptor at this offset. */
 static int descriptor_at(slotmem_reader_t *reader, apr_off_t offset,
-                         slotmem_geometry_t *found, slotmem_layout_t *layout)
+                         slotmem_geometry_t *found,
+                         slotmem_file_layout_t *layout)
 {
     slotmem_descriptor_t descriptor;
     const unsigned char *bytes
@@ -365,73 +374,51 @@ static int descriptor_at(slotmem_reader_t *reader, apr_off_t offset,
         return 0;
     }
     memcpy(&descriptor, bytes, sizeof(descriptor));
-    if ((apr_off_t)descriptor.item_num > offset) { /* most bytes end here */
+    if ((apr_off_t)descriptor.item_num > offset) { /* true of most bytes */
         return 0;
     }
     found->item_size = descriptor.item_size;
     found->item_num = descriptor.item_num;
     found->type = descriptor.type;
-    return slotmem_layout(layout, found) == APR_SUCCESS
+    return layout_of(layout, found)
            && layout->descriptor_offset == offset
            && descriptor_matches(reader, layout, found);
 }
 
-/* A description that stands where the shape it names says it should: what
- * the file holds, when that is not what was asked for. Looks at the last CHUNK
- * bytes. */
-static int find_descriptor(slotmem_reader_t *reader, slotmem_geometry_t *found)
-{
-    apr_off_t size = sizeof(slotmem_descriptor_t);
-    apr_off_t first = reader->len > (apr_off_t)CHUNK
-                      ? reader->len - (apr_off_t)CHUNK : 0;
-    apr_off_t offset;
-
-    for (offset = reader->len - size; offset >= first; offset--) {
-        slotmem_layout_t layout;
-
-        if (!slotmem_reader_bytes(reader, first,
-                                  (apr_size_t)(reader->len - first))) {
-            return 0;
-        }
-        /* A run of zeros names no slots, and would fit near any start. */
-        if (descriptor_at(reader, offset, found, &layout)
-            && (found->item_num || offset + size == reader->len)) {
-            return 1;
-        }
-    }
-    return 0;
-}
-
-/* In one pass, the largest image that the file begins with, of whatever shape;
- * if there is none, the last description that stands where it should. Returns
- * 0 when there is none either. */
-static int find_any_image(slotmem_reader_t *reader, slotmem_geometry_t *found)
+/* Find, in one pass from an offset on, the largest image of any shape whose MD5
+ * is right; if there is none, or verifies is 0, the last valid descriptor.
+ * Returns 0 if there is no descriptor either. */
+static int find_any(slotmem_reader_t *reader, slotmem_geometry_t *found,
+                    apr_off_t offset, int verifies)
 {
     apr_off_t last = reader->len - (apr_off_t)sizeof(slotmem_descriptor_t);
     apr_off_t digested = 0;
-    apr_off_t offset;
     apr_md5_ctx_t md5;
     int verified = 0;
     int any = 0;
 
     apr_md5_init(&md5);
-    for (offset = SLOTMEM_FILE_HEADER + SLOTMEM_FILE_DIGEST; offset <= last;
-         offset++) {
+    for (; offset <= last; offset++) {
         slotmem_geometry_t candidate;
-        slotmem_layout_t layout;
-        int this_verified;
+        slotmem_file_layout_t layout;
+        int this_verified = 0;
 
         if (!descriptor_at(reader, offset, &candidate, &layout)) {
             continue;
         }
-        if (!slotmem_reader_digest(reader, &md5, digested,
-                                   layout.digest_offset)) {
-            break;
+        if (verifies) {
+            if (!slotmem_reader_digest(reader, &md5, digested,
+                                       layout.digest_offset)) {
+                break;
+            }
+            digested = layout.digest_offset;
+            this_verified = slotmem_reader_digest_matches(reader, &md5,
+                                                          digested);
         }
-        digested = layout.digest_offset;
-        this_verified = slotmem_reader_digest_matches(reader, &md5, digested);
-        /* A run of zeros names no slots. */
-        if (this_verified || (!verified && candidate.item_num)) {
+        /* A run of zeros near the start looks like a segment of no slots. */
+        if (this_verified
+            || (!verified && (candidate.item_num
+                              || (!verifies && offset == last)))) {
             *found = candidate;
             any = 1;
         }
@@ -440,10 +427,11 @@ static int find_any_image(slotmem_reader_t *reader, slotmem_geometry_t *found)
     return any && reader->status == APR_SUCCESS;
 }
 
-/* The shape of a file of ours: all of its bytes fit the MD5 at its end. */
+/* Get the shape of a file of this module. Returns 0 unless the MD5 at its end
+ * is that of all bytes before. */
 static int identify_ours(slotmem_reader_t *reader, slotmem_geometry_t *found)
 {
-    slotmem_layout_t layout;
+    slotmem_file_layout_t layout;
     apr_md5_ctx_t md5;
 
     apr_md5_init(&md5);
@@ -454,7 +442,7 @@ static int identify_ours(slotmem_reader_t *reader, slotmem_geometry_t *found)
                                             reader->len - SLOTMEM_FILE_DIGEST);
 }
 
-/* An image gets memory in the shape that was found. */
+/* Allocate an image in the shape of the file. */
 static int prepare_target(slotmem_image_target_t *target,
                           slotmem_reader_t *reader,
                           const slotmem_geometry_t *geometry)
@@ -474,13 +462,13 @@ static int prepare_target(slotmem_image_target_t *target,
     return reader->status == APR_SUCCESS;
 }
 
-/* A file of ours, in the shape that its end names. Returns 0 when it is none,
- * or does not serve: then the segment is as new. */
+/* Load a file of this module, in the shape that its end names. Returns 0 if it
+ * is another file or does not fit the request: then the segment is as new. */
 static int load_ours(slotmem_image_target_t *target, slotmem_reader_t *reader,
                      const slotmem_geometry_t *requested,
                      slotmem_geometry_t *geometry, apr_pool_t *scratch)
 {
-    slotmem_layout_t layout;
+    slotmem_file_layout_t layout;
     apr_md5_ctx_t md5;
 
     if (!shape_at_end(reader, geometry, &layout)
@@ -492,7 +480,8 @@ static int load_ours(slotmem_image_target_t *target, slotmem_reader_t *reader,
         return 0;
     }
     if (!read_section(reader, &target->section, &layout, &md5, scratch)) {
-        clear_segment(target->segment, &layout);
+        clear_segment(target->segment,
+                      geometry->item_size * geometry->item_num);
         return 0;
     }
     if (!parse_section(&target->section, geometry->item_num)) {
@@ -501,16 +490,16 @@ static int load_ours(slotmem_image_target_t *target, slotmem_reader_t *reader,
     return 1;
 }
 
-/* A file of the distributed module's. */
+/* Load a file of the distributed module. */
 static int load_theirs(slotmem_image_target_t *target, slotmem_reader_t *reader,
                        const slotmem_geometry_t *requested,
                        slotmem_geometry_t *geometry)
 {
-    slotmem_layout_t layout;
+    slotmem_file_layout_t layout;
     apr_md5_ctx_t md5;
 
     *geometry = *requested;
-    if (slotmem_layout(&layout, geometry) == APR_SUCCESS
+    if (layout_of(&layout, geometry)
         && matches_requested(reader, geometry, &layout)
         && prepare_target(target, reader, geometry)
         && load_image(reader, target->segment, geometry, &layout, &md5)) {
@@ -519,13 +508,13 @@ static int load_theirs(slotmem_image_target_t *target, slotmem_reader_t *reader,
     return (target->image || !holds_more_slots(reader, requested))
            && find_largest(reader, requested, target->image
                            ? APR_UINT32_MAX : requested->item_num, geometry)
-           && slotmem_layout(&layout, geometry) == APR_SUCCESS
+           && layout_of(&layout, geometry)
            && prepare_target(target, reader, geometry)
            && load_image(reader, target->segment, geometry, &layout, &md5);
 }
 
-/* Take the run-time claims out of the section: into the image, or as slots in
- * use. */
+/* Copy the run-time claims from the section into the image, or mark their slots
+ * in use. Returns their number. */
 static apr_uint32_t apply_claims(slotmem_image_target_t *target,
                                  apr_uint32_t item_num)
 {
@@ -552,8 +541,8 @@ int slotmem_image_load(slotmem_image_target_t *target, slotmem_reader_t *reader,
                        slotmem_geometry_t *found, apr_pool_t *scratch)
 {
     target->is_ours = load_ours(target, reader, requested, found, scratch);
-    /* A file of ours that does not serve is not searched: its slots, which a
-     * child writes, can hold what looks like a smaller image. */
+    /* Do not search a file of this module that does not fit: children write its
+     * slots, which can hold what looks like a smaller image. */
     if (!target->is_ours
         && (identify_ours(reader, found) || reader->status != APR_SUCCESS
             || !load_theirs(target, reader, requested, found))) {
@@ -566,10 +555,14 @@ int slotmem_image_load(slotmem_image_target_t *target, slotmem_reader_t *reader,
 
 int slotmem_image_identify(slotmem_reader_t *reader, slotmem_geometry_t *found)
 {
-    return identify_ours(reader, found) || find_any_image(reader, found);
+    return identify_ours(reader, found)
+           || find_any(reader, found, SLOTMEM_FILE_HEADER + SLOTMEM_FILE_DIGEST,
+                       1);
 }
 
 int slotmem_image_describe(slotmem_reader_t *reader, slotmem_geometry_t *found)
 {
-    return identify_ours(reader, found) || find_descriptor(reader, found);
+    return identify_ours(reader, found)
+           || find_any(reader, found, reader->len > (apr_off_t)CHUNK
+                       ? reader->len - (apr_off_t)CHUNK : 0, 0);
 }

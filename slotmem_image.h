@@ -12,13 +12,12 @@
  */
 
 /*
- * slotmem_image.h: the image of a segment that a persisted file holds: which
- * bytes are believed, and reading them into memory. The layout of the file
- * stands in slotmem_format.h.
+ * slotmem_image.h: verifies the image of a segment in a persisted file, and
+ * reads it into memory. slotmem_format.h describes the layout of the file.
  *
- * Lifecycle: on a reader that was opened; called by slotmem_restore.c alone.
+ * Lifecycle: takes a reader that was opened; called only by slotmem_restore.c.
  *
- * Concurrency: one thread; the memory is the caller's alone.
+ * Concurrency: one thread; no other process has the memory.
  */
 
 #ifndef SLOTMEM_IMAGE_H
@@ -33,20 +32,20 @@
 
 /** Process-local: what a file holds, for a caller that decides on each slot. */
 typedef struct slotmem_image_t {
-    slotmem_segment_t segment;      /**< in private memory, in the shape that
-                                         the file has */
+    slotmem_segment_t segment;      /**< in private memory, in the shape of the
+                                         file */
     slotmem_word_t *claims;         /**< a bit per slot: claimed at run time */
     int has_section;                /**< 0: the distributed module stored it, so
-                                         nothing says which slots were claimed
-                                         at run time */
-    const char *words;              /**< of the section: SLOTMEM_FILE_WORDS; not
+                                         it is not known which slots were
+                                         claimed at run time */
+    const char *words;              /**< SLOTMEM_FILE_WORDS of the section, not
                                          verified; or NULL */
     apr_size_t words_len;           /**< bytes */
-    const char *labels;             /**< SLOTMEM_FILE_LABELS, in the same way */
+    const char *labels;             /**< the same: SLOTMEM_FILE_LABELS */
     apr_size_t labels_len;
 } slotmem_image_t;
 
-/** Process-local: what follows the image in a file of ours, in private
+/** Process-local: what follows the image in a file of this module, in private
  * memory. */
 typedef struct slotmem_image_section_t {
     const char *bytes;              /**< to the end of the file; or NULL */
@@ -61,35 +60,36 @@ typedef struct slotmem_image_section_t {
 /** Process-local: where an image goes. */
 typedef struct slotmem_image_target_t {
     slotmem_segment_t *segment;
-    slotmem_image_t *image;         /**< or NULL: segment has its own memory,
-                                         and takes no more slots than it has */
-    int with_claims;                /**< 1: take the run-time claims too, as in
-                                         use or into the image */
+    slotmem_image_t *image;         /**< or NULL: segment has memory already,
+                                         and takes no more slots than fit */
+    int with_claims;                /**< 1: also read the run-time claims: into
+                                         the image, or as slots in use */
     slotmem_image_section_t section;
-    int is_ours;                    /**< set: 1: a file of ours, and not of the
-                                         distributed module */
+    int is_ours;                    /**< set: 1: this module stored the file, 0:
+                                         the distributed one */
     apr_uint32_t runtime_claims;    /**< set: their number */
     apr_pool_t *pool;               /**< for the image */
 } slotmem_image_target_t;
 
-/** The descriptor of a geometry, as it stands in a file. */
+/** @return the descriptor of a geometry, as a file has it */
 slotmem_descriptor_t slotmem_descriptor_of(const slotmem_geometry_t *geometry);
 
 /**
- * Find the image that serves for the geometry requested, and read it.
- * @param found set to the shape that the file has
- * @return 1; or 0: there is none, or it cannot be read (then reader->status
- *         says why), and the segment is as new
+ * Find the image that fits the requested geometry, and read it.
+ * @param found set to the shape of the file
+ * @return 1; 0: there is none, or it cannot be read (then reader->status says
+ *         why); the segment is then as new
  */
 int slotmem_image_load(slotmem_image_target_t *target, slotmem_reader_t *reader,
                        const slotmem_geometry_t *requested,
                        slotmem_geometry_t *found, apr_pool_t *scratch);
 
-/** What image a file holds, for a caller that was not told. Reads all of it.
- *  @return 1 if there is one, or at least a descriptor of one */
+/** Find out which image a file holds, without a requested geometry. Reads the
+ *  whole file. @return 1: it has an image, or at least a valid descriptor */
 int slotmem_image_identify(slotmem_reader_t *reader, slotmem_geometry_t *found);
 
-/** What shape a file that was rejected has, for people. @return 1 if it says */
+/** Find out the shape of a file that was rejected, for the log. Looks only at
+ *  the last SLOTMEM_CHUNK bytes. @return 1: it has a valid descriptor */
 int slotmem_image_describe(slotmem_reader_t *reader, slotmem_geometry_t *found);
 
 #if defined(__GNUC__)

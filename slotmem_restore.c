@@ -55,7 +55,7 @@ static const char *rejection_reason(slotmem_reader_t *reader,
                                     apr_pool_t *pool)
 {
     slotmem_geometry_t found;
-    slotmem_layout_t layout;
+    slotmem_file_layout_t layout;
     const char *shape = apr_psprintf(pool, "expected %u slots of %"
                                      APR_SIZE_T_FMT " bytes, type 0x%x",
                                      requested->item_num, requested->item_size,
@@ -78,7 +78,7 @@ static const char *rejection_reason(slotmem_reader_t *reader,
                             hex_digest(reader->computed, pool),
                             hex_digest(reader->stored, pool));
     }
-    slotmem_layout(&layout, requested);
+    slotmem_file_layout(&layout, requested->item_size, requested->item_num);
     return apr_psprintf(pool, "%s, in %" APR_OFF_T_FMT " bytes or more; found "
                         "%" APR_OFF_T_FMT " bytes without a matching "
                         "descriptor", shape, layout.image_len, reader->len);
@@ -153,7 +153,7 @@ static int check_opened_file(slotmem_restore_result_t *result,
                              const slotmem_geometry_t *requested,
                              apr_pool_t *pool)
 {
-    slotmem_layout_t layout;
+    slotmem_file_layout_t layout;
     struct stat opened;
     apr_off_t most;
     apr_os_file_t fd;
@@ -179,9 +179,10 @@ static int check_opened_file(slotmem_restore_result_t *result,
     }
     reader->len = opened.st_size;
     if (requested) {
-        slotmem_layout(&layout, requested);
+        slotmem_file_layout(&layout, requested->item_size,
+                            requested->item_num);
         /* The claims, one byte per slot, may exceed the spare bytes. */
-        most = (apr_off_t)layout.image_len + requested->item_num;
+        most = layout.image_len + requested->item_num;
         if (reader->len > SLOTMEM_FILE_SPARE
             && reader->len - SLOTMEM_FILE_SPARE > most) {
             return reject(result, APR_SUCCESS,

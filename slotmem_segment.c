@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #include "apr_errno.h"
+
 #include "slotmem_format.h"
 #include "slotmem_segment.h"
 
@@ -51,26 +52,21 @@ apr_status_t slotmem_layout(slotmem_layout_t *layout,
 {
     uint64_t size = geometry->item_size;
     uint64_t num = geometry->item_num;
-    /* Everything but the slots, in memory or in the file: below 2^34. */
     uint64_t slots = align_up(sizeof(slotmem_header_t)
                               + slotmem_map_size(geometry->item_num));
-    uint64_t file = SLOTMEM_FILE_HEADER + num + SLOTMEM_FILE_DIGEST
-                    + sizeof(slotmem_descriptor_t) + sizeof(slotmem_section_t)
-                    + sizeof(slotmem_chunk_t) + num + sizeof(slotmem_end_t);
-    uint64_t other = 2 * SLOTMEM_ALIGN + SLOTMEM_SLACK
-                     + (slots > file ? slots : file);
+    /* All but the slots, with the bytes that align the start: below 2^34. */
+    uint64_t other = 2 * SLOTMEM_ALIGN + SLOTMEM_SLACK + slots;
+    slotmem_file_layout_t file;
 
-    if (other > SIZE_LIMIT || (num && size > (SIZE_LIMIT - other) / num)) {
+    /* So a segment that exists has a file layout as well. */
+    if (other > SIZE_LIMIT || (num && size > (SIZE_LIMIT - other) / num)
+        || !slotmem_file_layout(&file, size, geometry->item_num)) {
         return APR_EINVAL;
     }
     layout->map = sizeof(slotmem_header_t);
     layout->slots = (apr_size_t)slots;
     layout->slots_len = (apr_size_t)(size * num);
     layout->memory_len = layout->slots + layout->slots_len + SLOTMEM_SLACK;
-    layout->digest_offset = (apr_off_t)(SLOTMEM_FILE_HEADER + size * num + num);
-    layout->descriptor_offset = layout->digest_offset + SLOTMEM_FILE_DIGEST;
-    layout->image_len = layout->descriptor_offset
-                             + (apr_off_t)sizeof(slotmem_descriptor_t);
     return APR_SUCCESS;
 }
 

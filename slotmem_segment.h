@@ -91,16 +91,13 @@ typedef struct slotmem_geometry_t {
     apr_uint32_t type;          /**< AP_SLOTMEM_TYPE_*, as created */
 } slotmem_geometry_t;
 
-/** Process-local: where everything is, in memory and in the persisted file
- *  (slotmem_format.h); all in bytes. */
+/** Process-local: offsets and lengths in memory, all in bytes. For those in the
+ *  file see slotmem_format.h. */
 typedef struct slotmem_layout_t {
     apr_size_t map;             /**< offset of the in-use map */
     apr_size_t slots;           /**< offset of slot 0 */
     apr_size_t slots_len;       /**< bytes of all slots */
     apr_size_t memory_len;      /**< bytes of header, map, slots and slack */
-    apr_off_t digest_offset;      /**< offset of the MD5 */
-    apr_off_t descriptor_offset; /**< offset of the descriptor */
-    apr_off_t image_len;   /**< bytes up to the descriptor's end */
 } slotmem_layout_t;
 
 /** Shared memory. Written by the creator before the magic, then constant,
@@ -140,8 +137,9 @@ typedef struct slotmem_segment_t {
 } slotmem_segment_t;
 
 /**
- * Work out the layout of a geometry: the one place with size arithmetic.
- * @return APR_SUCCESS, or APR_EINVAL when a product or sum overflows (D1)
+ * Compute the layout of a segment in memory.
+ * @return APR_SUCCESS; APR_EINVAL: a product or sum overflows (D1), here or in
+ *         slotmem_file_layout()
  */
 apr_status_t slotmem_layout(slotmem_layout_t *layout,
                             const slotmem_geometry_t *geometry);

@@ -90,14 +90,14 @@ int tool_file_has_claims(const slotmem_geometry_t *geometry)
 /* How many bytes at the end of the file the module does not read. */
 static apr_off_t count_ignored_bytes(const tool_file_t *file)
 {
-    slotmem_geometry_t stored = file->geometry;
-    slotmem_layout_t layout;
+    slotmem_file_layout_t layout;
     apr_off_t end;
 
-    stored.item_num = file->result.item_num;
-    slotmem_layout(&layout, &stored);
+    slotmem_file_layout(&layout, file->geometry.item_size,
+                        file->result.item_num);
     end = layout.image_len;
-    if (tool_file_has_claims(&stored) && file->result.file_state.verified) {
+    if (tool_file_has_claims(&file->geometry)
+        && file->result.file_state.verified) {
         return 0;               /* a file of ours has its exact length */
     }
     /* A file without a descriptor is shorter than that. */

@@ -43,9 +43,18 @@ static apr_status_t layout_of(slotmem_layout_t *layout, apr_size_t size,
     return slotmem_layout(layout, &geometry);
 }
 
+/* Returns whether the file has a layout; if so, what it is. */
+static int file_layout_of(slotmem_file_layout_t *layout, apr_size_t size,
+                          apr_uint32_t num)
+{
+    memset(layout, 0xee, sizeof(*layout));
+    return slotmem_file_layout(layout, size, num);
+}
+
 static void check_layout(apr_size_t size, apr_uint32_t num)
 {
     slotmem_layout_t layout;
+    slotmem_file_layout_t file;
     apr_size_t area = size * num;
 
     assert_int_equal(layout_of(&layout, size, num), APR_SUCCESS);
@@ -55,9 +64,11 @@ static void check_layout(apr_size_t size, apr_uint32_t num)
     assert_true(layout.slots < 64 + slotmem_map_size(num) + SLOTMEM_ALIGN);
     assert_int_equal(layout.slots_len, area);
     assert_int_equal(layout.memory_len, layout.slots + area + 64);
-    assert_int_equal(layout.digest_offset, 8 + area + num);
-    assert_int_equal(layout.descriptor_offset, 8 + area + num + 16);
-    assert_int_equal(layout.image_len, 8 + area + num + 32);
+    assert_true(file_layout_of(&file, size, num));
+    assert_int_equal(file.flags_offset, 8 + area);
+    assert_int_equal(file.digest_offset, 8 + area + num);
+    assert_int_equal(file.descriptor_offset, 8 + area + num + 16);
+    assert_int_equal(file.image_len, 8 + area + num + 32);
 }
 
 /* [D1][D3] Offsets in memory and in the file, also of no slots and of slots of
@@ -86,10 +97,19 @@ static void test_layout_overflow(void **state)
 {
     const apr_size_t most = PTRDIFF_MAX;
     slotmem_layout_t layout;
+    slotmem_file_layout_t file;
     apr_size_t low = 0;
     apr_size_t high = most;
 
     (void)state;
+    assert_false(file_layout_of(&file, APR_SIZE_MAX, 1));
+    assert_false(file_layout_of(&file, APR_SIZE_MAX, UINT32_MAX));
+    assert_false(file_layout_of(&file, most / 2 + 1, 2));
+    assert_false(file_layout_of(&file, most - 113, 1));
+    assert_int_equal(file.image_len, 0);
+    assert_true(file_layout_of(&file, most - 114, 1));
+    assert_true(file_layout_of(&file, APR_SIZE_MAX, 0));
+    assert_int_equal(file.image_len, 40);
     assert_int_equal(layout_of(&layout, APR_SIZE_MAX, 1), APR_EINVAL);
     assert_int_equal(layout_of(&layout, APR_SIZE_MAX, 2), APR_EINVAL);
     assert_int_equal(layout_of(&layout, APR_SIZE_MAX, UINT32_MAX), APR_EINVAL);
@@ -117,8 +137,9 @@ static void test_layout_overflow(void **state)
     assert_int_equal(layout.slots_len, low);
     assert_true(layout.memory_len + SLOTMEM_ALIGN <= most);
     assert_true(layout.memory_len >= low + 64);
-    assert_true(layout.image_len > (apr_off_t)low);
-    assert_true((apr_uint64_t)layout.image_len + sizeof(slotmem_section_t)
+    assert_true(file_layout_of(&file, low, 1));
+    assert_true(file.image_len > (apr_off_t)low);
+    assert_true((apr_uint64_t)file.image_len + sizeof(slotmem_section_t)
                 + sizeof(slotmem_chunk_t) + 1 + sizeof(slotmem_end_t)
                 <= (apr_uint64_t)most);
 }

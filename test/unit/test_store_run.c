@@ -715,10 +715,12 @@ static void restore_and_store(unit_place_t *place, const content_t *content,
 {
     const char *path = file_of(place, 1);
     slotmem_geometry_t geometry = content->geometry;
+    slotmem_file_layout_t layout;
     slotmem_segment_t segment;
     slotmem_restore_result_t result;
     slotmem_store_t store;
 
+    assert_true(slotmem_file_layout(&layout, geometry.item_size, num));
     geometry.item_num = num;
     segment = segment_new(place->pool, geometry);
     store = store_of(&segment, path);
@@ -748,7 +750,7 @@ static void restore_and_store(unit_place_t *place, const content_t *content,
     }
     else {
         assert_int_equal(read_file(path, place->pool).len,
-                         segment.layout.image_len + section_len(content)
+                         layout.image_len + section_len(content)
                          + (content->claims
                             ? num - content->geometry.item_num : 0));
     }
