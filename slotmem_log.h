@@ -12,8 +12,8 @@
  */
 
 /*
- * slotmem_log.h: lines in httpd's error log. Include it, after httpd's own
- * headers, in each source that logs.
+ * slotmem_log.h: tags for lines in httpd's error log. Each source that logs
+ * includes it, after httpd's own headers.
  */
 
 #ifndef SLOTMEM_LOG_H
@@ -24,15 +24,15 @@
 #include "http_log.h"
 #include "http_main.h"          /* ap_server_conf */
 
-/** Opens a message of the module: "SLOTMEM-01: ". docs/messages.md says which
- *  number is which message; a number is never given again. If httpd's module of
- *  this name has a number for the same event, that comes first, as APLOGNO():
- *  "AH02611: SLOTMEM-03: ". A number that it has for another event is not used
- *  here. */
+/** The start of each message: "SLOTMEM-01: ". docs/messages.md lists the
+ *  numbers; a number is never reused. If the distributed module has a number
+ *  for the same event, that comes first, as APLOGNO(): "AH02611: SLOTMEM-03: ".
+ *  */
 #define SLOTMEM_TAG(number)         "SLOTMEM-" #number ": "
 
 /** The module record, in mod_slotmem_shm.c: the only symbol that the DSO
- *  exports. Its index is the source of each line, as in LogLevel. */
+ *  exports. httpd needs its index to name the module in each line and to apply
+ *  LogLevel. */
 extern module AP_MODULE_DECLARE_DATA slotmem_shm_module;
 APLOG_USE_MODULE(slotmem_shm);
 

@@ -42,8 +42,6 @@ int slotmem_reader_fill(slotmem_reader_t *reader, apr_off_t offset,
     return reader->status == APR_SUCCESS;
 }
 
-/* The bytes at an offset, at most CHUNK of them, or NULL: the file has no such
- * bytes, or they cannot be read (then reader->status says why). */
 const unsigned char *slotmem_reader_bytes(slotmem_reader_t *reader,
                                           apr_off_t offset, apr_size_t len)
 {
@@ -60,7 +58,7 @@ const unsigned char *slotmem_reader_bytes(slotmem_reader_t *reader,
         reader->window_len = left < (apr_off_t)CHUNK ? (apr_size_t)left
                                                      : CHUNK;
         if (!slotmem_reader_fill(reader, offset, reader->window,
-                           reader->window_len)) {
+                                 reader->window_len)) {
             reader->window_len = 0;
             return NULL;
         }
@@ -68,7 +66,6 @@ const unsigned char *slotmem_reader_bytes(slotmem_reader_t *reader,
     return reader->window + (offset - reader->window_at);
 }
 
-/* Add the bytes from one offset to another to a digest. */
 int slotmem_reader_digest(slotmem_reader_t *reader, apr_md5_ctx_t *md5,
                           apr_off_t from, apr_off_t to)
 {
@@ -86,13 +83,12 @@ int slotmem_reader_digest(slotmem_reader_t *reader, apr_md5_ctx_t *md5,
     return 1;
 }
 
-/* Is this the MD5 that stands in the file? Leaves md5 as it was. */
 int slotmem_reader_digest_matches(slotmem_reader_t *reader,
                                   const apr_md5_ctx_t *md5, apr_off_t offset)
 {
     apr_md5_ctx_t copy = *md5;
     const unsigned char *stored = slotmem_reader_bytes(reader, offset,
-                                           SLOTMEM_FILE_DIGEST);
+                                                       SLOTMEM_FILE_DIGEST);
 
     if (!stored) {
         return 0;

@@ -12,8 +12,9 @@
  */
 
 /*
- * slotmem_reader.h: the bytes of a persisted file, and their digests. Read
- * through a window in private memory: what was digested is what is used.
+ * slotmem_reader.h: reads the bytes of a persisted file and computes their
+ * digests, through a window in private memory, so that the digested bytes are
+ * the bytes used.
  *
  * Lifecycle: one reader for one open file, or for the same bytes in memory. The
  * first failure stays in its status, and each later call fails.
@@ -36,39 +37,39 @@
 /** Process-local: a file that is being verified, read through a window. */
 typedef struct slotmem_reader_t {
     apr_file_t *file;
-    const unsigned char *memory;    /* if not NULL, in place of the file */
+    const unsigned char *memory;    /* if not NULL, read instead of the file */
     apr_off_t len;                  /* of the file, when it was opened */
     apr_status_t status;            /* the first failure, which stays */
     apr_off_t window_at;            /* the window holds window_len bytes */
     apr_size_t window_len;          /* from this offset of the file */
     unsigned char *window;          /* SLOTMEM_CHUNK bytes */
-    int digest_differs;             /* an image was read whole, but ... */
-    unsigned char computed[APR_MD5_DIGESTSIZE];
-    unsigned char stored[APR_MD5_DIGESTSIZE];
+    int digest_differs;             /* 1: a whole image had another MD5 */
+    unsigned char computed[APR_MD5_DIGESTSIZE]; /* of the last comparison */
+    unsigned char stored[APR_MD5_DIGESTSIZE];   /* the same */
 } slotmem_reader_t;
 
-/** Read bytes at an offset into a buffer, not through the window. @return 1,
- *  or 0: they cannot be read */
+/** Read bytes at an offset into a buffer, not through the window. @return 1; 0:
+ *  they cannot be read */
 int slotmem_reader_fill(slotmem_reader_t *reader, apr_off_t offset,
                         void *buffer, apr_size_t len);
 
 /**
- * The bytes at an offset.
+ * Read bytes at an offset into the window.
  * @param len at most SLOTMEM_CHUNK
- * @return a pointer into the window, good until the next call; NULL: the file
+ * @return a pointer into the window, valid until the next call; NULL: the file
  *         has no such bytes, or they cannot be read (then reader->status says
  *         why)
  */
 const unsigned char *slotmem_reader_bytes(slotmem_reader_t *reader,
                                           apr_off_t offset, apr_size_t len);
 
-/** Add the bytes from one offset up to another to a digest. @return 1, or 0:
- *  as slotmem_reader_bytes() */
+/** Add the bytes from one offset up to another to a digest. @return 1; 0: see
+ *  slotmem_reader_bytes() */
 int slotmem_reader_digest(slotmem_reader_t *reader, apr_md5_ctx_t *md5,
                           apr_off_t from, apr_off_t to);
 
-/** Is this digest the one that stands in the file at an offset? Leaves md5 as
- *  it was, and in the reader both digests. */
+/** Does the file have this digest at an offset? Does not change md5. Stores
+ *  both digests in the reader. */
 int slotmem_reader_digest_matches(slotmem_reader_t *reader,
                                   const apr_md5_ctx_t *md5, apr_off_t offset);
 

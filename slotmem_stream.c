@@ -12,7 +12,8 @@
  */
 
 /*
- * slotmem_stream.c: the bytes that a segment's file gets; see slotmem_stream.h.
+ * slotmem_stream.c: writes or compares the bytes of a file; see
+ * slotmem_stream.h.
  */
 
 #include <stdlib.h>
@@ -48,8 +49,8 @@ void slotmem_stream_flush(slotmem_stream_t *stream)
     stream->fill = 0;
 }
 
-/* Twice as much memory, for what has no file. Returns 0 if there is none: then
- * nothing more is taken. */
+/* Double the buffer of a stream without a file. Returns 0 if there is no
+ * memory: the stream then accepts nothing more. */
 static int grow(slotmem_stream_t *stream)
 {
     apr_size_t room = stream->room ? 2 * stream->room : 1024;
@@ -65,8 +66,8 @@ static int grow(slotmem_stream_t *stream)
     return 1;
 }
 
-/* Copy bytes, which others may be writing, to private memory; the digest is
- * over the copy. */
+/* Copy the bytes to private memory first: other processes may be writing them.
+ * The digest is that of the copy. */
 static void stream_write(slotmem_stream_t *stream, const void *data,
                          apr_size_t len)
 {
@@ -95,8 +96,8 @@ static void stream_write(slotmem_stream_t *stream, const void *data,
     }
 }
 
-/* Compare bytes with the next ones of the file; data NULL: pass these by. What
- * cannot be read differs. */
+/* Compare bytes with the next ones of the file; data NULL: skip those. A read
+ * that fails is a difference. */
 static void stream_compare(slotmem_stream_t *stream, const void *data,
                            apr_size_t len)
 {
@@ -135,8 +136,6 @@ void slotmem_stream_put(slotmem_stream_t *stream, const void *data,
     }
 }
 
-/* The MD5 of all bytes so far. In a file that was verified it fits the bytes
- * before it, so that there is nothing to compare. */
 void slotmem_stream_put_digest(slotmem_stream_t *stream)
 {
     unsigned char digest[APR_MD5_DIGESTSIZE];

@@ -12,12 +12,12 @@
  */
 
 /*
- * slotmem_stream.h: the bytes that a segment's file gets, in order, with their
- * MD5: written to a new file or to memory, or compared with those that a file
- * has. Each way sees the same bytes from the same caller.
+ * slotmem_stream.h: takes the bytes of a segment's file in order, computes
+ * their MD5, and writes them to a new file or to memory, or compares them with
+ * an existing file. The caller passes the same bytes in each case.
  *
- * Concurrency: one thread. The bytes may be live memory that others write: they
- * are copied first, and the digest is over the copy.
+ * Concurrency: one thread. The bytes may be live memory that other processes
+ * write: they are copied first, and the digest is that of the copy.
  */
 
 #ifndef SLOTMEM_STREAM_H
@@ -32,13 +32,12 @@
 #pragma GCC visibility push(hidden)
 #endif
 
-/** Process-local: the bytes of a file, on their way out, or those that it has
- * beside those that it would get. */
+/** Process-local: a file that is being written or compared. */
 typedef struct slotmem_stream_t {
     apr_file_t *file;               /* NULL: the bytes stay in buffer, which
                                        is malloc()ed and grows */
-    int compares;                   /* 1: nothing is written */
-    int differs;                    /* ... and a difference was found */
+    int compares;                   /* 1: compare, and write nothing */
+    int differs;                    /* 1: a difference was found */
     apr_off_t len;                  /* of all bytes so far */
     apr_md5_ctx_t md5;              /* of all bytes so far, if written */
     unsigned char *buffer;          /* room bytes */
@@ -48,22 +47,23 @@ typedef struct slotmem_stream_t {
     apr_status_t status;            /* the first failure, which stays */
 } slotmem_stream_t;
 
-/** Begin. @param file NULL: to memory. The buffer is then to be freed by the
- *  caller, also after a failure; else it is the caller's, SLOTMEM_CHUNK bytes
- *  long, and stays.
+/** Start.
+ *  @param file NULL: write to memory. The caller must then free() the buffer,
+ *         also after a failure. With a file, the caller provides a buffer of
+ *         SLOTMEM_CHUNK bytes.
  *  @param compares 1: compare with the file; 0: write it */
 void slotmem_stream_init(slotmem_stream_t *stream, apr_file_t *file,
                          int compares);
 
-/** Pass bytes on. After a failure or a difference nothing more is done. */
+/** Write or compare bytes. Does nothing after a failure or a difference. */
 void slotmem_stream_put(slotmem_stream_t *stream, const void *data,
                         apr_size_t len);
 
-/** The MD5 of all bytes so far. In a file that was verified it matches the
- *  bytes before it, so that there is nothing to compare. */
+/** Write the MD5 of all bytes so far. Compares nothing: in a file that was
+ *  verified the MD5 is that of the bytes before it. */
 void slotmem_stream_put_digest(slotmem_stream_t *stream);
 
-/** Write what is still in the buffer. */
+/** Write the rest of the buffer. */
 void slotmem_stream_flush(slotmem_stream_t *stream);
 
 #if defined(__GNUC__)
