@@ -12,7 +12,7 @@
  */
 
 /*
- * slotmem_escape.c: text in forms that have rules; see slotmem_escape.h.
+ * slotmem_escape.c: escapes text; see slotmem_escape.h.
  */
 
 #include <string.h>
@@ -21,10 +21,10 @@
 
 #include "slotmem_escape.h"
 
-/* The longest that one byte becomes: \u00NN, or \\xNN. */
+/* The most bytes that one byte becomes: \u00NN, or \\xNN. */
 #define MAX_ESCAPED 6
 
-/* The length of the UTF-8 character at text, or 0 if it is not a valid one. */
+/* The length of the UTF-8 character at TEXT, or 0 if it is invalid. */
 static int utf8_len(const unsigned char *text)
 {
     int len = text[0] < 0x80 ? 1 : text[0] < 0xc2 ? 0 : text[0] < 0xe0 ? 2
@@ -33,7 +33,7 @@ static int utf8_len(const unsigned char *text)
 
     for (i = 1; i < len; i++) {
         if ((text[i] & 0xc0) != 0x80) {
-            return 0;               /* also the 0 that ends the text */
+            return 0;               /* this also stops at the final 0 */
         }
     }
     if ((text[0] == 0xe0 && text[1] < 0xa0)         /* overlong */
@@ -50,12 +50,12 @@ static int is_control(unsigned char byte)
     return byte < 0x20 || byte == 0x7f;
 }
 
-/* Process-local: how one form writes what it cannot have as it is. */
+/* Process-local: how one form escapes what it cannot contain. */
 typedef struct form_t {
-    const char *quoted;         /* get a backslash before them */
+    const char *quoted;         /* these get a backslash before them */
     const char *control;        /* format of a control character */
-    const char *invalid;        /* format of a byte that is not UTF-8; NULL: it
-                                   is written as it is */
+    const char *invalid;        /* format of a byte that is not UTF-8; NULL: do
+                                   not escape it */
 } form_t;
 
 static const char *escape(const char *text, const form_t *form,

@@ -12,11 +12,11 @@
  */
 
 /*
- * slotmem_escape.h: text of any bytes in forms that have rules: a string of
- * JSON, the value of a label, a line. Names come from the configuration, from
- * file systems and from other modules, so they can hold anything.
+ * slotmem_escape.h: escapes text for a JSON string, a label's value or a line.
+ * Names come from the configuration, from file systems and from other modules,
+ * so they can have any bytes.
  *
- * Concurrency: no state. Needs APR alone.
+ * Concurrency: no state. Needs only APR.
  */
 
 #ifndef SLOTMEM_ESCAPE_H
@@ -28,14 +28,14 @@
 #pragma GCC visibility push(hidden)
 #endif
 
-/** @return the text as it stands between the quotes of a JSON string. Bytes
- *  that are not UTF-8 become U+FFFD, the replacement character. */
+/** @return the text for use between the quotes of a JSON string. Bytes that are
+ *  not UTF-8 become U+FFFD, the replacement character. */
 const char *slotmem_escape_json(const char *text, apr_pool_t *pool);
 
-/** @return the text as it stands between the quotes of a label's value, in the
- *  text format of Prometheus and of OpenMetrics. Control characters, and bytes
- *  that are not UTF-8, become a backslash and xNN, so that names that differ
- *  stay different. */
+/** @return the text for use between the quotes of a label's value, in the text
+ *  format of Prometheus and OpenMetrics. Control characters, and bytes that are
+ *  not UTF-8, become a backslash and xNN, so that different names stay
+ *  different. */
 const char *slotmem_escape_label(const char *text, apr_pool_t *pool);
 
 /** @return the text on one line: control characters become \xNN. */

@@ -27,14 +27,13 @@
 #include "slotmem_export.h"
 #include "slotmem_metrics.h"
 
-/* ---- ?auto: one line a figure ---- */
+/* ---- ?auto: one line per figure ---- */
 
 static void auto_number(request_rec *r, const char *key, apr_uint64_t number)
 {
     ap_rprintf(r, "%s: %" APR_UINT64_T_FMT "\n", key, number);
 }
 
-/* Of a segment. */
 static void auto_field(request_rec *r, int i, const char *key,
                        const char *value)
 {
@@ -132,8 +131,8 @@ static void json_worker(request_rec *r, const slotmem_shown_t *shown)
     json_text(r, "url", worker->url);
     json_text(r, "status", worker->status);
     json_text(r, "flags", worker->flags);
-    ap_rprintf(r, ", \"factor\": %.2f", worker->factor);
-    ap_rprintf(r, ", \"lbset\": %d", worker->lbset);
+    ap_rprintf(r, ", \"factor\": %.2f, \"lbset\": %d", worker->factor,
+               worker->lbset);
     json_text(r, "route", worker->route);
     json_text(r, "redirect", worker->redirect);
     json_number(r, "elected", worker->elected);
@@ -213,7 +212,7 @@ static int wants_openmetrics(const request_rec *r)
     return accept && strstr(accept, "application/openmetrics-text");
 }
 
-/* Prometheus always writes a "=". */
+/* Prometheus always adds a "=". */
 static int is_metrics_query(const char *args)
 {
     return args && (strcmp(args, "metrics") == 0

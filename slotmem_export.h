@@ -13,8 +13,7 @@
 
 /*
  * slotmem_export.h: the figures of slotmem_status.h for programs: the lines of
- * mod_status's ?auto, and the answers of the handler slotmem-status, which are
- * JSON and metrics.
+ * mod_status's ?auto, and the JSON and metrics of the handler slotmem-status.
  *
  * Concurrency: called by children, for requests.
  */
@@ -33,13 +32,13 @@
 /** The handler of JSON and metrics, for SetHandler. */
 #define SLOTMEM_STATUS_HANDLER "slotmem-status"
 
-/** Write the lines of ?auto. Each key begins with ModSlotmem: a program is
- *  known that takes a line after the scoreboard which begins with one of the
- *  scoreboard's letters for more of it. */
+/** Write the lines of ?auto. Each key starts with ModSlotmem: one known program
+ *  takes a line after the scoreboard for a part of it if the line starts with
+ *  one of the scoreboard's letters. */
 void slotmem_export_auto(request_rec *r);
 
-/** Answer a request of the handler: with metrics for the query ?metrics, else
- *  with JSON. */
+/** Answer a request to the handler: with metrics for the query ?metrics,
+ *  otherwise with JSON. */
 int slotmem_export_answer(request_rec *r);
 
 #if defined(__GNUC__)

@@ -28,7 +28,7 @@
 #include "slotmem_escape.h"
 #include "slotmem_metrics.h"
 
-/* Process-local: a gauge that each segment has. */
+/* Process-local: a gauge of each segment. */
 typedef struct metric_t {
     const char *name;
     const char *help;
@@ -103,7 +103,7 @@ static const metric_t metrics[] = {
       last_store_age }
 };
 
-/* Process-local: the segments as the metrics have them. */
+/* Process-local: a segment with its labels, or all anonymous ones. */
 typedef struct series_t {
     slotmem_figures_t figures;
     const char *labels;         /* without braces */
@@ -124,7 +124,8 @@ static const char *add_label(const char *labels, const char *name,
                  : labels;
 }
 
-/* Of two with the same name mod_proxy finds the first. */
+/* Label each worker. If two have the same name, keep only the first, as
+ * mod_proxy finds that one. */
 static void label_workers(series_t *series, apr_pool_t *pool)
 {
     const apr_array_header_t *all = series->figures.workers;
@@ -158,8 +159,8 @@ static void label_series(series_t *series, apr_pool_t *pool)
     }
 }
 
-/* Segments without a name would have the same labels, which the format does
- * not allow: they are added up. They come first. */
+/* Anonymous segments would have the same labels, which the format forbids: add
+ * them up. They come first. */
 static apr_array_header_t *make_series(const slotmem_totals_t *totals,
                                        apr_pool_t *pool)
 {
@@ -226,7 +227,7 @@ static void write_results(request_rec *r, const apr_array_header_t *all)
     }
 }
 
-/* Process-local: a gauge that each worker has. */
+/* Process-local: a gauge of each worker. */
 typedef struct worker_metric_t {
     const char *name;
     const char *help;
@@ -283,8 +284,8 @@ static void write_workers(request_rec *r, const worker_metric_t *metric,
     }
 }
 
-/* All are gauges, and the last line is a comment in the one format and the end
- * in the other: so both read the same text. */
+/* Both formats accept this text: all metrics are gauges, and the last line is a
+ * comment in Prometheus's format and the end in OpenMetrics. */
 void slotmem_metrics_write(request_rec *r)
 {
     slotmem_totals_t totals;

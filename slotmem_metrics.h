@@ -29,7 +29,7 @@
 #pragma GCC visibility push(hidden)
 #endif
 
-/** Write all metrics: text that both formats read alike. */
+/** Write all metrics, as text that is valid in both formats. */
 void slotmem_metrics_write(request_rec *r);
 
 #if defined(__GNUC__)

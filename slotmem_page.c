@@ -12,9 +12,8 @@
  */
 
 /*
- * slotmem_page.c: the section of mod_status's page; see slotmem_page.h. It has
- * no colours of its own, as mod_status has none, so it follows whatever the
- * browser is set to.
+ * slotmem_page.c: the section of mod_status's page; see slotmem_page.h. Like
+ * mod_status, it sets no colours, so it follows the settings of the browser.
  */
 
 #include <string.h>
@@ -29,7 +28,7 @@
 
 #define BAR_LEN 20
 
-/* Some used slot shows, and so does some free one. */
+/* Show at least one mark if any slot is in use; it is full only if all are. */
 static const char *bar(const slotmem_figures_t *figures, apr_pool_t *pool)
 {
     char *text = apr_palloc(pool, BAR_LEN + 1);
@@ -62,7 +61,7 @@ static const char *format_bytes(apr_uint64_t bytes, apr_pool_t *pool)
                         bytes / 1024 / 1024);
 }
 
-/* What mod_proxy calls the segment: "shop in example.org:80". */
+/* The segment's name in mod_proxy: "balancer://shop of example.org:80". */
 static const char *format_label(const slotmem_label_t *label, apr_pool_t *pool)
 {
     return !label->server ? "-"
@@ -71,14 +70,14 @@ static const char *format_label(const slotmem_label_t *label, apr_pool_t *pool)
          : apr_pstrcat(pool, label->balancer, " of ", label->server, NULL);
 }
 
-/* In bold if there is something to look into. */
+/* In bold if this needs attention. */
 static const char *emphasize(int is_bad, const char *text, apr_pool_t *pool)
 {
     return is_bad ? apr_pstrcat(pool, "<b>", text, "</b>", NULL) : text;
 }
 
-/* The directory of the first file, with its slash; NULL: there is no file. Most
- * files are there, so it is shown once. */
+/* The directory of the first file, with its slash, or NULL. Most files are in
+ * that directory, so the page shows it only once. */
 static const char *directory(const slotmem_totals_t *totals, apr_pool_t *pool)
 {
     int i;
@@ -94,7 +93,7 @@ static const char *directory(const slotmem_totals_t *totals, apr_pool_t *pool)
     return NULL;
 }
 
-/* The file without that directory, if it is in it and nowhere below. */
+/* The file without that directory, if it is directly in it. */
 static const char *format_file(const char *file, const char *dir)
 {
     apr_size_t len = dir ? strlen(dir) : 0;
@@ -103,8 +102,8 @@ static const char *format_file(const char *file, const char *dir)
            ? file + len : file;
 }
 
-/* One row, or paragraph. What can be long and has no blank may break anywhere,
- * so that the table is not wider than the window. */
+/* One row, or paragraph. Long text without blanks may break anywhere, so that
+ * the table fits into the window. */
 static void write_segment(request_rec *r, const slotmem_figures_t *figures,
                           const char *dir, int with_table)
 {
@@ -158,7 +157,7 @@ static void write_worker(request_rec *r, const slotmem_shown_t *shown,
                with_table ? "</td></tr>\n" : "\n");
 }
 
-/* They unfold at a click. */
+/* A click unfolds them. */
 static void write_workers(request_rec *r, const slotmem_figures_t *figures,
                           int with_table)
 {

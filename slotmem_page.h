@@ -29,8 +29,8 @@
 #pragma GCC visibility push(hidden)
 #endif
 
-/** Write the section. @param with_table 0: mod_status was asked for a page
- *  without tables */
+/** Write the section. @param with_table 0: the request asks mod_status for a
+ *  page without tables */
 void slotmem_page_write(request_rec *r, int with_table);
 
 #if defined(__GNUC__)

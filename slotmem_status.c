@@ -12,7 +12,7 @@
  */
 
 /*
- * slotmem_status.c: what is known of the segments; see slotmem_status.h.
+ * slotmem_status.c: the figures of the segments; see slotmem_status.h.
  */
 
 #include <stdlib.h>
@@ -27,15 +27,15 @@
 #include "slotmem_orphans.h"
 #include "slotmem_status.h"
 
-/* Process-local: a segment to be shown. */
+/* Process-local: a segment to show. */
 typedef struct entry_t {
     const slotmem_segment_t *segment;
     const char *name;           /* as created, or NULL: anonymous */
-    const slotmem_persist_entry_t *persist; /* NULL: in no file */
+    const slotmem_persist_entry_t *persist; /* NULL: not persisted */
 } entry_t;
 
-/* Process-local. All segments that were created before the MPM ran; constant in
- * the children. */
+/* Process-local. All segments that were created before the MPM ran; children do
+ * not change it. */
 static apr_array_header_t *entries; /* of entry_t */
 
 void slotmem_status_reset(apr_pool_t *pool)
@@ -90,7 +90,7 @@ static void add_restore(slotmem_figures_t *figures,
     }
 }
 
-/* What another process may overwrite is read once. */
+/* Read each field once: another process may overwrite it meanwhile. */
 static void add_store(slotmem_figures_t *figures,
                       const slotmem_report_t *report, apr_time_t now)
 {
@@ -118,7 +118,7 @@ static void add_store(slotmem_figures_t *figures,
     }
 }
 
-/* Live slots: mod_proxy's children write to them meanwhile. */
+/* The slots are live: children write to them meanwhile. */
 static void add_workers(slotmem_figures_t *figures,
                         const slotmem_segment_t *segment, apr_pool_t *pool)
 {
@@ -197,7 +197,7 @@ static void add_up(slotmem_totals_t *totals, const slotmem_figures_t *figures)
     totals->memory += figures->memory;
 }
 
-/* The entries are sorted in a copy: threads share the array. */
+/* Sort a copy of the entries: threads share the array. */
 void slotmem_status_collect(slotmem_totals_t *totals, apr_pool_t *pool)
 {
     entry_t *sorted = (entry_t *)apr_array_copy(pool, entries)->elts;
@@ -206,7 +206,7 @@ void slotmem_status_collect(slotmem_totals_t *totals, apr_pool_t *pool)
 
     memset(totals, 0, sizeof(*totals));
     if (ap_mpm_query(AP_MPMQ_GENERATION, &totals->generation) != APR_SUCCESS) {
-        totals->generation = 0;        /* an MPM that does not say */
+        totals->generation = 0;        /* this MPM does not tell */
     }
     totals->orphans = slotmem_orphans_num();
     qsort(sorted, (size_t)entries->nelts, sizeof(*sorted), by_name);

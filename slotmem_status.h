@@ -12,15 +12,15 @@
  */
 
 /*
- * slotmem_status.h: what is known of the segments for people and monitors. Each
- * figure is worked out here, once; slotmem_page.h shows them on a page,
- * slotmem_export.h gives them to programs.
+ * slotmem_status.h: the figures of the segments, for people and monitors. They
+ * are computed only here; slotmem_page.h shows them on a page, slotmem_export.h
+ * gives them to programs.
  *
- * Concurrency: called by children, for requests. What they show is what they
- * inherited by fork, and the in-use map; of the last store they show what the
- * parent published (slotmem_report_t), which other children can overwrite: it
- * is shown and used for nothing else. Of the slots, only the workers of a
- * balancer are looked at, where mod_status may show them too (ProxyStatus).
+ * Concurrency: called by children, for requests. The figures come from what the
+ * children inherited by fork, from the in-use map, and from what the parent
+ * publishes about the last store (slotmem_report_t). Other children can
+ * overwrite that report, so it is only shown. Slots are read only for the
+ * workers of balancers, and only where mod_status may show them (ProxyStatus).
  */
 
 #ifndef SLOTMEM_STATUS_H
@@ -36,15 +36,15 @@
 #pragma GCC visibility push(hidden)
 #endif
 
-/** Start anew, with no segment. @param pool lasts as long as the generation;
- *  NULL: the generation has ended */
+/** Start a generation, without segments. @param pool lasts as long as it; NULL:
+ *  it has ended */
 void slotmem_status_reset(apr_pool_t *pool);
 
 /**
- * Show a segment from now on. Before the MPM runs.
- * @param segment and what follows must last as long as the generation
+ * Show a segment from now on. Call this before the MPM runs.
+ * @param segment like name and persist, lasts as long as the generation
  * @param name as created, or NULL: anonymous
- * @param persist NULL: it is in no file
+ * @param persist NULL: not persisted
  */
 void slotmem_status_add(const slotmem_segment_t *segment, const char *name,
                         const slotmem_persist_entry_t *persist);
@@ -63,49 +63,49 @@ typedef struct slotmem_shown_t {
     slotmem_origin_e origin;
 } slotmem_shown_t;
 
-/** Process-local: what is known of a segment. */
+/** Process-local: the figures of a segment. */
 typedef struct slotmem_figures_t {
     const char *name;           /**< as created, or NULL: anonymous */
-    slotmem_label_t label;      /**< what mod_proxy calls it */
-    apr_uint32_t num;           /**< of slots */
-    apr_uint32_t used;
-    apr_size_t size;            /**< of a slot, bytes */
+    slotmem_label_t label;      /**< its name in mod_proxy */
+    apr_uint32_t num;           /**< number of slots */
+    apr_uint32_t used;          /**< slots in use */
+    apr_size_t size;            /**< bytes of a slot */
     apr_size_t memory;          /**< bytes of shared memory, mapped */
     const apr_array_header_t *workers; /**< of slotmem_shown_t; NULL: it has
-                                     none, or they are not to be shown */
-    int drained;                /**< of them */
+                                     none, or must not show them */
+    int drained;                /**< number of drained workers */
     apr_uint32_t type;          /**< AP_SLOTMEM_TYPE_* */
     const char *type_words;
     const char *file;           /**< or NULL; then the rest is unset */
-    slotmem_outcome_t restore;  /**< how the restore went */
-    apr_uint32_t restored;      /**< slots that it restored */
-    int refused;                /**< 1: it refused the file */
-    slotmem_outcome_t store;    /**< how the last store went */
-    apr_int64_t age;            /**< seconds since then, or -1: never */
-    int failed;                 /**< 1: it failed */
+    slotmem_outcome_t restore;  /**< outcome of the restore */
+    apr_uint32_t restored;      /**< restored slots */
+    int refused;                /**< 1: the restore refused the file */
+    slotmem_outcome_t store;    /**< outcome of the last store */
+    apr_int64_t age;            /**< seconds since the last store; -1: never */
+    int failed;                 /**< 1: the last store failed */
     int others;                 /**< 1: the file is another server's */
 } slotmem_figures_t;
 
-/** Process-local: all of them, and what they are together. */
+/** Process-local: all segments, and their sums. */
 typedef struct slotmem_totals_t {
     slotmem_figures_t *segments; /**< sorted by name, anonymous ones first */
     int num;
     int generation;
-    int persisted;              /**< segments that are kept in files */
-    int refused;                /**< of them, files that were not restored */
-    int failed;                 /**< of them, stores that failed */
-    int others;                 /**< of them, files of another server */
+    int persisted;              /**< persisted segments */
+    int refused;                /**< files that were refused */
+    int failed;                 /**< stores that failed */
+    int others;                 /**< files of another server */
     int orphans;                /**< files of no segment, at the start */
     apr_uint64_t slots;
     apr_uint64_t used;
     apr_uint64_t memory;
 } slotmem_totals_t;
 
-/** What is known now of all segments that were created before the MPM ran. What
- *  children create at run time is not in it. */
+/** Compute the figures of all segments that were created before the MPM ran, so
+ *  without those that children create at run time. */
 void slotmem_status_collect(slotmem_totals_t *totals, apr_pool_t *pool);
 
-/** @return the name of a segment, for people */
+/** @return the name of a segment to show */
 const char *slotmem_status_name(const slotmem_figures_t *figures);
 
 #if defined(__GNUC__)
