@@ -249,14 +249,14 @@ static int is_idle(void)
         collect();
         return 1;
     }
-    if (!process->overdue && now - process->begun >= OVERDUE) {
+    if (!process->overdue && now - process->started >= OVERDUE) {
         process->overdue = 1;
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
                      SLOTMEM_TAG(37)
                      "process %" APR_PID_T_FMT " has been storing for %d "
                      "seconds; nothing else is stored until it ends: does the "
                      "disk answer?", process->proc.pid,
-                     (int)apr_time_sec(now - process->begun));
+                     (int)apr_time_sec(now - process->started));
     }
     return 0;
 }

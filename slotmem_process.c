@@ -14,9 +14,9 @@
 /*
  * slotmem_process.c: the process that stores; see slotmem_process.h.
  *
- * The parent may have threads (a watchdog's), so the new process uses nothing
- * that another thread could have locked at the fork but what the C library
- * repairs: it has a pool with an allocator of its own, and writes no log.
+ * The parent may have other threads (mod_watchdog's), which may hold locks at
+ * the time of the fork. The new process therefore uses a pool with an allocator
+ * of its own and writes no log. The C library resets its own locks.
  */
 
 #include <errno.h>
@@ -38,18 +38,18 @@
 #include "slotmem_process.h"
 
 #define PAUSE_MAX 2000                  /* microseconds */
-/* How the process ends for want of memory: no number of a signal, since httpd's
- * loop tells exit codes and signals alike. */
+/* The exit code for lack of memory. Not the number of a signal, because httpd's
+ * loop reports exit codes and signals in the same way. */
 #define LACKED_MEMORY 112
-/* Address space that a store takes, and for each file. APR's pools may get their
- * memory by mmap(), so that what malloc() has is of no use to them. */
+/* Address space that a store needs, and how much more per file. It is reserved
+ * with mmap(), because APR's pools may use mmap() and not malloc(). */
 #define SPARE_SIZE      (1024 * 1024)
 #define SPARE_PER_FILE  4096
-#define FILES_MAX 65536                 /* where they are closed one by one */
+#define FILES_MAX 65536                 /* without close_range() */
 
 /* ---- notes ---- */
 
-/* What may fail. A number is the index. */
+/* The steps that may fail; a note has the index. */
 static const char *const steps[] = {
     "finish: the storing process ended early",
     "find memory",
@@ -111,7 +111,6 @@ void slotmem_note_read(slotmem_result_t *result, const slotmem_note_t *note)
     uint32_t outcome = atomic_load(&note->outcome);
     uint32_t aside = atomic_load(&note->aside);
     uint32_t step = note->step;
-
     uint32_t fallback = atomic_load(&note->fallback);
 
     memset(result, 0, sizeof(*result));
@@ -166,8 +165,8 @@ static int close_range_from_0(void)
 #endif
 }
 
-/* Of the parent's files it needs none. What it opens must not take the numbers
- * that libraries write messages to. */
+/* Close all of the parent's files, and open /dev/null as 0 to 2: otherwise a
+ * library that writes a message would write to a persisted file. */
 static void close_files(void)
 {
     int fd;
@@ -216,7 +215,7 @@ static apr_size_t notes_size(apr_size_t num)
     return (num ? num : 1) * sizeof(slotmem_note_t);
 }
 
-/* Of all processes only the one that stores has the notes. */
+/* Only the process that stores gets the notes at a fork, not the children. */
 static void share_notes(const slotmem_process_t *process, int shared)
 {
 #ifdef MADV_DONTFORK
@@ -275,7 +274,7 @@ void slotmem_process_release(slotmem_process_t *process)
     }
 }
 
-/* No process, but what is reserved. */
+/* Clear all fields except what is reserved. */
 static void forget_process(slotmem_process_t *process)
 {
     slotmem_process_t kept = *process;
@@ -304,7 +303,7 @@ apr_status_t slotmem_process_start(slotmem_process_t *process, apr_size_t num,
     process->num = num;
     memset(process->notes, 0, notes_size(num));
     share_notes(process, 1);
-    /* httpd's handlers would act on the parent's children. */
+    /* httpd's handlers in the new process would signal the parent's children. */
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &before);
     pid = fork();
@@ -319,7 +318,7 @@ apr_status_t slotmem_process_start(slotmem_process_t *process, apr_size_t num,
         return rv;
     }
     process->proc.pid = pid;
-    process->begun = slotmem_monotonic_now();
+    process->started = slotmem_monotonic_now();
     return APR_SUCCESS;
 }
 
@@ -381,7 +380,7 @@ void slotmem_process_clear(slotmem_process_t *process)
     forget_process(process);
 }
 
-/* Where the system keeps the notes from it, something else may be mapped at
+/* With MADV_DONTFORK a child has no notes, and something else may be mapped at
  * their address by now. */
 void slotmem_process_forget(slotmem_process_t *process)
 {
@@ -397,11 +396,11 @@ void slotmem_process_forget(slotmem_process_t *process)
 
 /* Process-local. */
 static struct {
-    slotmem_process_t *process;     /* that is watched, or NULL */
+    slotmem_process_t *process;     /* or NULL */
     void (*on_end)(void);
 } watched;
 
-/* APR calls this for all sorts of reasons; the process ends for two of them. */
+/* APR calls this for several reasons; for two of them the process has ended. */
 static void on_event(int reason, void *data, int status)
 {
     void (*on_end)(void) = watched.on_end;
@@ -428,8 +427,8 @@ void slotmem_process_watch(slotmem_process_t *process, void (*on_end)(void),
     }
 }
 
-/* APR must not keep a record after the process has ended: it would look into
- * it at the next child's end. */
+/* APR must not keep a record of a process that has ended: it would read it when
+ * the next child ends. */
 void slotmem_process_unwatch(slotmem_process_t *process)
 {
     if (watched.process == process) {
