@@ -12,8 +12,8 @@
  */
 
 /*
- * slotmem_files.c: the files of a generation: which of them may be stored, how
- * that is done; see slotmem_files.h.
+ * slotmem_files.c: which files this server may store, and storing them; see
+ * slotmem_files.h.
  */
 
 #include <errno.h>
@@ -51,7 +51,8 @@ const char *slotmem_files_holder(char *text, apr_size_t size, pid_t pid)
     return "in another container or on another machine";
 }
 
-/* Once for each directory, if the next process is not to mend it. */
+/* Log a problem once per directory. If the process that stores can fix it, log
+ * it only after the process has tried. */
 static void log_lock_problem(slotmem_directory_t *directory, apr_status_t rv)
 {
     int can_mend = rv == APR_SUCCESS || rv == APR_INCOMPLETE;
@@ -62,14 +63,15 @@ static void log_lock_problem(slotmem_directory_t *directory, apr_status_t rv)
         directory->lock_logged = 1;
         ap_log_error(APLOG_MARK, APLOG_WARNING, rv, ap_server_conf,
                      SLOTMEM_TAG(40)
-                     "%s: its lock file %s %s: files in it are stored, but "
-                     "nothing keeps two servers apart", directory->path,
-                     SLOTMEM_LOCK_FILE, directory->lock_problem);
+                     "%s: its lock file %s %s: files in this directory are "
+                     "stored, but nothing prevents two servers from storing "
+                     "the same file", directory->path, SLOTMEM_LOCK_FILE,
+                     directory->lock_problem);
     }
 }
 
-/* A directory that cannot be used is no reason not to try: the store will say
- * why. */
+/* If the directory cannot be opened, the caller stores anyway: the store then
+ * logs why it failed. */
 static apr_status_t ask_for_lock(slotmem_directory_t *directory,
                                  const char *path, pid_t *holder)
 {
@@ -85,7 +87,7 @@ static apr_status_t ask_for_lock(slotmem_directory_t *directory,
     return rv;
 }
 
-/* May this server store the file? Says so once if not. */
+/* May this server store the file? If not, logs it once. */
 static int may_store(slotmem_persist_entry_t *entry)
 {
     char text[80];
@@ -93,7 +95,8 @@ static int may_store(slotmem_persist_entry_t *entry)
     apr_status_t rv = ask_for_lock(entry->directory, entry->path, &holder);
 
     entry->unlocked = rv != APR_SUCCESS;
-    /* The process makes a lock file; or nobody knows just now. */
+    /* The process that stores makes the lock file; or memory or descriptors are
+     * short, and the lock may be held or not. */
     if (rv == APR_INCOMPLETE || rv == APR_ENOMEM || APR_STATUS_IS_EMFILE(rv)
         || rv == ENFILE) {
         return !entry->conflict_logged;
@@ -102,10 +105,11 @@ static int may_store(slotmem_persist_entry_t *entry)
         if (entry->conflict_logged) {
             ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, ap_server_conf,
                          SLOTMEM_TAG(13)
-                         "segment %s: %s is stored again: %s gave it up",
-                         entry->name, entry->path,
+                         "segment %s: this server now stores %s, which "
+                         "belonged to another server, %s", entry->name,
+                         entry->path,
                          slotmem_files_holder(text, sizeof(text),
-                                         entry->lock_holder));
+                                              entry->lock_holder));
         }
         entry->conflict_logged = 0;
         return 1;
@@ -126,8 +130,7 @@ void slotmem_files_publish(const slotmem_persist_entry_t *entry,
                            apr_uint32_t outcome)
 {
     if (entry->report) {
-        atomic_store(&entry->report->at,
-                     apr_time_sec(apr_time_now()));
+        atomic_store(&entry->report->at, apr_time_sec(apr_time_now()));
         atomic_store(&entry->report->outcome, outcome);
     }
 }
@@ -164,8 +167,6 @@ void slotmem_files_lock(void)
     slotmem_lock_end(ap_pglobal);
 }
 
-/* Give each file that may be stored the number of its note. Returns how many
- * there are. */
 int slotmem_files_number(void)
 {
     slotmem_directory_t *directory = slotmem_directories();
@@ -197,7 +198,6 @@ int slotmem_files_number(void)
     return num;
 }
 
-/* The notes name no file any more. */
 void slotmem_files_forget_numbers(void)
 {
     slotmem_carried_t *image;
@@ -211,7 +211,7 @@ void slotmem_files_forget_numbers(void)
     }
 }
 
-/* ---- in the process that stores, or in the parent at stop ---- */
+/* ---- in the process that stores, or in the parent when it stops ---- */
 
 /* Files that are being stored together. */
 typedef struct round_t {
@@ -221,7 +221,7 @@ typedef struct round_t {
     int num;
 } round_t;
 
-static void begin_round(round_t *round, slotmem_note_t *notes, int max,
+static void start_round(round_t *round, slotmem_note_t *notes, int max,
                         apr_pool_t *pool)
 {
     round->notes = notes;
@@ -231,8 +231,8 @@ static void begin_round(round_t *round, slotmem_note_t *notes, int max,
     round->num = 0;
 }
 
-/* A process whose parent has gone stores nothing more: another server may be
- * at it. */
+/* Called just before a new file is put in place, among others. A process whose
+ * parent has died ends here: another server may be storing by now. */
 static void note_store(void *data, int index)
 {
     round_t *round = data;
@@ -250,8 +250,8 @@ int slotmem_is_done(const slotmem_result_t *result)
            || result->outcome == SLOTMEM_OUTCOME_UNCHANGED;
 }
 
-/* Add a file that has not been stored yet. A second try has what the first one
- * found. */
+/* Add a file, unless it is stored already. A second attempt starts from the
+ * state in which the first one left the file. */
 static void add_store(round_t *round, int note,
                       slotmem_directory_t *directory,
                       const slotmem_store_t *known)
@@ -305,7 +305,7 @@ static void store_images(slotmem_note_t *notes, apr_pool_t *pool)
     for (image = slotmem_files.outliving->images; image; image = image->next) {
         max++;
     }
-    begin_round(&round, notes, max, pool);
+    start_round(&round, notes, max, pool);
     for (image = slotmem_files.outliving->images; image; image = image->next) {
         slotmem_store_t known = { .path = image->path,
                                   .content.image = image->bytes,
@@ -320,8 +320,8 @@ static void store_images(slotmem_note_t *notes, apr_pool_t *pool)
     run_round(&round, pool);
 }
 
-/* The image that a segment refused is to be kept as its .bad file. While it
- * cannot be stored the segment cannot either. */
+/* An image that did not fit its segment must be stored first, because storing
+ * the segment then sets it aside. Until then the store of the segment fails. */
 static int waits_for_image(const slotmem_persist_entry_t *entry,
                            slotmem_note_t *notes, const slotmem_store_t *known)
 {
@@ -342,8 +342,8 @@ static int waits_for_image(const slotmem_persist_entry_t *entry,
     return 1;
 }
 
-/* What dead servers have left beside the files of this round. Without a lock it
- * may be a live one's. */
+/* Remove the temporary files of dead servers. Without locks, they may belong to
+ * a running server. */
 static void clean_directories(const round_t *round)
 {
     slotmem_directory_t *directory;
@@ -357,7 +357,8 @@ static void clean_directories(const round_t *round)
     }
 }
 
-/* The parent, which does not wait for a disk, takes the locks the next time. */
+/* The parent does not wait for a disk, so the process that stores makes missing
+ * lock files, and the parent takes the locks before the next store. */
 static void make_lock_files(void)
 {
     slotmem_directory_t *directory = slotmem_directories();
@@ -370,17 +371,16 @@ static void make_lock_files(void)
     }
 }
 
-/* Store all files that have a number, and were not stored yet. */
 void slotmem_files_store(slotmem_note_t *notes, apr_pool_t *pool)
 {
     round_t round;
     int i;
 
     if (getpid() != slotmem_files.parent) {
-        slotmem_directory_forget_all(); /* closed, as all descriptors here */
+        slotmem_directory_forget_all(); /* the fork has closed them */
     }
     store_images(notes, pool);
-    begin_round(&round, notes, slotmem_files.entries->nelts, pool);
+    start_round(&round, notes, slotmem_files.entries->nelts, pool);
     for (i = 0; i < slotmem_files.entries->nelts; i++) {
         const slotmem_persist_entry_t *entry = slotmem_files_entry(i);
         slotmem_store_t known = { .path = entry->path,
@@ -401,9 +401,9 @@ void slotmem_files_store(slotmem_note_t *notes, apr_pool_t *pool)
     run_round(&round, pool);
 }
 
-/* A segment with an absolute name may have the file of a fallback; and
- * SlotmemPersistDir may be DefaultRuntimeDir by another path, as /run is
- * /var/run. */
+/* Is a fallback also the file of a segment? A segment with an absolute name may
+ * use it, and SlotmemPersistDir may be DefaultRuntimeDir by another path, such
+ * as /run for /var/run. */
 static int is_stored_here(const slotmem_directory_t *directory,
                           const char *name)
 {
@@ -423,7 +423,7 @@ static int is_stored_here(const slotmem_directory_t *directory,
     return 0;
 }
 
-/* Not while a server stores it. */
+/* Rename the fallback, unless some server stores it. */
 static slotmem_fallback_e retire_fallback(const slotmem_persist_entry_t *entry,
                                           apr_pool_t *pool)
 {
@@ -452,37 +452,26 @@ static slotmem_fallback_e retire_fallback(const slotmem_persist_entry_t *entry,
     return SLOTMEM_FALLBACK_RENAMED;
 }
 
-void slotmem_files_retire_fallbacks(slotmem_note_t *notes, apr_pool_t *pool)
+void slotmem_files_retire(slotmem_note_t *notes, apr_pool_t *pool)
 {
     int i;
 
     for (i = 0; i < slotmem_files.entries->nelts; i++) {
         const slotmem_persist_entry_t *entry = slotmem_files_entry(i);
-        slotmem_result_t result;
+        slotmem_result_t result = { .outcome = SLOTMEM_OUTCOME_UNKNOWN };
 
-        if (entry->fallback && !entry->fallback_done && entry->note >= 0) {
+        if (entry->note >= 0) {
             slotmem_note_read(&result, &notes[entry->note]);
-            if (slotmem_is_done(&result)) {
-                atomic_store(&notes[entry->note].fallback,
-                             retire_fallback(entry, pool));
-            }
         }
-    }
-}
-
-void slotmem_files_retire_removals(slotmem_note_t *notes)
-{
-    int i;
-
-    for (i = 0; i < slotmem_files.entries->nelts; i++) {
-        const slotmem_persist_entry_t *entry = slotmem_files_entry(i);
-        slotmem_result_t result;
-
-        if (entry->removal && entry->note >= 0) {
-            slotmem_note_read(&result, &notes[entry->note]);
-            if (slotmem_is_done(&result)) {
-                slotmem_removal_retire(entry->removal);
-            }
+        if (!slotmem_is_done(&result)) {
+            continue;
+        }
+        if (entry->fallback && !entry->fallback_done) {
+            atomic_store(&notes[entry->note].fallback,
+                         retire_fallback(entry, pool));
+        }
+        if (entry->removal) {
+            slotmem_removal_retire(entry->removal);
         }
     }
 }

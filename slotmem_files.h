@@ -12,12 +12,12 @@
  */
 
 /*
- * slotmem_files.h: the files of a generation. slotmem_persist.h says when they
- * are stored; here is which of them, how, and what becomes of each.
+ * slotmem_files.h: the files of a generation: which of them this server may
+ * store, and storing them. slotmem_persist.h says when.
  *
- * A store of a running server is made by a process of its own, which has a copy
- * of all that is here. For each file it writes a note; slotmem_process.h. At
- * stop the parent does the same itself, with notes of its own.
+ * While the server runs, a forked process stores them, working on its copy of
+ * these data; it writes a note per file (slotmem_process.h). When the server
+ * stops, the parent stores them itself, with notes in its own memory.
  *
  * Concurrency: the parent's one thread, and the process that stores.
  */
@@ -33,26 +33,25 @@
 #pragma GCC visibility push(hidden)
 #endif
 
-/** Shared memory, one a segment that is kept. Written by the parent after each
- *  store and never read by it; children read it for the status page alone, and
- *  can overwrite it, which misleads who looks there and nobody else. */
+/** Shared memory, one per persisted segment. The parent writes it after each
+ *  store and never reads it; children only read it for the status page. A child
+ *  can overwrite it, which makes the status page wrong and nothing else. */
 typedef struct slotmem_report_t {
     _Atomic apr_uint32_t outcome;   /**< SLOTMEM_REPORT_*, of the last store */
-    _Atomic apr_int64_t at;         /**< when that was: seconds since 1970; 0:
-                                         never */
+    _Atomic apr_int64_t at;         /**< time of that store in seconds since
+                                         1970; 0: never */
 } slotmem_report_t;
 
 enum {
     SLOTMEM_REPORT_NONE,        /* not yet in this generation */
     SLOTMEM_REPORT_STORED,
-    SLOTMEM_REPORT_UNCHANGED,   /* the file had all bytes already */
+    SLOTMEM_REPORT_UNCHANGED,   /* the file had these bytes already */
     SLOTMEM_REPORT_FAILED,      /* the log says why */
-    SLOTMEM_REPORT_CONFLICT,       /* the file belongs to another server */
+    SLOTMEM_REPORT_CONFLICT,    /* the file belongs to another server */
     SLOTMEM_REPORT_UNAVAILABLE  /* it could not be read, and is not replaced */
 };
 
-/** Process-local: a segment that is kept in a file. Its directory is that of
- *  its path. */
+/** Process-local: a persisted segment. */
 typedef struct slotmem_persist_entry_t {
     /* set by the caller */
     slotmem_segment_t *segment;
@@ -61,86 +60,86 @@ typedef struct slotmem_persist_entry_t {
     const char *fallback;       /**< restored while path has no file, and
                                      renamed by the first store; or NULL */
     slotmem_word_t *config_claims; /**< see slotmem_content_t, or NULL */
-    slotmem_proxy_t *proxy;     /**< decides on each stored slot; or NULL */
-    /* set by this room; zero when handed over */
-    slotmem_restore_result_t restored; /**< how that went */
+    slotmem_proxy_t *proxy;     /**< decides where each stored slot goes; or
+                                     NULL */
+    /* set by this room; zero when passed to slotmem_persist_add() */
+    slotmem_restore_result_t restored;
     const char *restored_from;  /**< the file, if the outcome is
                                      SLOTMEM_RESTORE_DONE; NULL: memory */
     slotmem_report_t *report;   /**< of the last store; NULL: not published */
-    slotmem_directory_t *directory;
+    slotmem_directory_t *directory; /* of path */
     slotmem_directory_t *fallback_directory;
-    int fallback_done;          /* 1: nothing more is to be done about it */
+    int fallback_done;          /* 1: nothing is left to be done about it */
     slotmem_file_state_t file_state; /* see slotmem_store_t */
     slotmem_file_state_t new_state;
-    int rejected;               /* what stands at path is to be set aside */
-    int backup;                 /* what stands at path is to be kept: it has
-                                   what was not restored */
+    int rejected;               /* 1: the file at path is to be set aside */
+    int backup;                 /* 1: keep the file at path as .bak, because not
+                                   all of it was restored */
     slotmem_content_t content;  /* set by slotmem_persist_enable() */
-    int unavailable;            /* what stands at path must not be replaced */
+    int unavailable;            /* 1: the file at path must not be replaced */
     slotmem_removal_t *removal; /* was applied by the restore; or NULL */
-    int conflict_logged;        /* 1: another server was said to have it */
-    pid_t lock_holder;          /* ... this one; not above 0: one elsewhere */
-    int unlocked;               /* 1: the directory takes no lock */
-    apr_status_t failed_status; /* the last failed store that was logged: */
-    const char *failed_step;    /* ... or NULL; "": one before the restart */
-    int to_log;                 /* 1: it is yet to be logged */
+    int conflict_logged;        /* 1: logged that another server has the lock */
+    pid_t lock_holder;          /* that server; 0 or less: it has no pid here */
+    int unlocked;               /* 1: there is no lock for the file */
+    apr_status_t failed_status; /* of the last failure that was logged */
+    const char *failed_step;    /* its step; NULL: none; "": a failure before
+                                   the restart */
+    int to_log;                 /* 1: this failure is still to be logged */
     int stored;                 /* 1: by the last store */
     int pending;                /* 1: a restart did not wait for it */
-    int note;                   /* of the process that stores, or -1 */
-    slotmem_carried_t *refused_image; /* state that did not fit, and is to be
-                                   stored and set aside first; or NULL */
+    int note;                   /* index of its note, or -1 */
+    slotmem_carried_t *refused_image; /* carried state that did not fit, which
+                                   is to be stored and set aside first; or
+                                   NULL */
 } slotmem_persist_entry_t;
 
-/** Process-local: all of them. Set by slotmem_persist.c alone. */
+/** Process-local: all files of the generation. Set by slotmem_persist.c. */
 typedef struct slotmem_files_t {
     apr_array_header_t *entries;    /**< of slotmem_persist_entry_t * */
     slotmem_outliving_t *outliving; /**< what a restart carries over */
-    pid_t parent;                   /**< that stores */
-    int may_wait;                   /**< 1: for a disk: it does not serve */
-    int cleaned;                    /**< 1: by a store of this generation, of
-                                         temporary files of dead servers */
+    pid_t parent;                   /**< the server's */
+    int may_wait;                   /**< 1: the parent may wait for a disk,
+                                         because it is not serving */
+    int cleaned;                    /**< 1: a store of this generation has
+                                         removed the temporary files of dead
+                                         servers */
 } slotmem_files_t;
 extern slotmem_files_t slotmem_files;
 
 /** @return the entry of that index, below slotmem_files.entries->nelts */
 slotmem_persist_entry_t *slotmem_files_entry(int i);
 
-/** @return which server has the lock of a file, in words. @param text takes
- *  the words, @param size 80 bytes will do */
+/** @return the server that holds a lock, in words. @param text room for them;
+ *  80 bytes are enough */
 const char *slotmem_files_holder(char *text, apr_size_t size, pid_t pid);
 
-/** Ask for the locks of all files, and say of which another server has it. Give
- *  up those of files that are no longer stored. */
+/** Take the locks of all files, log which ones other servers hold, and release
+ *  the locks of files that are no longer stored. */
 void slotmem_files_lock(void);
 
-/** Give each file that may be stored the number of its note. @return how many
- *  there are */
+/** Assign a note to each file that may be stored. @return their number */
 int slotmem_files_number(void);
 
-/** The notes name no file any more. */
+/** Take the notes away from all files. */
 void slotmem_files_forget_numbers(void);
 
-/** Store all files that have a number and were not stored yet. In the process
- *  that stores, or in the parent at stop.
- *  @param notes as many as slotmem_files_number() said
- *  @param pool for temporary use; not enough of it is fatal */
+/** Store all files that have a note and are not stored yet. In the process that
+ *  stores, or in the parent when the server stops.
+ *  @param notes as many as slotmem_files_number() returned
+ *  @param pool for temporary use; running out of memory is fatal */
 void slotmem_files_store(slotmem_note_t *notes, apr_pool_t *pool);
 
-/** Once a file is stored, the one in DefaultRuntimeDir that it was restored
- *  from is not to be restored again. In the process that stores, or in the
- *  parent at stop. */
-void slotmem_files_retire_fallbacks(slotmem_note_t *notes, apr_pool_t *pool);
+/** After slotmem_files_store(): for each file that is stored, rename its
+ *  fallback so that it is not restored again, and remove the removal that was
+ *  applied. */
+void slotmem_files_retire(slotmem_note_t *notes, apr_pool_t *pool);
 
-/** Tell the status page. @param outcome SLOTMEM_REPORT_* */
+/** Report to the status page. @param outcome SLOTMEM_REPORT_* */
 void slotmem_files_publish(const slotmem_persist_entry_t *entry,
                            apr_uint32_t outcome);
 
-/** @return 1: the file has all bytes */
+/** @return 1: the file is stored */
 int slotmem_is_done(const slotmem_result_t *result);
-
-/** In the process that stores, or at stop: remove the removals that were
- *  applied to what is stored by now. */
-void slotmem_files_retire_removals(slotmem_note_t *notes);
 
 #if defined(__GNUC__)
 #pragma GCC visibility pop

@@ -109,8 +109,7 @@ static void collect(void)
 static void store_and_retire(slotmem_note_t *notes, apr_pool_t *pool)
 {
     slotmem_files_store(notes, pool);
-    slotmem_files_retire_fallbacks(notes, pool);
-    slotmem_files_retire_removals(notes);
+    slotmem_files_retire(notes, pool);
     slotmem_orphans_list(pool);
 }
 
@@ -485,8 +484,7 @@ static void end_for_good(void)
     slotmem_files_store(here.notes, persist.pool);
     /* What has failed, once more. */
     slotmem_files_store(here.notes, persist.pool);
-    slotmem_files_retire_fallbacks(here.notes, persist.pool);
-    slotmem_files_retire_removals(here.notes);
+    slotmem_files_retire(here.notes, persist.pool);
     slotmem_outcome_read(&here, SLOTMEM_IS_LOST);
     log_conflicts();
     give_images_up();
