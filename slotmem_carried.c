@@ -24,7 +24,7 @@
 
 #include "slotmem_carried.h"
 
-/* To be changed with the structs: a restart may load another version. */
+/* Change it with the structs: a restart may load another version. */
 #define KEY "slotmem_shm:outliving:4"
 
 slotmem_outliving_t *slotmem_outliving(void)
@@ -73,7 +73,7 @@ slotmem_carried_t *slotmem_carried_add(const char *path, const char *name,
     return image;
 }
 
-/* The newest, if the directory was changed more than once. */
+/* The newest one: the directory may have been changed more than once. */
 static slotmem_carried_t *find_name(const char *name)
 {
     slotmem_carried_t *image = slotmem_outliving()->images;

@@ -13,17 +13,17 @@
 
 /*
  * slotmem_carried.h: what outlives a generation: the images of segments that it
- * could not store, and the process that may still be at it.
+ * could not store, and the process that may still be storing.
  *
  * Lifecycle: an image is added when a generation ends at a restart. The next
- * configuration pass may take it, to restore a segment from it, and it goes
- * when that generation has reached the MPM; one that nobody takes stays until
- * it has been stored. All this is malloc()ed, found again by httpd's retained
- * data, and has no cleanup: the module may have been loaded anew in between.
+ * generation may restore a segment from it, and frees it on reaching the MPM.
+ * An image that no segment takes stays until it is stored. All this is
+ * malloc()ed, found through httpd's retained data, and has no cleanup, because a
+ * restart may unload the module and load it again.
  *
  * A crash of the parent loses the images.
  *
- * Concurrency: called by the parent's one thread alone. Children have a copy.
+ * Concurrency: called only by the parent's one thread. Children have a copy.
  */
 
 #ifndef SLOTMEM_CARRIED_H
@@ -42,17 +42,16 @@ typedef struct slotmem_carried_t {
     const char *name;               /**< of the segment; for the log */
     unsigned char *bytes;
     apr_size_t len;
-    int set_aside;                  /**< what stands at path was refused */
-    int backup;                     /**< ... or is to be kept as path.bak */
-    int checked;                    /**< path is in SlotmemPersistDir */
+    int set_aside;                  /**< 1: set the file at path aside */
+    int backup;                     /**< 1: keep the file at path as path.bak */
+    int checked;                    /**< 1: path is in SlotmemPersistDir */
     slotmem_file_state_t file_state; /**< see slotmem_store_t */
     slotmem_file_state_t new_state;
-    int note;                       /**< of the process, or -1 */
+    int note;                       /**< index of its note, or -1 */
     int taken;                      /**< 1: a segment was restored from it */
     int refused;                    /**< 1: it did not fit the segment: it is
-                                         stored, and then set aside */
-    int failed;                     /**< 1: the log says that it could not be
-                                         stored */
+                                         to be stored and then set aside */
+    int failed;                     /**< 1: a failure to store it was logged */
 } slotmem_carried_t;
 
 /** Process-local: found again after a restart. */
@@ -61,30 +60,29 @@ typedef struct slotmem_outliving_t {
     int generation;                 /**< of the configuration that ended */
     slotmem_carried_t *images;      /**< oldest first */
     slotmem_process_t process;      /**< that stores */
-    char token[12];                 /**< for the temporary files of owner; "":
-                                         not made yet */
-    pid_t token_owner;
-    apr_time_t all_stored;          /**< when the last generation had stored all
-                                         files; 0: not all */
+    char token[12];                 /**< for temporary files of token_owner */
+    pid_t token_owner;              /**< the parent; 0: there is no token */
+    apr_time_t all_stored;          /**< when the last generation ended with all
+                                         files stored; 0: it did not */
 } slotmem_outliving_t;
 
-/** @return what outlives generations; never NULL. After pre_config only. */
+/** @return what outlives generations; never NULL. Not before pre_config. */
 slotmem_outliving_t *slotmem_outliving(void);
 
 /**
- * Carry an image. An older one for the same path goes.
- * @param bytes malloc()ed; this room's from now on, whatever happens
+ * Carry an image. It replaces an older one for the same path.
+ * @param bytes malloc()ed; owned by this room from now on, even on failure
  * @return NULL: there is no memory
  */
 slotmem_carried_t *slotmem_carried_add(const char *path, const char *name,
                                        unsigned char *bytes, apr_size_t len);
 
-/** @return the image to restore a segment from: it was carried when the last
- *  configuration ended; or NULL. One of that path, or else one of that name:
- *  its file was in another directory then */
+/** @return the image to restore a segment from, or NULL: one for that path, or
+ *  else one for that name, whose file was in another directory before the
+ *  restart */
 slotmem_carried_t *slotmem_carried_find(const char *path, const char *name);
 
-/** Give an image up. */
+/** Remove and free an image. */
 void slotmem_carried_free(slotmem_carried_t *image);
 
 #if defined(__GNUC__)
