@@ -12,10 +12,10 @@
  */
 
 /*
- * slotmem_outcome.c: what became of each file; see slotmem_outcome.h.
+ * slotmem_outcome.c: takes over the result of a store; see slotmem_outcome.h.
  *
- * Every failure is one line in the error log, and the next attempt repeats it
- * only for another reason. Files that fail for the same reason share a line.
+ * A failure is logged once, and again only for another reason. Files that fail
+ * for the same reason share a line.
  */
 
 #include <string.h>
@@ -56,8 +56,8 @@ static void log_failure(const slotmem_persist_entry_t *entry, int more,
     if (kind == SLOTMEM_IS_LOST) {
         ap_log_error(APLOG_MARK, APLOG_ERR, entry->failed_status,
                      ap_server_conf, SLOTMEM_TAG(34)
-                     "segment %s: what has changed since its last store is "
-                     "lost: cannot store %s: cannot %s%s%s", entry->name,
+                     "segment %s: changes since its last store are lost: "
+                     "cannot store %s: cannot %s%s%s", entry->name,
                      entry->path, entry->failed_step, reason, same);
     }
     else {
@@ -92,7 +92,6 @@ static void log_failures(slotmem_failure_e kind)
     }
 }
 
-/* Take note of a store that has failed or succeeded. */
 static void record_outcome(slotmem_persist_entry_t *entry,
                            const slotmem_result_t *result,
                            slotmem_failure_e kind)
@@ -130,8 +129,8 @@ static void log_fallback(slotmem_persist_entry_t *entry,
     if (fallback == SLOTMEM_FALLBACK_RENAMED) {
         ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, ap_server_conf,
                      SLOTMEM_TAG(42)
-                     "segment %s is stored in %s now: %s was renamed to "
-                     "*%s, which is never restored", entry->name, entry->path,
+                     "segment %s is now stored in %s: %s was renamed to *%s, "
+                     "which is never restored", entry->name, entry->path,
                      entry->fallback, SLOTMEM_RETIRED_SUFFIX);
     }
     else if (fallback != SLOTMEM_FALLBACK_NONE) {
@@ -140,7 +139,7 @@ static void log_fallback(slotmem_persist_entry_t *entry,
                      "segment %s: %s %s, and would be restored if %s were "
                      "removed: rename it", entry->name, entry->fallback,
                      fallback == SLOTMEM_FALLBACK_BUSY
-                     ? "is another server's" : "could not be renamed",
+                     ? "belongs to another server" : "could not be renamed",
                      entry->path);
     }
 }
@@ -149,7 +148,7 @@ static void log_aside(const char *name, const char *path, int rejected,
                       const slotmem_result_t *result)
 {
     const char *replaced = result->aside_replaced
-                           ? ", in place of the oldest one kept" : "";
+                           ? ", replacing the oldest one" : "";
 
     if (rejected) {
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
@@ -160,15 +159,15 @@ static void log_aside(const char *name, const char *path, int rejected,
     else {
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
                      SLOTMEM_TAG(41)
-                     "segment %s: the file that stood at %s was neither "
-                     "restored nor written by this server since its last "
-                     "restart; it is kept as %s.bad-%d%s", name, path, path,
-                     result->aside, replaced);
+                     "segment %s: the file found at %s was neither restored "
+                     "nor written by this server since its last restart; it is "
+                     "kept as %s.bad-%d%s", name, path, path, result->aside,
+                     replaced);
     }
 }
 
-/* Which file stands at the path, or may: a process that was killed has perhaps
- * put its new one there. */
+/* Record which file is at the path. If the outcome is unknown, the process may
+ * have put its new file there before it was killed. */
 static void record_states(slotmem_file_state_t *file_state,
                           slotmem_file_state_t *new_state,
                           const slotmem_result_t *result)
@@ -184,7 +183,6 @@ static void record_states(slotmem_file_state_t *file_state,
     }
 }
 
-/* Take over what is known of the file. */
 static void record_file(slotmem_persist_entry_t *entry,
                         const slotmem_result_t *result)
 {
@@ -199,7 +197,7 @@ static void record_file(slotmem_persist_entry_t *entry,
     slotmem_files.cleaned |= slotmem_is_done(result);
 }
 
-/* An image that is stored is of no use any more. */
+/* Free the images that are stored, and update the others. */
 static void free_stored_images(const slotmem_process_t *process)
 {
     slotmem_carried_t *image, *next;
@@ -227,8 +225,6 @@ static void free_stored_images(const slotmem_process_t *process)
     }
 }
 
-/* Read the notes of a process. What it does not say has failed, if it has ended
- * by itself; else it is still at it, or the next store does it again. */
 void slotmem_outcome_read(const slotmem_process_t *process,
                           slotmem_failure_e kind)
 {

@@ -12,13 +12,13 @@
  */
 
 /*
- * slotmem_outcome.h: what became of each file of a generation: what is known of
- * it from now on, the line in the log, the report for the status page.
+ * slotmem_outcome.h: takes over the result of a store: updates what the parent
+ * knows of each file, logs failures, and reports to the status page.
  *
- * Lifecycle: called when a store has ended, or when nobody waits for it any
- * longer.
+ * Lifecycle: called when a store has ended, or when a restart stops waiting for
+ * it.
  *
- * A crash leaves nothing of this room.
+ * A crash leaves nothing.
  *
  * Concurrency: the parent's one thread.
  */
@@ -32,16 +32,17 @@
 #pragma GCC visibility push(hidden)
 #endif
 
-/** Which line says that a store has failed: the next one tries again; there is
- * none; or the next one follows at once, and will say it. */
+/** How a failed store is logged. */
 typedef enum slotmem_failure_e {
-    SLOTMEM_TRIES_AGAIN,
-    SLOTMEM_IS_LOST,
-    SLOTMEM_SAY_NOTHING
+    SLOTMEM_TRIES_AGAIN,            /**< the next store tries again */
+    SLOTMEM_IS_LOST,                /**< there is no next store */
+    SLOTMEM_SAY_NOTHING             /**< not logged: the next store follows at
+                                         once, and logs its own failure */
 } slotmem_failure_e;
 
-/** Take over what the notes of a process say, and log it. What it does not say
- *  has failed, if it has ended by itself. */
+/** Take over and log what the notes of a process say. If the process has ended
+ *  by itself, a file without an outcome has failed; otherwise the file is
+ *  skipped: the process is still running, or the next store repeats it. */
 void slotmem_outcome_read(const slotmem_process_t *process,
                           slotmem_failure_e kind);
 
