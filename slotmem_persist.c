@@ -12,8 +12,8 @@
  */
 
 /*
- * slotmem_persist.c: keeps segments in their persisted files. When each
- * function is called and what a crash leaves stands in slotmem_persist.h.
+ * slotmem_persist.c: when segments are restored and stored; see
+ * slotmem_persist.h.
  */
 
 #include <errno.h>
@@ -37,12 +37,12 @@
 #include "slotmem_outcome.h"
 #include "slotmem_recover.h"
 
-/* How long a restart waits for its store. Requests wait meanwhile: with the
- * rest of a restart, for less than two seconds. */
+/* How long a restart waits for its store. Requests are delayed meanwhile: with
+ * the rest of the restart, by less than two seconds. */
 #define RESTART_WAIT apr_time_from_msec(1500)
-/* When a store is said to take long. */
+/* A store that takes longer than this is logged. */
 #define OVERDUE apr_time_from_sec(300)
-/* Between two stores of a server that is stopping gracefully. */
+/* Minimum time between two stores during a graceful stop. */
 #define STOPPING_INTERVAL apr_time_from_sec(1)
 
 /* Process-local; reset by slotmem_persist_reset(). */
@@ -52,7 +52,7 @@ static struct {
     int enabled;
     apr_time_t last_checkpoint;     /* slotmem_monotonic_now() of the last */
     apr_time_t last_stopping;       /* ... while the server stops; or 0 */
-    apr_status_t not_started;       /* why no process could be, if logged */
+    apr_status_t not_started;       /* why no process was started, as logged */
 } persist;
 
 void slotmem_persist_reset(apr_pool_t *pool)
@@ -86,7 +86,7 @@ void slotmem_persist_add(slotmem_persist_entry_t *entry)
     APR_ARRAY_PUSH(slotmem_files.entries, slotmem_persist_entry_t *) = entry;
 }
 
-/* The process has ended, if there was one. */
+/* If the process has ended, read its notes. */
 static void collect_as(slotmem_failure_e kind)
 {
     slotmem_process_t *process = &slotmem_files.outliving->process;
@@ -98,14 +98,15 @@ static void collect_as(slotmem_failure_e kind)
     }
 }
 
-/* While the server stops, the store at the end says what is lost. */
+/* During a graceful stop a failure is not logged: the last store will log what
+ * is lost. */
 static void collect(void)
 {
     collect_as(persist.last_stopping ? SLOTMEM_SAY_NOTHING
                                      : SLOTMEM_TRIES_AGAIN);
 }
 
-/* In the process that stores. */
+/* Runs in the process that stores. */
 static void store_and_retire(slotmem_note_t *notes, apr_pool_t *pool)
 {
     slotmem_files_store(notes, pool);
@@ -122,7 +123,7 @@ static int start_process(void)
     if (rv != APR_SUCCESS && rv != persist.not_started) {
         ap_log_error(APLOG_MARK, APLOG_ERR, rv, ap_server_conf,
                      SLOTMEM_TAG(36)
-                     "cannot start the process that stores; the next store "
+                     "cannot start a process to store segments; the next store "
                      "tries again");
     }
     persist.not_started = rv;
@@ -135,8 +136,8 @@ static int start_process(void)
 
 /* ---- while the server runs ---- */
 
-/* One report a segment, which the children inherit. Without the memory for it
- * the status page says less. */
+/* One report per segment, in memory that the children inherit. If there is no
+ * memory, the status page does not show how the last stores went. */
 static slotmem_report_t *create_reports(void)
 {
     apr_size_t len
@@ -147,7 +148,7 @@ static slotmem_report_t *create_reports(void)
            ? apr_shm_baseaddr_get(shm) : NULL;
 }
 
-/* Images that were taken are segments now, which are stored. */
+/* An image that was restored is no longer needed: its segment is stored. */
 static void free_taken_images(void)
 {
     slotmem_carried_t *image, *next;
@@ -160,7 +161,8 @@ static void free_taken_images(void)
     }
 }
 
-/* What no other server has in the names of its temporary files. */
+/* Make a token that is unique to this server, for the names of its temporary
+ * files. */
 static void make_token(slotmem_outliving_t *outliving)
 {
     unsigned char bytes[4];
@@ -177,7 +179,7 @@ static void make_token(slotmem_outliving_t *outliving)
     outliving->token_owner = getpid();
 }
 
-/* For all stores of the generation. */
+/* Reserve memory for all stores of the generation. */
 static void reserve_memory(void)
 {
     const slotmem_carried_t *image;
@@ -238,7 +240,7 @@ void slotmem_persist_enable(void)
     slotmem_orphans_look(persist.pool);
 }
 
-/* Is there no process, or one that has ended? */
+/* Is there no process that stores? Logs once if one takes too long. */
 static int is_idle(void)
 {
     slotmem_process_t *process = &slotmem_files.outliving->process;
@@ -253,14 +255,14 @@ static int is_idle(void)
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
                      SLOTMEM_TAG(37)
                      "process %" APR_PID_T_FMT " has been storing for %d "
-                     "seconds; nothing else is stored until it ends: does the "
-                     "disk answer?", process->proc.pid,
+                     "seconds, and nothing else is stored until it ends; is "
+                     "the disk responding?", process->proc.pid,
                      (int)apr_time_sec(now - process->started));
     }
     return 0;
 }
 
-static void store_beside(void)
+static void start_store(void)
 {
     if (start_process()) {
         slotmem_process_watch(&slotmem_files.outliving->process, collect,
@@ -277,7 +279,7 @@ void slotmem_persist_checkpoint(apr_interval_time_t interval)
     }
     if (now - persist.last_checkpoint >= interval) {
         persist.last_checkpoint = now;
-        store_beside();
+        start_store();
     }
 }
 
@@ -289,7 +291,7 @@ void slotmem_persist_stopping(void)
         && (!persist.last_stopping
             || now - persist.last_stopping >= STOPPING_INTERVAL)) {
         persist.last_stopping = now;
-        store_beside();
+        start_store();
     }
 }
 
@@ -304,8 +306,7 @@ void slotmem_persist_forget(void)
 
 /* ---- the end of a generation ---- */
 
-/* Say of which file, and of how many more, the process has not come to the
- * end. */
+/* Log the files that the process has not stored yet, in one line. */
 static void log_not_stored_yet(void)
 {
     const slotmem_persist_entry_t *first = NULL;
@@ -331,14 +332,14 @@ static void log_not_stored_yet(void)
     }
     ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
                  SLOTMEM_TAG(32)
-                 "segment %s: %s is not stored yet; the restart does not wait, "
-                 "and carries the state over in memory%s", first->name,
+                 "segment %s: %s is not stored yet; the restart does not wait "
+                 "for it, and carries the state over in memory%s", first->name,
                  first->path, same);
 }
 
 static void carry(slotmem_persist_entry_t *entry)
 {
-    /* An image that is still to be set aside goes for the new one. */
+    /* The new image replaces the refused one, which was to be set aside. */
     int set_aside = entry->refused_image ? entry->refused_image->set_aside
                                          : entry->rejected;
     slotmem_carried_t *image = NULL;
@@ -351,17 +352,17 @@ static void carry(slotmem_persist_entry_t *entry)
             ap_log_error(APLOG_MARK, APLOG_ERR, 0, ap_server_conf,
                          SLOTMEM_TAG(38)
                          "segment %s: the state that was not restored from "
-                         "memory is lost: %s could not be stored before "
-                         "another restart", entry->name, entry->path);
+                         "memory is lost: %s could not be stored before the "
+                         "next restart", entry->name, entry->path);
         }
         image = slotmem_carried_add(entry->path, entry->name, bytes, len);
     }
     if (!image) {
         ap_log_error(APLOG_MARK, APLOG_ERR, APR_ENOMEM, ap_server_conf,
                      SLOTMEM_TAG(33)
-                     "segment %s: its state cannot be carried over the restart "
-                     "in memory: what has changed since the last store of %s "
-                     "is lost", entry->name, entry->path);
+                     "segment %s: there is no memory to carry its state over "
+                     "the restart: changes since the last store of %s are lost",
+                     entry->name, entry->path);
         return;
     }
     image->set_aside = set_aside;
@@ -373,7 +374,7 @@ static void carry(slotmem_persist_entry_t *entry)
     image->failed = entry->failed_step != NULL;
 }
 
-/* What was not stored goes on in memory. */
+/* Carry over in memory what was not stored. */
 static void carry_all(void)
 {
     int all_stored = 1;
@@ -391,7 +392,7 @@ static void carry_all(void)
     slotmem_files.outliving->generation = ap_state_query(AP_SQ_CONFIG_GEN);
 }
 
-/* Until their notes say more, no file is stored. */
+/* Until the notes are read, no file counts as stored. */
 static void set_pending(void)
 {
     int i;
@@ -402,15 +403,16 @@ static void set_pending(void)
     }
 }
 
-/* The process that was at it is of no use: it has not seen the last changes.
- * Where it waits for a disk it cannot end; then no other one may begin. */
+/* A process that is already storing has not seen the latest changes, so it is
+ * killed and another one is started. If it waits for a disk it cannot end, and
+ * no other process may start. */
 static void end_for_restart(void)
 {
     slotmem_process_t *process = &slotmem_files.outliving->process;
     apr_time_t deadline = slotmem_monotonic_now() + RESTART_WAIT;
 
     slotmem_process_kill(process);
-    if (!slotmem_process_wait(process, deadline)) {     /* frozen, it seems */
+    if (!slotmem_process_wait(process, deadline)) {     /* waits for a disk */
         slotmem_files_number();
         slotmem_files_forget_numbers();
         slotmem_directory_close_all();
@@ -429,7 +431,7 @@ static void end_for_restart(void)
     carry_all();
 }
 
-/* Whose file was another server's. */
+/* Log the files that another server kept locked until the end. */
 static void log_conflicts(void)
 {
     char text[80];
@@ -441,8 +443,8 @@ static void log_conflicts(void)
         if (entry->note < 0 && entry->conflict_logged) {
             ap_log_error(APLOG_MARK, APLOG_ERR, 0, ap_server_conf,
                          SLOTMEM_TAG(35)
-                         "segment %s: what has changed since the start is "
-                         "lost: %s belongs to another server, %s", entry->name,
+                         "segment %s: changes since the start are lost: %s "
+                         "belongs to another server, %s", entry->name,
                          entry->path,
                          slotmem_files_holder(text, sizeof(text),
                                               entry->lock_holder));
@@ -450,7 +452,7 @@ static void log_conflicts(void)
     }
 }
 
-static void give_images_up(void)
+static void drop_images(void)
 {
     while (slotmem_files.outliving->images) {
         slotmem_carried_t *image = slotmem_files.outliving->images;
@@ -458,15 +460,15 @@ static void give_images_up(void)
         if (!image->taken) {
             ap_log_error(APLOG_MARK, APLOG_ERR, 0, ap_server_conf,
                          SLOTMEM_TAG(39)
-                         "segment %s: its state from before a restart, which "
-                         "is in memory alone, is lost: cannot store %s",
+                         "segment %s: its state from before a restart, held "
+                         "only in memory, is lost: cannot store %s",
                          image->name, image->path);
         }
         slotmem_carried_free(image);
     }
 }
 
-/* The parent waits anyway, and needs no process. */
+/* At the end the parent may wait for the disk, so it stores by itself. */
 static void end_for_good(void)
 {
     slotmem_process_t *process = &slotmem_files.outliving->process;
@@ -482,18 +484,18 @@ static void end_for_good(void)
     here.notes = apr_pcalloc(persist.pool, (here.num + 1)
                                            * sizeof(*here.notes));
     slotmem_files_store(here.notes, persist.pool);
-    /* What has failed, once more. */
+    /* Try once more what has failed. */
     slotmem_files_store(here.notes, persist.pool);
     slotmem_files_retire(here.notes, persist.pool);
     slotmem_outcome_read(&here, SLOTMEM_IS_LOST);
     log_conflicts();
-    give_images_up();
+    drop_images();
     slotmem_orphans_list(persist.pool);     /* last: it takes memory */
     slotmem_directory_close_all();
 }
 
-/* The configuration of a restart has failed, and the parent ends. What it had
- * to carry over is all there is; the new segments never lived. */
+/* The configuration of a restart has failed, and the parent exits. Store the
+ * images that were carried over; the new segments were never used. */
 static void end_after_failed_restart(void)
 {
     slotmem_carried_t *image;
@@ -513,8 +515,8 @@ static void end_after_failed_restart(void)
     }
 }
 
-/* mod_proxy_balancer, for one, ends the server over a slot that it does not
- * like. */
+/* A restored slot may be the cause: mod_proxy_balancer ends the server if it
+ * cannot use one. */
 static void log_failed_start(void)
 {
     int i;
@@ -527,7 +529,7 @@ static void log_failed_start(void)
         if (entry->restored.outcome == SLOTMEM_RESTORE_DONE) {
             ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, ap_server_conf,
                          SLOTMEM_TAG(27)
-                         "this start has ended after state was restored; to "
+                         "the start has failed after state was restored; to "
                          "start without that state, move *%s out of %s",
                          SLOTMEM_FILE_SUFFIX,
                          slotmem_directory_of(from)->path);

@@ -12,23 +12,22 @@
  */
 
 /*
- * slotmem_persist.h: keeps segments in their persisted files: when they are
- * restored and stored, and what the log says of it. slotmem_restore.h has
- * the file, slotmem_lock.h which of two servers may store it, slotmem_process.h
- * the process that stores, slotmem_carried.h what could not be stored.
+ * slotmem_persist.h: when segments are restored and stored. slotmem_files.h
+ * stores them, in a process of slotmem_process.h; slotmem_carried.h keeps what
+ * could not be stored.
  *
- * Lifecycle: empty at pre_config; each persisted segment is added, and with
- * that restored, when it is created; locks are taken when the generation has
- * reached the MPM, and only from then on is anything stored: by checkpoints
- * from the monitor hook, when the first child of a graceful stop ends, and when
- * the generation ends. While it serves, the parent never waits for a file. At
- * a restart it waits for a second and a half, and carries what is not stored by
- * then to the next generation in memory. At stop it stores, however long that
- * takes.
+ * Lifecycle: empty at pre_config. A persisted segment is added, and restored,
+ * when it is created. Locks are taken when the generation reaches the MPM;
+ * nothing is stored before that. From then on segments are stored at
+ * checkpoints (from the monitor hook), when children end during a graceful
+ * stop, and when the generation ends. While it serves, the parent never waits
+ * for a file. At a restart it waits for a second and a half, and carries in
+ * memory what is not stored by then. When the server stops, the parent stores
+ * everything, however long that takes.
  *
- * A crash loses what changed since the last checkpoint.
+ * A crash loses the changes since the last checkpoint.
  *
- * Concurrency: called by the parent's one thread alone, but for
+ * Concurrency: called only by the parent's one thread, except for
  * slotmem_persist_forget(). At most one process stores at a time.
  */
 
@@ -41,39 +40,40 @@
 #pragma GCC visibility push(hidden)
 #endif
 
-/** Start anew, with no segment. @param pool lasts until slotmem_persist_end();
- *  NULL: the generation has ended */
+/** Reset to no segments. @param pool lasts until slotmem_persist_end(); NULL:
+ *  the generation has ended */
 void slotmem_persist_reset(apr_pool_t *pool);
 
-/** @return 1: this configuration pass is that of a restart */
+/** @return 1: this configuration pass belongs to a restart */
 int slotmem_persist_is_restart(void);
 
-/** Keep a new segment: restore it now, store it from now on. A failure is
- *  logged, and the segment is as new. */
+/** Restore a new segment now, and store it from now on. If it cannot be
+ *  restored, that is logged and the segment stays empty. */
 void slotmem_persist_add(slotmem_persist_entry_t *entry);
 
-/** The generation has reached the MPM: what is kept may be stored. */
+/** The generation has reached the MPM: segments may be stored from now on. */
 void slotmem_persist_enable(void);
 
 /**
- * Store what has changed, if it is time: a process begins to. Takes no memory
- * from a pool.
- * @param interval from the begin of one checkpoint to the next; 0: none
+ * If it is time, start a process that stores what has changed. Allocates
+ * nothing from a pool, because it is called again and again.
+ * @param interval between the starts of two checkpoints; 0: no checkpoints
  */
 void slotmem_persist_checkpoint(apr_interval_time_t interval);
 
-/** A child has ended and the server is stopping: the same, whatever the
- *  interval, once a second at most. */
+/** The same when a child has ended during a graceful stop: at most once a
+ *  second, regardless of the interval. */
 void slotmem_persist_stopping(void);
 
-/** In a process that the parent has forked: give up what only the parent
- *  needs: descriptors, and the memory that the process writes to. */
+/** In a child of the parent: give up descriptors and memory that only the
+ *  parent needs. */
 void slotmem_persist_forget(void);
 
 /**
- * The generation ends. If it was enabled, all that has changed is stored; if
- * not, what an earlier one has carried over is stored when there is no next.
- * @param restarts 1: there is one
+ * The generation ends. If it was enabled, everything that has changed is
+ * stored. If it was not, and no generation follows, the images carried over
+ * from an earlier one are stored.
+ * @param restarts 1: another generation follows
  * @param starting 1: if it was not enabled, a start or a restart has failed
  */
 void slotmem_persist_end(int restarts, int starting);
