@@ -12,8 +12,7 @@
  */
 
 /*
- * slotmem_recover.c: where the state of a new segment comes from; see
- * slotmem_recover.h.
+ * slotmem_recover.c: restores a new segment; see slotmem_recover.h.
  */
 
 #include <string.h>
@@ -41,9 +40,8 @@ void slotmem_recover_reset(apr_pool_t *pool)
     }
 }
 
-/* httpd's number for the reason, which its own module gives in a line before
- * the one that the file was not restored. It has none for a file that is not
- * opened. */
+/* The number that httpd's own module logs for this reason, in a line of its own
+ * before AH02554. It has none for a file that cannot be opened. */
 static const char *reason_number(const slotmem_restore_result_t *result)
 {
     switch (result->reason_kind) {
@@ -56,7 +54,8 @@ static const char *reason_number(const slotmem_restore_result_t *result)
     }
 }
 
-/* State that is older than a day may be none that anybody expects. */
+/* Mention the age if the file is older than a day, because nobody may expect
+ * such old state. */
 static const char *age_of(const slotmem_restore_result_t *result, char *text,
                           apr_size_t size)
 {
@@ -92,7 +91,7 @@ static void log_restore(const slotmem_persist_entry_t *entry, const char *path,
                      "segment %s starts empty: %s was not restored: %s%s; %s",
                      entry->name, path, reason_number(result), result->reason,
                      path == entry->path ? "the first store will keep it as "
-                                          ".bad-1 to .bad-4"
+                                          "one of .bad-1 to .bad-4"
                                         : "the first store will rename it "
                                           "to *" SLOTMEM_RETIRED_SUFFIX);
         break;
@@ -101,14 +100,14 @@ static void log_restore(const slotmem_persist_entry_t *entry, const char *path,
                      APLOGNO(02554) SLOTMEM_TAG(12)
                      "segment %s starts empty: %s was not restored: %s%s; the "
                      "file stays as it is, and the segment is not stored "
-                     "before the next restart", entry->name, path,
+                     "until the next restart", entry->name, path,
                      reason_number(result), result->reason);
         break;
     }
 }
 
-/* What is asked to be removed from the state in a file. A file that does not
- * count stays as it is. */
+/* Read the removal beside a file, if there is one. An invalid one is ignored
+ * and stays. */
 static void read_removal(slotmem_persist_entry_t *entry,
                          slotmem_directory_t *directory, const char *path)
 {
@@ -125,15 +124,15 @@ static void read_removal(slotmem_persist_entry_t *entry,
     if (reason) {
         ap_log_error(APLOG_MARK, APLOG_WARNING, rv, ap_server_conf,
                      SLOTMEM_TAG(57)
-                     "segment %s: %s is not followed, and stays: %s",
+                     "segment %s: %s is ignored, and stays: %s",
                      entry->name, apr_pstrcat(recover.scratch, path,
                                               SLOTMEM_REMOVAL_SUFFIX, NULL),
                      reason);
     }
 }
 
-/* Where mod_proxy's configuration is known, it decides on each slot. carried:
- * the bytes, or NULL: those of the file */
+/* Restore a segment of mod_proxy_balancer: its configuration decides where each
+ * slot goes. carried: the image; NULL: read the file */
 static void restore_by_slot(slotmem_restore_result_t *result,
                             slotmem_persist_entry_t *entry,
                             slotmem_directory_t *directory,
@@ -169,7 +168,7 @@ static void restore_by_slot(slotmem_restore_result_t *result,
     entry->backup = merged.dropped && path == entry->path;
 }
 
-/* A directory that cannot be opened holds no file that is believed. */
+/* Open a directory, or say why nothing is restored from it. */
 static int open_directory(slotmem_restore_result_t *result,
                           slotmem_directory_t *directory)
 {
@@ -195,7 +194,7 @@ static void restore_from(slotmem_restore_result_t *result,
     int with_claims = entry->config_claims != NULL;
 
     if (!carried && !open_directory(result, directory)) {
-        /* it says why */
+        /* the result has the reason */
     }
     else if (entry->proxy) {
         restore_by_slot(result, entry, directory, path, carried);
@@ -221,7 +220,7 @@ static void restore_file(slotmem_persist_entry_t *entry)
     entry->restored = result;
     entry->restored_from = entry->path;
     entry->file_state = result.file_state;
-    /* The last generation of this server has called fsync() for it. */
+    /* If the last generation has stored all files, this one was fsynced. */
     entry->file_state.synced
         = result.file_state.ctime < slotmem_outliving()->all_stored
           && slotmem_outliving()->owner == getpid();
@@ -233,12 +232,12 @@ static void restore_file(slotmem_persist_entry_t *entry)
         log_restore(entry, entry->fallback, &result);
         entry->restored = result;
         entry->restored_from = entry->fallback;
-        /* Writing path would hide the fallback from the next start. */
+        /* If path were written, the next start would not read the fallback. */
         entry->unavailable = result.outcome == SLOTMEM_RESTORE_UNAVAILABLE;
     }
 }
 
-/* What the image knows of the file that stands at the path. */
+/* Take over what the image knows of the file at the path. */
 static void take_over(slotmem_persist_entry_t *entry,
                       const slotmem_carried_t *image)
 {
@@ -249,8 +248,8 @@ static void take_over(slotmem_persist_entry_t *entry,
     entry->backup |= image->backup;
 }
 
-/* The last generation could not store the file: its state is in memory, and
- * what stands there is older, or another server's. */
+/* Restore what the last generation could not store. The file at the path is
+ * older, or another server's. */
 static void restore_carried(slotmem_persist_entry_t *entry,
                             slotmem_carried_t *image)
 {
@@ -273,7 +272,7 @@ static void restore_carried(slotmem_persist_entry_t *entry,
                      image->path);
         return;
     }
-    if (!moved) {               /* else it is stored where it was to be */
+    if (!moved) {               /* else it is stored in its old directory */
         entry->file_state = image->file_state;
         entry->new_state = image->new_state;
         entry->refused_image = image;
@@ -282,10 +281,9 @@ static void restore_carried(slotmem_persist_entry_t *entry,
     }
     ap_log_error(APLOG_MARK, APLOG_ERR, 0, ap_server_conf,
                  SLOTMEM_TAG(31)
-                 "segment %s starts empty: its state, which was not stored "
-                 "before the restart, was not restored from memory: %s; the "
-                 "first store will keep it as %s%s", entry->name,
-                 result->reason, image->path,
+                 "segment %s starts empty: its state, carried over the restart "
+                 "in memory, was not restored: %s; the first store will keep "
+                 "it as %s%s", entry->name, result->reason, image->path,
                  moved ? "" : ".bad-1 to .bad-4");
 }
 

@@ -12,9 +12,9 @@
  */
 
 /*
- * slotmem_recover.h: where the state of a new segment comes from: from memory,
- * if the last generation could not store it; else from its file; else from the
- * file in DefaultRuntimeDir. The log says how that went.
+ * slotmem_recover.h: restores a new segment: from memory, if the last
+ * generation could not store it; else from its file; else from its fallback,
+ * the file in DefaultRuntimeDir. Logs the result.
  *
  * Concurrency: the parent's one thread.
  */
@@ -28,10 +28,10 @@
 #pragma GCC visibility push(hidden)
 #endif
 
-/** Start anew. @param pool lasts as long as the generation; NULL: none */
+/** Reset. @param pool lasts as long as the generation; NULL: it has ended */
 void slotmem_recover_reset(apr_pool_t *pool);
 
-/** Restore a new segment. A failure is logged, and the segment is as new. */
+/** Restore a new segment. A failure is logged, and leaves the segment empty. */
 void slotmem_recover(slotmem_persist_entry_t *entry);
 
 #if defined(__GNUC__)
