@@ -157,7 +157,7 @@ void slotmem_files_lock(void)
     slotmem_carried_t *image;
     int i;
 
-    slotmem_lock_begin(ap_pglobal);
+    slotmem_lock_start(ap_pglobal);
     for (i = 0; i < slotmem_files.entries->nelts; i++) {
         may_store(slotmem_files_entry(i));
     }

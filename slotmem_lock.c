@@ -12,10 +12,11 @@
  */
 
 /*
- * slotmem_lock.c: which server stores a persisted file; see slotmem_lock.h.
- * APR locks whole files only and follows symbolic links, hence fcntl() and
- * openat(). Closing any descriptor of a lock file gives all locks in it up, so
- * each lock file is open once, whatever its directory is called.
+ * slotmem_lock.c: ensures that only one server stores a persisted file; see
+ * slotmem_lock.h. APR only locks whole files and follows symbolic links, so
+ * this uses fcntl() and openat(). When a process closes any descriptor of a
+ * file, the kernel releases all its locks in that file. Each lock file is
+ * therefore opened only once, even if its directory has several paths.
  */
 
 #include <errno.h>
@@ -31,31 +32,31 @@
 
 #include "slotmem_lock.h"
 
-/* Where a process finds its lock files again, also when this module has been
- * loaded anew by a restart. To be changed with the structs. */
+/* The key under which a process finds its lock files, even after a restart has
+ * reloaded this module. Change it with the structs. */
 #define LOCK_FILES "slotmem_shm:lock-files:2"
 
 /* Process-local: one byte that is locked. */
 typedef struct held_t {
     uint32_t offset;
-    int wanted;                 /* 1: asked for since slotmem_lock_begin() */
+    int wanted;                 /* 1: requested since slotmem_lock_start() */
 } held_t;
 
-/* Process-local: an open lock file. Close-on-exec; the parent has it, and what
- * it forks until that has called slotmem_lock_close_all(). */
+/* Process-local: an open lock file. Close-on-exec; open in the parent, and in
+ * each process that it forks until that calls slotmem_lock_close_all(). */
 typedef struct lock_file_t {
     struct lock_file_t *next;
     int fd;
     dev_t dev;
     ino_t ino;
-    int asked;                  /* 1: one of them was asked for again since
-                                   slotmem_lock_begin(), and was still held */
-    held_t *held;               /* malloc()ed, in order of their offsets */
+    int asked;                  /* 1: since slotmem_lock_start() one of the
+                                   locks was found to be still held */
+    held_t *held;               /* malloc()ed, ordered by offset */
     size_t num;
     size_t room;
 } lock_file_t;
 
-/* The list of a process. */
+/* The list of open lock files of this process. */
 static lock_file_t **lock_files(apr_pool_t *process_pool)
 {
     void *found = NULL;
@@ -70,7 +71,7 @@ static lock_file_t **lock_files(apr_pool_t *process_pool)
 
 /* ---- the locks of a file ---- */
 
-/* The place of an offset among those that are held, or where it would be. */
+/* The index of an offset in held, or the index at which to insert it. */
 static size_t place_of(const lock_file_t *file, uint32_t offset)
 {
     size_t low = 0;
@@ -97,7 +98,8 @@ static held_t *find_held(const lock_file_t *file, uint32_t offset)
            ? &file->held[place] : NULL;
 }
 
-/* Without memory for it the lock is asked for each time, and kept. */
+/* Without memory for the record, the lock is kept, but requested from the
+ * kernel each time. */
 static void note_held(lock_file_t *file, uint32_t offset)
 {
     held_t *held = find_held(file, offset);
@@ -131,14 +133,14 @@ static struct flock record(short type, uint32_t offset)
     return lock;
 }
 
-static void give_up(lock_file_t *file, uint32_t offset)
+static void release(lock_file_t *file, uint32_t offset)
 {
     struct flock unlock = record(F_UNLCK, offset);
 
     fcntl(file->fd, F_SETLK, &unlock);
 }
 
-void slotmem_lock_begin(apr_pool_t *process_pool)
+void slotmem_lock_start(apr_pool_t *process_pool)
 {
     lock_file_t *file;
     size_t i;
@@ -165,7 +167,7 @@ void slotmem_lock_end(apr_pool_t *process_pool)
                 file->held[kept++] = file->held[i];
             }
             else {
-                give_up(file, file->held[i].offset);
+                release(file, file->held[i].offset);
             }
         }
         file->num = kept;
@@ -173,7 +175,7 @@ void slotmem_lock_end(apr_pool_t *process_pool)
             at = &file->next;
             continue;
         }
-        *at = file->next;       /* also one that was removed under us */
+        *at = file->next;       /* its lock file may have been removed */
         close(file->fd);
         free(file->held);
         free(file);
@@ -197,21 +199,21 @@ void slotmem_lock_close_all(apr_pool_t *process_pool)
 
 /* ---- the file ---- */
 
-/* Why a file that stands under its name does not count, or NULL. */
+/* Why a lock file is not valid, or NULL. */
 static const char *problem_of(const slotmem_directory_t *directory,
                               const struct stat *info)
 {
-    return !S_ISREG(info->st_mode) ? "is no regular file"
+    return !S_ISREG(info->st_mode) ? "is not a regular file"
            : info->st_size         ? "is not empty"
            : info->st_nlink != 1   ? "has more than one link"
            : !slotmem_directory_trusts(directory, info)
                                    ? "belongs to another user"
            : (info->st_mode & 07777) != slotmem_directory_mode(directory)
-                                   ? "has another mode" : NULL;
+                                   ? "has the wrong mode" : NULL;
 }
 
-/* Open one that counts. It is not created by the same call, which would wait
- * while the file system is frozen. */
+/* Open a valid lock file. O_CREAT is not used, because it would wait while the
+ * file system is frozen. */
 static apr_status_t open_existing(const slotmem_directory_t *directory,
                                   int *fd, struct stat *info,
                                   const char **problem)
@@ -229,7 +231,7 @@ static apr_status_t open_existing(const slotmem_directory_t *directory,
         return errno;
     }
     *problem = fstat(*fd, info) == 0 ? problem_of(directory, info)
-                                     : "cannot be looked at";
+                                     : "cannot be examined";
     if (*problem) {
         close(*fd);
         return APR_EINVAL;
@@ -263,9 +265,9 @@ static int lacks_descriptors(apr_status_t status)
     return APR_STATUS_IS_EMFILE(status) || status == ENFILE;
 }
 
-/* Open the lock file of a directory, and replace one that does not count. A
- * directory that cannot be written is no problem of the lock: the store will
- * say so. */
+/* Open or make the lock file of a directory, and replace an invalid one. If
+ * the directory cannot be written, that is not logged here: the store will log
+ * it. */
 static apr_status_t open_file(slotmem_directory_t *directory, int *fd,
                               struct stat *info)
 {
@@ -274,7 +276,7 @@ static apr_status_t open_file(slotmem_directory_t *directory, int *fd,
 
     if (rv == ENOENT) {
         rv = create_file(directory, fd, info);
-        if (rv == EEXIST) {     /* another server's, this very moment */
+        if (rv == EEXIST) {     /* another server has just made it */
             rv = open_existing(directory, fd, info, &problem);
         }
     }
@@ -288,7 +290,7 @@ static apr_status_t open_file(slotmem_directory_t *directory, int *fd,
     return rv;
 }
 
-/* The open file that stands in the directory now, as it should be. */
+/* The open lock file that is still in the directory and valid, or NULL. */
 static lock_file_t *find_current(const slotmem_directory_t *directory,
                                  lock_file_t *file)
 {
@@ -304,7 +306,8 @@ static lock_file_t *find_current(const slotmem_directory_t *directory,
     return file;
 }
 
-/* The lock file of an open directory. make: 1: if there is none that counts */
+/* Find or open the lock file of a directory. make: 1: make it if there is no
+ * valid one */
 static apr_status_t lock_file(lock_file_t **found,
                               slotmem_directory_t *directory, int make,
                               apr_pool_t *process_pool)
@@ -339,7 +342,8 @@ static apr_status_t lock_file(lock_file_t **found,
     return APR_SUCCESS;
 }
 
-/* The byte of a name. Two names of one byte would only share a lock. */
+/* The offset for a name. Two names with the same offset would only share a
+ * lock. */
 static uint32_t offset_of(const char *path)
 {
     const char *slash = strrchr(path, '/');
@@ -370,13 +374,14 @@ static apr_status_t take(lock_file_t *file, uint32_t offset, pid_t *other)
             *other = lock.l_pid;
             return APR_EBUSY;
         }
-        lock.l_type = F_WRLCK;      /* it was given up in between */
+        lock.l_type = F_WRLCK;      /* it was released in between */
     }
     note_held(file, offset);
     return APR_SUCCESS;
 }
 
-/* Is the lock held in a file that stands in its directory no more? */
+/* Keep a lock whose lock file is no longer in the directory. Returns 0 if it is
+ * not held. */
 static int keep_held(uint32_t offset, apr_pool_t *process_pool)
 {
     lock_file_t *file = *lock_files(process_pool);
@@ -409,8 +414,8 @@ static apr_status_t lock(slotmem_directory_t *directory, const char *path,
         }
         directory->lock_file = file;
     }
-    /* What takes one of the locks away takes all: a network file system that
-     * has lost its lease. To ask for a thousand takes the kernel long. */
+    /* A network file system that has lost its lease loses all locks of a file,
+     * so one request per file is enough. A thousand would take long. */
     held = find_held(file, offset);
     if (held && (held->wanted || file->asked)) {
         held->wanted = 1;
@@ -424,7 +429,7 @@ static apr_status_t lock(slotmem_directory_t *directory, const char *path,
         file->num = 0;
     }
     if (rv != APR_SUCCESS && rv != APR_EBUSY) {
-        directory->lock_problem = "takes no lock";
+        directory->lock_problem = "cannot be locked";
     }
     return rv;
 }

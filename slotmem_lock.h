@@ -12,29 +12,30 @@
  */
 
 /*
- * slotmem_lock.h: which server stores a persisted file.
+ * slotmem_lock.h: ensures that only one server stores a persisted file.
  *
- * One server at a time has the right to store a file: it holds a POSIX record
- * lock on one byte of the lock file beside it, at an offset that the name of
- * the persisted file gives. So one open file serves all names in a directory,
- * and servers with other names in the same directory do not meet.
+ * The server that may store a file holds a POSIX record lock on one byte of
+ * the lock file in the same directory. The offset of the byte is derived from
+ * the name of the persisted file. One open lock file therefore serves all
+ * names in a directory, and servers that use other names there do not affect
+ * each other.
  *
- * The lock file counts only if nobody but the user who runs the server can have
- * made it: an empty regular file with one link, with owner and mode as the
- * persisted files (contract E8). Anything else is replaced.
+ * The lock file is only used if nobody but the user who runs the server can
+ * have made it: an empty regular file with one link, with the owner and mode
+ * of the persisted files (contract E8). Anything else is replaced.
  *
- * Lifecycle: a lock is taken by the parent once it has detached, and is kept,
- * with the open file, over restarts. slotmem_lock_begin() and
- * slotmem_lock_end() give those up that are no longer asked for. The file is
- * close-on-exec, and each process that the parent forks closes its copy with
- * slotmem_lock_close_all(), which leaves the parent's locks alone.
+ * Lifecycle: the parent takes the locks after it has detached, and keeps them,
+ * with the open lock file, over restarts. slotmem_lock_start() and
+ * slotmem_lock_end() release those that are no longer requested. The
+ * descriptor is close-on-exec, and each process that the parent forks closes
+ * its copy with slotmem_lock_close_all(), which does not affect the parent's
+ * locks.
  *
- * A crash gives the lock up: the kernel does. Children do not inherit it, so
- * those that outlive a killed parent hold nothing. The lock file stays behind,
- * empty.
+ * A crash: the kernel releases the locks. Children do not inherit them, so
+ * children that outlive a killed parent hold none. The empty lock file stays.
  *
- * Concurrency: called by the parent's one thread alone. The process that stores
- * calls slotmem_lock_make() and slotmem_lock_is_held().
+ * Concurrency: called only by the parent's one thread, except that the process
+ * that stores calls slotmem_lock_make() and slotmem_lock_is_held().
  */
 
 #ifndef SLOTMEM_LOCK_H
@@ -51,48 +52,46 @@
 /** Name of the lock file in the directory of the persisted files. */
 #define SLOTMEM_LOCK_FILE "slotmem-shm.lock"
 
-/** A generation begins: a lock that is held is asked for again; if it is still
- *  held, so are the others in that file. */
-void slotmem_lock_begin(apr_pool_t *process_pool);
+/** A generation starts: from now on, a lock that is already held is requested
+ *  from the kernel again, once per lock file: if one is still held, so are the
+ *  others in that file. */
+void slotmem_lock_start(apr_pool_t *process_pool);
 
-/** Give up the locks that nobody has asked for since slotmem_lock_begin(). */
+/** Release the locks that were not requested since slotmem_lock_start(). */
 void slotmem_lock_end(apr_pool_t *process_pool);
 
 /**
- * Take the lock of a persisted file, or find that it is held already. A lock
- * that was taken stays while its lock file stands in the directory, which is
- * looked at once for each time that the directory was opened.
- * @param directory that is open; its lock_problem is set
+ * Take the lock of a persisted file, if this process does not hold it yet. A
+ * lock is held as long as its lock file stays in the directory, which is
+ * checked once each time that the directory was opened.
+ * @param directory open; its lock_problem is set
  * @param path the persisted file in it
- * @param other set to the pid that holds the lock if APR_EBUSY; not above 0: a
+ * @param other set to the pid that holds the lock if APR_EBUSY; 0 or less: a
  *        process that has no pid here
- * @param process_pool where the open lock files are found again; the first call
- *        of a process takes memory from it, none later
- * @return APR_SUCCESS: this process holds it; APR_EBUSY: another one does;
- *         else the system's code: the directory takes no lock file, or its file
- *         system no locks
+ * @param process_pool has the list of open lock files, which the first call of
+ *        a process allocates
+ * @return APR_SUCCESS: this process holds the lock; APR_EBUSY: another one
+ *        does; else the system's code: the lock file cannot be opened or made,
+ *        or the file system has no locks
  */
 apr_status_t slotmem_lock(slotmem_directory_t *directory, const char *path,
                           pid_t *other, apr_pool_t *process_pool);
 
 /**
- * The same without making a lock file: that would wait for a disk that stands
- * still. While none that counts stands in the directory, a lock that was taken
+ * The same without making a lock file, because that would wait for a frozen
+ * disk. While the directory has no valid lock file, a lock that was taken
  * stays.
- * @return as slotmem_lock(); or APR_INCOMPLETE: there is none
+ * @return as slotmem_lock(); or APR_INCOMPLETE: there is no valid lock file
  */
 apr_status_t slotmem_lock_existing(slotmem_directory_t *directory,
                                    const char *path, pid_t *other,
                                    apr_pool_t *process_pool);
 
-/** Make the lock file of an open directory, if none that counts is there. Not
- *  for a process that holds locks: it would give those in the file up. */
+/** Make the lock file of an open directory, if it has no valid one. Not for a
+ *  process that holds locks: it would release those in the file. */
 void slotmem_lock_make(slotmem_directory_t *directory);
 
-/**
- * Who else holds the lock of a file in an open directory?
- * @return 1: somebody does
- */
+/** @return 1: another process holds the lock of a file in an open directory */
 int slotmem_lock_is_held(const slotmem_directory_t *directory,
                          const char *path);
 

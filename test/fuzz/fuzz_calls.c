@@ -1479,7 +1479,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     live();
 
-    slotmem_lock_begin(process.pool);   /* as the end of the process does */
+    slotmem_lock_start(process.pool);   /* as the end of the process does */
     slotmem_lock_end(process.pool);
     apr_pool_destroy(process.pool);
     MUST(fuzz_lowest_fd() == lowest_fd);

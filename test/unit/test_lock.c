@@ -93,7 +93,7 @@ static apr_status_t ask_elsewhere(unit_place_t *place, const char *path,
 static void begin(unit_place_t *place)
 {
     slotmem_directory_reset(place->pool);
-    slotmem_lock_begin(place->pool);
+    slotmem_lock_start(place->pool);
 }
 
 /* How many files are open, but for directories. */
@@ -162,7 +162,7 @@ static void many(void *data)
         open_files = i ? open_files : count_open();
     }
     CHILD_CHECK(count_open() == open_files);
-    slotmem_lock_begin(place->pool);
+    slotmem_lock_start(place->pool);
     for (i = 0; i < 200; i += 2) {
         CHILD_CHECK(take_lock(place, in_dir(place, apr_itoa(place->pool, i)))
                     == APR_SUCCESS);
@@ -182,7 +182,7 @@ static void test_many(void **state)
     assert_int_equal(unit_in_child(many, *state), 0);
 }
 
-static void give_up(void *data)
+static void release(void *data)
 {
     unit_place_t *place = data;
     const char *a = in_dir(place, "a.persist");
@@ -195,13 +195,13 @@ static void give_up(void *data)
     slotmem_lock_end(place->pool);
     CHILD_CHECK(ask_elsewhere(place, a, getpid()) == APR_EBUSY);
     CHILD_CHECK(ask_elsewhere(place, b, getpid()) == APR_EBUSY);
-    slotmem_lock_begin(place->pool);
+    slotmem_lock_start(place->pool);
     CHILD_CHECK(take_lock(place, b) == APR_SUCCESS);
     CHILD_CHECK(ask_elsewhere(place, a, getpid()) == APR_EBUSY);
     slotmem_lock_end(place->pool);
     CHILD_CHECK(ask_elsewhere(place, a, getpid()) == APR_SUCCESS);
     CHILD_CHECK(ask_elsewhere(place, b, getpid()) == APR_EBUSY);
-    slotmem_lock_begin(place->pool);
+    slotmem_lock_start(place->pool);
     slotmem_lock_end(place->pool);
     CHILD_CHECK(ask_elsewhere(place, b, getpid()) == APR_SUCCESS);
     CHILD_CHECK(count_open() == open_files);
@@ -209,7 +209,7 @@ static void give_up(void *data)
 
 /* [B2] A lock that nobody asks for after a restart is given up; with the last
  * one of a directory its lock file is closed. */
-static void test_give_up(void **state)
+static void test_release(void **state)
 {
     assert_int_equal(unit_in_child(give_up, *state), 0);
 }
@@ -236,7 +236,7 @@ static void alias(void *data)
         CHILD_CHECK(ask_elsewhere(place, b, getpid()) == APR_EBUSY);
         CHILD_CHECK(ask_elsewhere(place, c, getpid()) == APR_EBUSY);
         slotmem_lock_end(place->pool);
-        slotmem_lock_begin(place->pool);
+        slotmem_lock_start(place->pool);
     }
 }
 
@@ -298,7 +298,7 @@ static void remove_file(void *data)
         next_round();
         CHILD_CHECK(take_lock(place, path) == APR_SUCCESS);
         CHILD_CHECK(ask_elsewhere(place, path, getpid()) == APR_EBUSY);
-        slotmem_lock_begin(place->pool);
+        slotmem_lock_start(place->pool);
         CHILD_CHECK(take_lock(place, path) == APR_SUCCESS);
         slotmem_lock_end(place->pool);
         CHILD_CHECK(count_open() == open_files);
@@ -415,7 +415,7 @@ static void plant(void *data)
                             && before.st_mode == after.st_mode
                             && unlink(target) == 0);
             }
-            slotmem_lock_begin(place->pool);
+            slotmem_lock_start(place->pool);
             slotmem_lock_end(place->pool);
             CHILD_CHECK(count_open() == open_files);
             CHILD_CHECK(unlink(file) == 0);
@@ -521,7 +521,7 @@ static void not_made(void *data)
     for (how = 0; how < 2; how++) {
         next_round();
         CHILD_CHECK((how ? chmod(file, 0666) : unlink(file)) == 0);
-        slotmem_lock_begin(place->pool);        /* a restart */
+        slotmem_lock_start(place->pool);        /* a restart */
         CHILD_CHECK(take_existing(place, a) == APR_SUCCESS);
         CHILD_CHECK(take_existing(place, b) == APR_INCOMPLETE);
         slotmem_lock_end(place->pool);
