@@ -13,17 +13,17 @@
 
 /*
  * slotmem-file.c: the command that examines persisted files; slotmem-file.8 is
- * its manual. This source has the table of commands, and calls the one that the
- * command line names.
+ * its manual. This source has the table of commands, and runs the one on the
+ * command line.
  *
  *     slotmem-file.c                  the table
- *     tool_verify.c, tool_show.c,     a command each (tool_command.h)
+ *     tool_verify.c, tool_show.c,     one command each (tool_command.h)
  *     tool_workers.c, tool_dump.c,
  *     tool_remove.c, tool_release.c,
  *     tool_orphans.c, tool_adopt.c,
  *     tool_check.c
  *     tool_report.c                   what commands write about a file
- *     tool_change.c                   who may change a file, and its lock
+ *     tool_change.c                   the right to change a file, and its lock
  *     tool_members.c                  the workers in a file
  *     tool_options.c                  the command line
  *     tool_directory.c                the files of a directory
@@ -64,14 +64,14 @@ static const tool_command_t *const commands[] = {
 
 static const char usage_of_options[] =
     "\n"
-    "  SHAPE    --size N --num N --type T: the segment that is asked for;\n"
-    "           what is not given is as the file says. T is a number, or of\n"
+    "  SHAPE    --size N --num N --type T: the requested segment; values that\n"
+    "           are not given come from the file. T is a number, or a list of\n"
     "           persist,notmpsafe,pregrab,clearinuse\n"
-    "  --dir D  all persisted files of a directory\n"
+    "  --dir D  all persisted files in a directory\n"
     "  --json   as JSON\n"
     "  --version\n"
     "\n"
-    "Exit code: 0 good, 1 not, 2 trouble; of check: 0 OK, 1 warning,\n"
+    "Exit code: 0 good, 1 not good, 2 trouble; for check: 0 OK, 1 warning,\n"
     "2 critical, 3 unknown.\n";
 
 static void print_usage(void)
@@ -115,10 +115,10 @@ static int run_command(const tool_options_t *options, apr_pool_t *pool)
                                                   : TOOL_TROUBLE;
 
     if (!command) {
-        return tool_usage_error("there is no command %s", options->command);
+        return tool_usage_error("unknown command %s", options->command);
     }
     if (options->given & ~command->takes) {
-        tool_usage_error("%s takes no %s", command->name,
+        tool_usage_error("%s does not take %s", command->name,
                          tool_options_name(options->given & ~command->takes));
         return wrong_use;
     }
@@ -141,7 +141,7 @@ int main(int argc, const char *const *argv)
     int verdict;
 
     if (apr_app_initialize(&argc, &argv, NULL) != APR_SUCCESS) {
-        return tool_usage_error("APR cannot be started");
+        return tool_usage_error("cannot initialize APR");
     }
     atexit(apr_terminate);
     apr_pool_create(&pool, NULL);

@@ -12,14 +12,14 @@
  */
 
 /*
- * tool_adopt.c: "adopt", which gives a file the name of another: a virtual host
- * or balancer was renamed, and goes on with its state.
+ * tool_adopt.c: "adopt", which renames a file so that a renamed virtual host or
+ * balancer keeps its state.
  *
- * Crash: what stands at NEW is the old file or the new one. What NEW held is
- * kept as NEW.bak before that.
+ * Crash: NEW is the old file or the new one. NEW.bak is written before NEW is
+ * replaced.
  *
- * Concurrency: the locks of both names are held from before the last look until
- * the process ends: no server stores them meanwhile.
+ * Concurrency: the locks of both names are taken before the files are checked,
+ * and held until the process ends, so that no server stores them meanwhile.
  */
 
 #include <errno.h>
@@ -40,9 +40,7 @@
 
 /* See tool_output_close(). NOLINTBEGIN(cert-err33-c) */
 
-static const tool_geometry_request_t as_it_says;
-
-/* The persisted file whose lock guards this one: P of P.bak; or NULL. */
+/* The persisted file whose lock also guards this one (P for P.bak), or NULL. */
 static const char *guarded_name(const char *path, apr_pool_t *pool)
 {
     const char *slash = strrchr(path, '/');
@@ -76,9 +74,9 @@ static int begin(tool_file_t *old, const char *guard, const char *path)
     return reason ? set_reason(old, TOOL_TROUBLE, rv, reason) : 1;
 }
 
-/* Does what stands at the new name, if anything does, hold the same kind of
- * slots, and is it another file? rename() does nothing to two links of one, and
- * what was kept as .bak before would be lost for nothing. */
+/* If there is a file with the new name, does it have slots of the same size and
+ * type, and is it another file? rename() does nothing to two links to one file,
+ * and the earlier .bak would be lost for nothing. */
 static int check_new(tool_file_t *old, const char *path, int *exists)
 {
     apr_finfo_t info;
@@ -95,22 +93,22 @@ static int check_new(tool_file_t *old, const char *path, int *exists)
         return set_reason(old, TOOL_REFUSED, APR_SUCCESS, apr_pstrcat(
                               old->pool, path, " is the same file", NULL));
     }
-    if (tool_file_read(&file, path, &as_it_says, old->pool) == TOOL_TROUBLE
+    if (tool_file_read(&file, path, &tool_as_file_says, old->pool)
+            == TOOL_TROUBLE
         || !file.has_geometry) {
         return set_reason(old, TOOL_REFUSED, file.status, apr_psprintf(
-                              old->pool, "%s stands there, and is not replaced:"
-                              " %s", path, file.reason));
+                              old->pool, "will not replace %s: %s", path,
+                              file.reason));
     }
     if (file.geometry.item_size != old->geometry.item_size
         || file.geometry.type != old->geometry.type) {
         return set_reason(old, TOOL_REFUSED, APR_SUCCESS, apr_pstrcat(
-                              old->pool, path, " holds slots of another size "
-                              "or type", NULL));
+                              old->pool, path, " has slots of another size or "
+                              "type", NULL));
     }
     return 1;
 }
 
-/* A directory that holds a new name, on the disk. */
 static void sync_directory(const char *path)
 {
     apr_status_t rv;
@@ -121,7 +119,7 @@ static void sync_directory(const char *path)
     }
 }
 
-/* OLD can be NEW.bak: then the two are exchanged, by way of a third name. */
+/* If OLD is NEW.bak, exchange the two by means of a third name. */
 static int rename_file(tool_file_t *old, const char *path, int exists)
 {
     const char *backup = apr_pstrcat(old->pool, path, SLOTMEM_BACKUP_SUFFIX,
@@ -151,14 +149,6 @@ static int rename_file(tool_file_t *old, const char *path, int exists)
     return 1;
 }
 
-static int is_persisted_name(const char *path)
-{
-    apr_size_t len = strlen(path);
-    apr_size_t end = strlen(SLOTMEM_FILE_SUFFIX);
-
-    return len > end && strcmp(path + len - end, SLOTMEM_FILE_SUFFIX) == 0;
-}
-
 static int adopt(const tool_options_t *options, apr_pool_t *pool)
 {
     const char *path = options->paths[1];
@@ -167,15 +157,15 @@ static int adopt(const tool_options_t *options, apr_pool_t *pool)
     int exists = 0;
     int done;
 
-    if (!guard || !is_persisted_name(path)
+    if (!guard || !tool_ends_with(path, SLOTMEM_FILE_SUFFIX)
         || strcmp(path, options->paths[0]) == 0) {
-        return tool_usage_error("adopt takes two files, and the second is "
-                                "called *" SLOTMEM_FILE_SUFFIX);
+        return tool_usage_error("adopt takes two files, and the name of the "
+                                "second must end in " SLOTMEM_FILE_SUFFIX);
     }
-    done = tool_file_read(&old, options->paths[0], &as_it_says, pool)
+    done = tool_file_read(&old, options->paths[0], &tool_as_file_says, pool)
                == TOOL_GOOD
            && check_new(&old, path, &exists) && begin(&old, guard, path)
-           && tool_file_read(&old, options->paths[0], &as_it_says, pool)
+           && tool_file_read(&old, options->paths[0], &tool_as_file_says, pool)
                   == TOOL_GOOD
            && check_new(&old, path, &exists)
            && rename_file(&old, path, exists);
@@ -186,9 +176,9 @@ static int adopt(const tool_options_t *options, apr_pool_t *pool)
     }
     else if (done) {
         tool_print_text(stdout, path);
-        fputs(": is now what ", stdout);
+        fputs(": now has the state of ", stdout);
         tool_print_text(stdout, old.path);
-        puts(exists ? " was; what it held before is kept as .bak" : " was");
+        puts(exists ? "; its earlier state is kept as .bak" : "");
     }
     tool_end_object();
     tool_output_if_json("\n");
@@ -201,8 +191,8 @@ static int adopt(const tool_options_t *options, apr_pool_t *pool)
 const tool_command_t tool_adopt = {
     .name = "adopt",
     .arguments = "[--json] OLD NEW",
-    .summary = "gives OLD the name NEW, while the server is stopped: the "
-               "state\n           of what was renamed",
+    .summary = "renames OLD to NEW while the server is stopped, so that a\n"
+               "           renamed virtual host or balancer keeps its state",
     .num_paths = 2,
     .run = adopt
 };

@@ -12,7 +12,7 @@
  */
 
 /*
- * tool_change.c: who may change a file, and its lock; see tool_change.h.
+ * tool_change.c: the right to change a file, and its lock; see tool_change.h.
  */
 
 #include "tool_change.h"
@@ -35,7 +35,7 @@ const char *tool_change_begin(const char *path, apr_pool_t *pool)
 
     slotmem_directory_reset(pool);
     if (lstat(path, &info) != 0) {
-        return apr_psprintf(pool, "it cannot be looked at: %s",
+        return apr_psprintf(pool, "cannot find out its owner: %s",
                             strerror(errno));
     }
     if (info.st_uid == geteuid()) {
@@ -44,11 +44,11 @@ const char *tool_change_begin(const char *path, apr_pool_t *pool)
     if (geteuid() != 0) {
         return "only its owner can do that: run this as that user";
     }
-    /* In a directory of theirs a user could exchange names under root's
-     * hands. */
+    /* Root must not act in another user's directory: that user could exchange
+     * names at any moment. */
     if (setgroups(1, &info.st_gid) != 0 || setgid(info.st_gid) != 0
         || setuid(info.st_uid) != 0) {
-        return apr_psprintf(pool, "its owner's rights cannot be had: %s",
+        return apr_psprintf(pool, "cannot switch to its owner: %s",
                             strerror(errno));
     }
     return NULL;
@@ -78,7 +78,7 @@ const char *tool_change_lock(const char *path, apr_status_t *status,
     if (*status == APR_EBUSY) {
         *status = APR_SUCCESS;
         return apr_psprintf(pool, "a server, process %" APR_PID_T_FMT
-                            ", stores it: stop that first", holder);
+                            ", stores it: stop that server first", holder);
     }
     return *status == APR_SUCCESS
            ? NULL : "cannot take its lock in " SLOTMEM_LOCK_FILE " beside it";

@@ -12,13 +12,13 @@
  */
 
 /*
- * tool_change.h: who may change a file, and the lock by which a server claims
- * the right to store it.
+ * tool_change.h: the right to change a file, and the lock of the server that
+ * stores it.
  *
- * Lifecycle: tool_change_begin() first, once; a lock lasts until
+ * Lifecycle: call tool_change_begin() first, and once. A lock is held until
  * tool_change_end().
  *
- * Concurrency: no server starts to store a file whose lock is held here.
+ * Concurrency: no server starts to store a file while its lock is held here.
  */
 
 #ifndef TOOL_CHANGE_H
@@ -28,29 +28,30 @@
 #include "tool_file.h"
 
 /**
- * Become the owner of a file or directory: what is written is then as the
- * server would write it. Root becomes any user, for the rest of the process.
- * @return NULL; or why not
+ * Become the owner of a file or directory, so that new files have the same
+ * owner as if the server had written them. Only root can become another user,
+ * for the rest of the process.
+ * @return NULL, or why not
  */
 const char *tool_change_begin(const char *path, apr_pool_t *pool);
 
-/** The directory of a file, open. @return NULL: it cannot be opened, and
- *  status says why */
+/** Open the directory of a file. @return NULL: it cannot be opened, and status
+ *  says why */
 slotmem_directory_t *tool_change_directory(const char *path,
                                            apr_status_t *status);
 
 /**
  * Take the lock of a persisted file.
  * @param status of the call that failed, or APR_SUCCESS
- * @return NULL; or why not
+ * @return NULL, or why not
  */
 const char *tool_change_lock(const char *path, apr_status_t *status,
                              apr_pool_t *pool);
 
-/** Give all locks up: no command does anything after this. */
+/** Release all locks. The command must not change anything after this. */
 void tool_change_end(void);
 
-/** What no other process has in the names of temporary files. */
+/** @return a part for names of temporary files that no other process uses */
 const char *tool_change_token(apr_pool_t *pool);
 
 #endif /* TOOL_CHANGE_H */

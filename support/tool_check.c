@@ -12,8 +12,8 @@
  */
 
 /*
- * tool_check.c: "check", which says in one line and an exit code, as plugins of
- * Nagios do, whether the state in a directory is safe.
+ * tool_check.c: "check", a Nagios plugin: one line and an exit code tell
+ * whether the state in a directory is safe.
  */
 
 #include <stdio.h>
@@ -31,26 +31,25 @@
 enum { CHECK_OK, CHECK_WARNING, CHECK_CRITICAL, CHECK_UNKNOWN };
 static const char *const levels[] = { "OK", "WARNING", "CRITICAL", "UNKNOWN" };
 
-/* Process-local: what was seen. */
+/* Process-local: the findings. */
 typedef struct check_t {
     int files;
     int refused;
-    int aside;                      /* .bad-N: a start has refused them */
-    const char *first;              /* what is worst, or NULL */
+    int aside;                      /* files .bad-N, which a start refused */
+    const char *first;              /* the first problem, or NULL */
     tool_count_t count;
     apr_pool_t *pool;
 } check_t;
 
 static void check_file(check_t *check, const char *path)
 {
-    static const tool_geometry_request_t as_it_says;
     tool_members_t members;
     tool_file_t file;
     apr_pool_t *scratch;
 
     apr_pool_create(&scratch, check->pool);
     check->files++;
-    if (tool_file_read(&file, path, &as_it_says, scratch) == TOOL_GOOD
+    if (tool_file_read(&file, path, &tool_as_file_says, scratch) == TOOL_GOOD
         && tool_members_read(&members, &file)) {
         tool_members_count(&check->count, &members);
     }
@@ -64,7 +63,7 @@ static void check_file(check_t *check, const char *path)
     apr_pool_destroy(scratch);
 }
 
-/* Files that were set aside, beside those that are there. */
+/* Count the files in a directory that were set aside. */
 static void count_aside(check_t *check, const char *dir)
 {
     apr_array_header_t *entries;
@@ -132,7 +131,7 @@ static int check(const tool_options_t *options, apr_pool_t *pool)
 const tool_command_t tool_check = {
     .name = "check",
     .arguments = "--dir DIR | FILE...",
-    .summary = "whether all is well, as a plugin of Nagios says it",
+    .summary = "whether the state is safe, as a Nagios plugin",
     .takes = TOOL_OPT_DIR,
     .wrong_use = CHECK_UNKNOWN,
     .run = check

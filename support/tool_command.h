@@ -12,12 +12,12 @@
  */
 
 /*
- * tool_command.h: what a command is. Each is in a source of its own. A new one
- * takes that source, its declaration below, its line in the table in
- * slotmem-file.c and its place in the manual.
+ * tool_command.h: the commands, each in its own source. A new one needs that
+ * source, a declaration below, a line in the table in slotmem-file.c and a
+ * place in the manual.
  *
- * A command's run() is called at most once in the life of the process, after
- * the command line was parsed and the format of the output was set.
+ * A command's run() is called at most once in a process, after the command line
+ * was parsed and the output format was set.
  */
 
 #ifndef TOOL_COMMAND_H
@@ -35,13 +35,12 @@ typedef struct tool_command_t {
                                          are indented by 11 */
     int num_paths;                  /**< how many it takes; 0: one or more, or
                                          those of --dir */
-    int takes;                      /**< TOOL_OPT_*: besides --json */
-    int wrong_use;                  /**< the exit code for that; 0:
+    int takes;                      /**< TOOL_OPT_*, besides --json */
+    int wrong_use;                  /**< exit code for a wrong command line; 0:
                                          TOOL_TROUBLE */
-    /** Run the command. There are as many paths as num_paths says, or with
-     *  TOOL_OPT_DIR none, and no option that it does not take; a command checks
-     *  what else it needs. @return the exit code: TOOL_GOOD, TOOL_REFUSED or
-     *  TOOL_TROUBLE */
+    /** Run the command. The number of paths and the options were checked
+     *  against num_paths and takes. @return the exit code: TOOL_GOOD,
+     *  TOOL_REFUSED or TOOL_TROUBLE */
     int (*run)(const tool_options_t *options, apr_pool_t *pool);
 } tool_command_t;
 

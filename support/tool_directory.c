@@ -31,7 +31,7 @@
 
 /* See tool_output_close(). NOLINTBEGIN(cert-err33-c) */
 
-static int ends_with(const char *name, const char *suffix)
+int tool_ends_with(const char *name, const char *suffix)
 {
     apr_size_t len = strlen(name);
     apr_size_t end = strlen(suffix);
@@ -39,7 +39,7 @@ static int ends_with(const char *name, const char *suffix)
     return len > end && strcmp(name + len - end, suffix) == 0;
 }
 
-/* What a file is, by what follows the name of a persisted one. */
+/* The kind of a file. rest: what follows the name of a persisted file */
 static tool_kind_e kind_of(const char *rest)
 {
     return !*rest ? TOOL_PERSISTED
@@ -52,7 +52,7 @@ static tool_kind_e kind_of(const char *rest)
            : TOOL_OTHER;
 }
 
-/* @return 1 if the module writes files of such a name */
+/* @return 1 if the module writes files with such a name */
 static int classify(tool_entry_t *entry, const char *name, apr_pool_t *pool)
 {
     const char *at = name;
@@ -99,7 +99,7 @@ apr_status_t tool_directory_read(apr_array_header_t **entries, const char *dir,
         if (!classify(&entry, info.name, pool)) {
             continue;
         }
-        entry.path = apr_pstrcat(pool, dir, ends_with(dir, "/") ? "" : "/",
+        entry.path = apr_pstrcat(pool, dir, tool_ends_with(dir, "/") ? "" : "/",
                                  entry.name, NULL);
         if (apr_stat(&info, entry.path, APR_FINFO_LINK | APR_FINFO_TYPE
                                         | APR_FINFO_MTIME, pool)
@@ -112,20 +112,6 @@ apr_status_t tool_directory_read(apr_array_header_t **entries, const char *dir,
     qsort((*entries)->elts, (size_t)(*entries)->nelts, sizeof(tool_entry_t),
           compare);
     return APR_SUCCESS;
-}
-
-int tool_path_error(const char *path, const char *reason, apr_status_t status)
-{
-    char text[256];
-
-    fputs(TOOL_NAME ": ", stderr);
-    tool_print_text(stderr, path);
-    fprintf(stderr, ": %s", reason);
-    if (status != APR_SUCCESS) {
-        fprintf(stderr, ": %s", apr_strerror(status, text, sizeof(text)));
-    }
-    putc('\n', stderr);
-    return TOOL_TROUBLE;
 }
 
 const char *const *tool_directory_paths(const char *dir, apr_pool_t *pool)

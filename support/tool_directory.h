@@ -12,11 +12,10 @@
  */
 
 /*
- * tool_directory.h: the files of a directory that the module writes, and what
- * each is.
+ * tool_directory.h: lists the module's files in a directory.
  *
- * Concurrency: a server may create and replace files meanwhile: a name that has
- * gone by the time it is looked at is left out.
+ * Concurrency: a server may create and replace files meanwhile. A file that is
+ * gone before it can be examined is left out.
  */
 
 #ifndef TOOL_DIRECTORY_H
@@ -26,42 +25,42 @@
 #include "apr_tables.h"
 #include "apr_time.h"
 
-/** What a file is. */
+/** The kind of a file. */
 typedef enum tool_kind_e {
     TOOL_PERSISTED,
     TOOL_KEPT,                      /**< .bad-N, .bak or .old */
     TOOL_TEMPORARY,                 /**< of a store */
     TOOL_REMOVAL,                   /**< SLOTMEM_REMOVAL_SUFFIX */
     TOOL_NAMES,                     /**< the names of a server's files */
-    TOOL_OTHER                      /**< none of the module's */
+    TOOL_OTHER                      /**< not a file of the module */
 } tool_kind_e;
 
-/** Process-local: a file of the module's. */
+/** Process-local: a file of the module. */
 typedef struct tool_entry_t {
     const char *path;
     const char *name;
-    const char *owner;              /**< the persisted file that it is of: its
-                                         own name, if it is one */
+    const char *owner;              /**< the name of the persisted file that it
+                                         belongs to; may be itself */
     tool_kind_e kind;
     apr_time_t mtime;
 } tool_entry_t;
 
 /**
  * Read a directory.
- * @param entries set to an array of tool_entry_t, in order of their names
+ * @param entries set to an array of tool_entry_t, sorted by name
  * @return APR_SUCCESS, or why it cannot be read
  */
 apr_status_t tool_directory_read(apr_array_header_t **entries, const char *dir,
                                  apr_pool_t *pool);
 
 /**
- * The paths of the persisted files in a directory.
- * @return an array that NULL ends; or NULL: it cannot be read, and stderr says
- *         why
+ * List the paths of the persisted files in a directory.
+ * @return an array that ends with NULL; or NULL: it cannot be read, and stderr
+ *         says why
  */
 const char *const *tool_directory_paths(const char *dir, apr_pool_t *pool);
 
-/** Write to stderr that something is wrong with a path. @return TOOL_TROUBLE */
-int tool_path_error(const char *path, const char *reason, apr_status_t status);
+/** Is the name longer than the suffix, and does it end in it? */
+int tool_ends_with(const char *name, const char *suffix);
 
 #endif /* TOOL_DIRECTORY_H */

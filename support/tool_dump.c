@@ -12,7 +12,7 @@
  */
 
 /*
- * tool_dump.c: "dump", which writes the bytes of one slot or of all.
+ * tool_dump.c: "dump", which prints the bytes of one slot or of all.
  */
 
 #include <stdio.h>
@@ -58,7 +58,7 @@ static void dump_line(const unsigned char *bytes, apr_size_t at,
     fputs("|\n", stdout);
 }
 
-static void dump_slot(const tool_file_t *file, apr_uint32_t id, int is_first)
+static void dump_slot(const tool_file_t *file, apr_uint32_t id)
 {
     apr_size_t size = file->geometry.item_size;
     const unsigned char *bytes = tool_file_slot(file, id);
@@ -66,10 +66,15 @@ static void dump_slot(const tool_file_t *file, apr_uint32_t id, int is_first)
     apr_size_t at;
 
     if (tool_output_is_json()) {
-        printf("%s{\"slot\":%u,\"in_use\":%s,\"hex\":\"",
-               is_first ? "" : ",\n  ", id, used ? "true" : "false");
+        tool_begin_object();
+        tool_number_field("slot", id);
+        tool_begin_field("in_use");
+        fputs(used ? "true" : "false", stdout);
+        tool_begin_field("hex");
+        putchar('"');
         print_hex(bytes, size);
-        fputs("\"}", stdout);
+        putchar('"');
+        tool_end_object();
         return;
     }
     if (tool_file_slot_is_zero(file, id)) {
@@ -90,14 +95,11 @@ static void dump_slots(const tool_file_t *file, const tool_options_t *options)
                                          : file->result.item_num;
     apr_uint32_t id;
 
-    if (tool_output_is_json()) {
-        tool_begin_field("dump");
-        putchar('[');
-    }
+    tool_begin_list("dump");
     for (id = first; id < end; id++) {
-        dump_slot(file, id, id == first);
+        dump_slot(file, id);
     }
-    tool_output_if_json("]");
+    tool_end_list();
 }
 
 static int dump(const tool_options_t *options, apr_pool_t *pool)
@@ -126,7 +128,7 @@ static int dump(const tool_options_t *options, apr_pool_t *pool)
 const tool_command_t tool_dump = {
     .name = "dump",
     .arguments = "[--json] [SHAPE] [--slot N] FILE",
-    .summary = "the slots in hex, or one: they may hold secrets",
+    .summary = "all slots in hex, or one; they may contain secrets",
     .num_paths = 1,
     .takes = TOOL_OPT_SHAPE | TOOL_OPT_SLOT,
     .run = dump

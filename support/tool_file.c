@@ -12,8 +12,8 @@
  */
 
 /*
- * tool_file.c: reading a persisted file as the module does, and the verdict on
- * it; see tool_file.h.
+ * tool_file.c: reads a persisted file as the module does, and gives a verdict;
+ * see tool_file.h.
  */
 
 #include "tool_file.h"
@@ -28,6 +28,8 @@
 #include "slotmem_format.h"
 #include "tool_output.h"
 
+const tool_geometry_request_t tool_as_file_says;
+
 int tool_file_set_verdict(tool_file_t *file, int verdict, apr_status_t status,
                           const char *reason)
 {
@@ -37,8 +39,8 @@ int tool_file_set_verdict(tool_file_t *file, int verdict, apr_status_t status,
     return verdict;
 }
 
-/* A file whose content the module would refuse is refused. One that is not
- * there or that could not be read is trouble: its content is not known. */
+/* If the module would refuse the content, the file is refused. If there is no
+ * file or it cannot be read, its content is not known: that is trouble. */
 static int set_verdict_from_result(tool_file_t *file)
 {
     const slotmem_restore_result_t *result = &file->result;
@@ -56,8 +58,7 @@ static int set_verdict_from_result(tool_file_t *file)
     }
 }
 
-/* The geometry to restore with: as requested, and where nothing was requested
- * as the file describes itself. */
+/* Choose the geometry: as requested, and the rest as the file says. */
 static int choose_geometry(tool_file_t *file,
                            const tool_geometry_request_t *request)
 {
@@ -98,23 +99,23 @@ static apr_off_t count_ignored_bytes(const tool_file_t *file)
     end = layout.image_len;
     if (tool_file_has_claims(&file->geometry)
         && file->result.file_state.verified) {
-        return 0;               /* a file of ours has its exact length */
+        return 0;               /* a file of this module has no such bytes */
     }
-    /* A file without a descriptor is shorter than that. */
+    /* A file without a descriptor is shorter. */
     return file->result.file_state.size > end
                ? file->result.file_state.size - end
                : 0;
 }
 
-static int is_same_file(const slotmem_file_state_t *a,
-                        const slotmem_file_state_t *b)
+int tool_file_is_same(const slotmem_file_state_t *a,
+                      const slotmem_file_state_t *b)
 {
     return a->inode == b->inode && a->device == b->device && a->size == b->size
            && a->ctime == b->ctime;
 }
 
-/* Did all passes read the same file, or was it replaced between them? If the
- * file was restored, identified is the one that its geometry came from. */
+/* Did all passes read the same file? identified: if the file was restored, the
+ * one from which the geometry came */
 static int saw_one_file(const tool_file_t *file, int was_restored,
                         const slotmem_file_state_t *identified)
 {
@@ -122,7 +123,7 @@ static int saw_one_file(const tool_file_t *file, int was_restored,
     apr_finfo_t info;
 
     if (was_restored) {
-        return is_same_file(identified, last);
+        return tool_file_is_same(identified, last);
     }
     return apr_stat(&info, file->path, APR_FINFO_LINK | APR_FINFO_TYPE
                                        | APR_FINFO_IDENT, file->pool)
@@ -130,7 +131,7 @@ static int saw_one_file(const tool_file_t *file, int was_restored,
            || (info.inode == last->inode && info.device == last->device);
 }
 
-/* Restore the file into memory of this process, as the module does. */
+/* Restore the file into memory of this process. */
 static int restore_segment(tool_file_t *file)
 {
     apr_status_t rv = slotmem_segment_create(&file->segment, &file->geometry,
@@ -139,8 +140,8 @@ static int restore_segment(tool_file_t *file)
     if (rv != APR_SUCCESS) {
         return tool_file_set_verdict(file, TOOL_TROUBLE, rv,
                                      apr_psprintf(file->pool,
-                                                  "cannot have %u slots of %"
-                                                  APR_SIZE_T_FMT " bytes",
+                                                  "cannot allocate %u slots of "
+                                                  "%" APR_SIZE_T_FMT " bytes",
                                                   file->geometry.item_num,
                                                   file->geometry.item_size));
     }
@@ -189,7 +190,7 @@ int tool_file_check_slot(tool_file_t *file, apr_uint32_t slot)
     }
     tool_file_set_verdict(file, TOOL_TROUBLE, APR_SUCCESS,
                           apr_psprintf(file->pool,
-                                       "there is no slot %u: it holds %u",
+                                       "there is no slot %u: it has %u slots",
                                        slot, file->result.item_num));
     return 0;
 }

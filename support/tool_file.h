@@ -12,20 +12,19 @@
  */
 
 /*
- * tool_file.h: a persisted file, read and verified. The module's own code
- * restores it into memory of this process; the verdict is what the module would
- * do with the file.
+ * tool_file.h: reads and verifies a persisted file. The module's own code
+ * restores it into memory of this process; the verdict tells what the module
+ * would do with the file.
  *
  * Lifecycle: tool_file_read() fills a tool_file_t, and may be called again on
  * the same one; the other functions take one that was read. What it points to
- * lasts as long as its pool. It holds no open file.
+ * lasts as long as its pool. It keeps no file open.
  *
  * Crash: reading changes nothing, and leaves nothing behind.
  *
- * Concurrency: a server may replace the file at any time. Each pass over it
- * reads one open file from beginning to end. There are two passes, one for the
- * geometry and one for the content, and both are repeated if the file was
- * replaced between them.
+ * Concurrency: a server may replace the file at any time. Each pass reads one
+ * open file from start to end. There are two passes, one for the geometry and
+ * one for the content; both are repeated if the file was replaced between them.
  */
 
 #ifndef TOOL_FILE_H
@@ -39,8 +38,8 @@
 /** How many times to read a file that is replaced each time. */
 #define TOOL_READ_ATTEMPTS 100
 
-/** Process-local: the geometry to restore a file with, as far as the user says
- *  it. The rest is as the file describes itself. */
+/** Process-local: the geometry that the user requests. What is not set is as
+ *  the file says. */
 typedef struct tool_geometry_request_t {
     int has_size;                   /**< 1: geometry.item_size is set, */
     int has_num;                    /**< ... geometry.item_num, */
@@ -48,19 +47,22 @@ typedef struct tool_geometry_request_t {
     slotmem_geometry_t geometry;
 } tool_geometry_request_t;
 
+/** A request without any geometry. */
+extern const tool_geometry_request_t tool_as_file_says;
+
 /** Process-local: a persisted file, as far as it could be read. */
 typedef struct tool_file_t {
     const char *path;
-    const tool_geometry_request_t *request; /**< as it was read with */
+    const tool_geometry_request_t *request; /**< of tool_file_read() */
     apr_pool_t *pool;
     int verdict;                    /**< TOOL_GOOD: the module would restore
-                                         it; TOOL_REFUSED: it would not, for
-                                         its content; TOOL_TROUBLE: not known */
+                                         it; TOOL_REFUSED: it would refuse the
+                                         content; TOOL_TROUBLE: not known */
     const char *reason;             /**< NULL if TOOL_GOOD */
     apr_status_t status;            /**< of the call that failed, or
                                          APR_SUCCESS */
     int has_geometry;               /**< 1: geometry is set */
-    slotmem_geometry_t geometry;    /**< as requested; otherwise the file's */
+    slotmem_geometry_t geometry;    /**< as requested; the rest from the file */
     slotmem_restore_result_t result;
     slotmem_segment_t segment;      /**< the restored slots, if TOOL_GOOD */
     apr_off_t ignored;              /**< bytes after the last one that the
@@ -78,8 +80,7 @@ int tool_file_read(tool_file_t *file, const char *path,
                    const tool_geometry_request_t *request, apr_pool_t *pool);
 
 /**
- * Replace the verdict on a file, for a command that finds that it cannot do
- * what was asked.
+ * Replace the verdict on a file, for a command that cannot do its work.
  * @param status of the call that failed, or APR_SUCCESS if none did
  * @param reason must last as long as file; NULL if the verdict is TOOL_GOOD
  * @return the verdict
@@ -87,15 +88,19 @@ int tool_file_read(tool_file_t *file, const char *path,
 int tool_file_set_verdict(tool_file_t *file, int verdict, apr_status_t status,
                           const char *reason);
 
+/** Are these the same version of the same file? */
+int tool_file_is_same(const slotmem_file_state_t *a,
+                      const slotmem_file_state_t *b);
+
 /** Can a file of this type have run-time claims? */
 int tool_file_has_claims(const slotmem_geometry_t *geometry);
 
-/** Is there such a slot in a file that is TOOL_GOOD? @return 1; or 0, and the
+/** Does a file that is TOOL_GOOD have this slot? @return 1; 0: no, and the
  *  verdict is then TOOL_TROUBLE */
 int tool_file_check_slot(tool_file_t *file, apr_uint32_t slot);
 
-/** The bytes of a slot, file->geometry.item_size of them; and whether all are
- *  zero. Only for a slot that tool_file_check_slot() accepts. */
+/** The bytes of a slot, file->geometry.item_size of them; and whether they are
+ *  all zero. The slot must have passed tool_file_check_slot(). */
 const unsigned char *tool_file_slot(const tool_file_t *file, apr_uint32_t slot);
 int tool_file_slot_is_zero(const tool_file_t *file, apr_uint32_t slot);
 

@@ -31,26 +31,18 @@ static const char *foreign_layout(const tool_file_t *file)
     apr_size_t worker = slotmem_slots_size(SLOTMEM_SLOTS_WORKERS);
 
     if (!worker) {
-        return "not decoded: this command was built without a mod_proxy.h that "
-               "it knows";
+        return "not decoded: this command was built without a known "
+               "mod_proxy.h";
     }
     return apr_psprintf(file->pool, "not decoded: its slots have %"
-                        APR_SIZE_T_FMT " bytes, and in the httpd that this "
-                        "command was built for a worker has %" APR_SIZE_T_FMT
-                        " and a balancer %" APR_SIZE_T_FMT,
+                        APR_SIZE_T_FMT " bytes; in the httpd that this command "
+                        "was built for, a worker has %" APR_SIZE_T_FMT
+                        " bytes and a balancer %" APR_SIZE_T_FMT,
                         file->geometry.item_size, worker,
                         slotmem_slots_size(SLOTMEM_SLOTS_BALANCERS));
 }
 
-/* Is this the same version of the file that was verified? */
-static int is_unchanged(const slotmem_file_state_t *a,
-                        const slotmem_file_state_t *b)
-{
-    return a->inode == b->inode && a->device == b->device && a->size == b->size
-           && a->ctime == b->ctime;
-}
-
-/* @return 1; 0: it is another version now */
+/* @return 1; 0: the file has been replaced */
 static int read_image(tool_members_t *members, const tool_file_t *file)
 {
     slotmem_restore_result_t result;
@@ -58,7 +50,7 @@ static int read_image(tool_members_t *members, const tool_file_t *file)
     slotmem_restore_image(&result, &members->image, &file->geometry, NULL,
                           file->path, file->pool);
     if (result.outcome != SLOTMEM_RESTORE_DONE
-        || !is_unchanged(&result.file_state, &file->result.file_state)) {
+        || !tool_file_is_same(&result.file_state, &file->result.file_state)) {
         return 0;
     }
     slotmem_labels_read(&members->labels, members->image.labels,
@@ -66,8 +58,8 @@ static int read_image(tool_members_t *members, const tool_file_t *file)
     return 1;
 }
 
-/* mod_proxy_balancer is the only consumer that is known to use this type. A
- * server may store the file meanwhile: then it is read anew. */
+/* mod_proxy_balancer is the only known consumer that uses this type. A server
+ * may store the file meanwhile: then it is read again. */
 int tool_members_read(tool_members_t *members, tool_file_t *file)
 {
     int i;
@@ -93,7 +85,7 @@ int tool_members_read(tool_members_t *members, tool_file_t *file)
         }
     }
     tool_file_set_verdict(file, TOOL_TROUBLE, APR_SUCCESS,
-                          "it was changed while it was read");
+                          "it changed while it was being read");
     return 0;
 }
 
@@ -186,7 +178,7 @@ static const char *or_dash(const char *text)
     return text && *text ? text : "-";
 }
 
-/* ---- a line of the table ---- */
+/* ---- text ---- */
 
 static void print_cell(const char *text, int width)
 {
@@ -273,7 +265,7 @@ static void report_workers(const tool_members_t *members, int with_heads)
     apr_pool_destroy(scratch);
 }
 
-/* The balancers of a server: "show" alone. */
+/* The balancers of a server: only "show" prints them. */
 static void report_balancers(const tool_members_t *members)
 {
     apr_uint32_t num = members->image.segment.geometry.item_num;

@@ -13,9 +13,10 @@
 
 /*
  * tool_members.h: the workers, or the balancers, in a file of
- * mod_proxy_balancer's. Nonces and secrets are not read.
+ * mod_proxy_balancer. Nonces and secrets are not read.
  *
- * Concurrency: as tool_file.h says; what is told comes from one file.
+ * Concurrency: as in tool_file.h; all results come from one version of the
+ * file.
  */
 
 #ifndef TOOL_MEMBERS_H
@@ -24,43 +25,43 @@
 #include "slotmem_workers.h"
 #include "tool_file.h"
 
-/** Process-local: what a file of mod_proxy_balancer's holds. */
+/** Process-local: the content of a file of mod_proxy_balancer. */
 typedef struct tool_members_t {
     const tool_file_t *file;
     slotmem_slots_e slots;          /**< SLOTMEM_SLOTS_UNKNOWN: another
                                          consumer's, or see foreign */
-    const char *foreign;            /**< why slots of mod_proxy_balancer's are
-                                         not decoded; or NULL */
+    const char *foreign;            /**< why slots of mod_proxy_balancer are not
+                                         decoded; or NULL */
     slotmem_image_t image;          /**< if slots are known */
     slotmem_labels_t labels;        /**< the same */
 } tool_members_t;
 
 /**
- * Read what a file holds that is TOOL_GOOD. If it has changed meanwhile it is
- * read anew.
+ * Read the content of a file that is TOOL_GOOD. If the file has changed, it is
+ * read again.
  * @return 1; 0: its verdict is not TOOL_GOOD any more
  */
 int tool_members_read(tool_members_t *members, tool_file_t *file);
 
-/** The bytes of a slot of the image. */
+/** @return the bytes of a slot of the image */
 const void *tool_members_slot(const tool_members_t *members, apr_uint32_t id);
 
-/** Where the worker in a slot comes from. */
+/** @return where the worker in a slot comes from */
 slotmem_origin_e tool_members_origin(const tool_members_t *members,
                                      apr_uint32_t id);
 
-/** What tool_members_find() returns besides a slot. */
+/** Results of tool_members_find() that are no slot. */
 #define TOOL_NOWHERE (APR_UINT32_MAX - 1)
 #define TOOL_SEVERAL APR_UINT32_MAX
 
-/** @return the slot of the worker with that URL, as it is shown or as it was
- *          configured; TOOL_NOWHERE; or TOOL_SEVERAL: more than one */
+/** @return the slot of the worker with that URL, as shown or as configured;
+ *          TOOL_NOWHERE: none; TOOL_SEVERAL: more than one */
 apr_uint32_t tool_members_find(const tool_members_t *members, const char *url);
 
-/** Which virtual host a file belongs to, as HOST:PORT; "-": not known. */
+/** @return the virtual host of a file, as HOST:PORT; "-": not known */
 const char *tool_members_host(const tool_members_t *members);
 
-/** How many workers a file holds. */
+/** Numbers of workers. */
 typedef struct tool_count_t {
     apr_uint32_t workers;
     apr_uint32_t drained;
@@ -71,11 +72,11 @@ typedef struct tool_count_t {
 /** Add the workers of a file to a count. */
 void tool_members_count(tool_count_t *count, const tool_members_t *members);
 
-/** What a file that is TOOL_GOOD holds, in a few words. */
+/** @return the content of a file that is TOOL_GOOD, in a few words */
 const char *tool_members_summary(const tool_members_t *members);
 
 /** Write the workers as a field of JSON, or as lines of a table.
- *  @param with_heads 1: a first line says what is in each column */
+ *  @param with_heads 1: start with a line of column titles */
 void tool_members_report(const tool_members_t *members, int with_heads);
 
 #endif /* TOOL_MEMBERS_H */

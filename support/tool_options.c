@@ -27,7 +27,7 @@
 #include "tool_output.h"
 #include "tool_types.h"
 
-/* Only digits, and 0x in front of hexadecimal ones: no sign, no space. */
+/* Only digits, with 0x before hexadecimal ones: no sign, no blanks. */
 static int parse_number(const char *text, apr_uint64_t max,
                         apr_uint64_t *number)
 {
@@ -89,7 +89,7 @@ static const apr_getopt_option_t long_options[] = {
     { NULL, 0, 0, NULL }
 };
 
-/* The options of a command's own. */
+/* The options that not every command takes. */
 static const struct {
     int option;
     int bit;
@@ -131,7 +131,7 @@ static int bit_of(int option)
     return 0;
 }
 
-/* An option with a number or a type. Return 1, or 0 if it is none. */
+/* Set an option whose value is a number or a type. Returns 0 if it is not. */
 static int set_number(tool_options_t *options, int option, const char *value,
                       apr_pool_t *pool)
 {
@@ -163,7 +163,7 @@ static int set_number(tool_options_t *options, int option, const char *value,
     return 1;
 }
 
-/* Return 1, or 0 if the option's value is not valid. */
+/* Returns 0 if the option's value is not valid. */
 static int set_option(tool_options_t *options, int option, const char *value,
                       apr_pool_t *pool)
 {
@@ -207,7 +207,7 @@ int tool_options_parse(tool_options_t *options, int argc,
             return TOOL_GOOD;
         }
         if (!set_option(options, option, value, pool)) {
-            tool_usage_error("no such value: %s", value);
+            tool_usage_error("invalid value: %s", value);
             return TOOL_TROUBLE;
         }
     }

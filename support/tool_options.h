@@ -12,11 +12,10 @@
  */
 
 /*
- * tool_options.h: the command line: the command, the files and the options that
- * it names.
+ * tool_options.h: parses the command line: the command, its files and options.
  *
- * tool_options_parse() is called once, before anything is written. It does not
- * know the commands, nor which of them takes which option.
+ * tool_options_parse() is called once, before any output. It knows neither the
+ * commands nor which options each of them takes.
  */
 
 #ifndef TOOL_OPTIONS_H
@@ -26,14 +25,14 @@
 
 #include "tool_file.h"
 
-/** Process-local: what the command line asks for. */
+/** Process-local: the parsed command line. */
 typedef struct tool_options_t {
     const char *command;            /**< its name, not looked up yet */
-    const char *const *paths;       /**< after the last one: NULL */
+    const char *const *paths;       /**< NULL ends them */
     int num_paths;
     int help;                       /**< 1: the rest may be unset */
     int version;                    /**< the same */
-    int given;                      /**< TOOL_OPT_*: of those below */
+    int given;                      /**< TOOL_OPT_* */
     int json;
     int has_slot;
     apr_uint32_t slot;              /**< if has_slot */
@@ -55,7 +54,7 @@ enum {
     TOOL_OPT_YES = 256
 };
 
-/** @return the name of the first option in @a set, for people */
+/** @return the name of the first option in @a set */
 const char *tool_options_name(int set);
 
 /**

@@ -12,13 +12,13 @@
  */
 
 /*
- * tool_orphans.c: "orphans", which tells of files in a directory that are of no
- * segment: slotmem_names.h says how that is known.
+ * tool_orphans.c: "orphans", which lists the files in a directory that belong
+ * to no segment. slotmem_names.h describes how they are found.
  *
  * Crash: a file is removed or not.
  *
  * Concurrency: servers may start, stop and store meanwhile. Before a file is
- * removed its lock is taken, and what is known of it is asked for again.
+ * removed, its lock is taken and the directory is read again.
  */
 
 #include <errno.h>
@@ -40,18 +40,18 @@
 
 /* See tool_output_close(). NOLINTBEGIN(cert-err33-c) */
 
-/* Process-local: a directory, as it was read. */
+/* Process-local: a directory and its orphans. */
 typedef struct orphans_t {
     const char *dir;
     slotmem_directory_t *directory;
-    apr_hash_t *names;              /* of files that are a server's */
-    int lists;
+    apr_hash_t *names;              /* files that a server's list names */
+    int lists;                      /* number of these lists */
     apr_array_header_t *entries;    /* of tool_entry_t */
     apr_array_header_t *found;      /* of tool_entry_t: orphans */
     apr_pool_t *pool;
 } orphans_t;
 
-/* All lists of names. @return 0: one cannot be believed, and stderr says so */
+/* Read all lists of names. @return 0: one is not valid, and stderr says why */
 static int read_lists(orphans_t *orphans)
 {
     int i;
@@ -78,8 +78,8 @@ static int read_lists(orphans_t *orphans)
     }
     if (!orphans->lists) {
         tool_path_error(orphans->dir, "no server has left a list of its files "
-                        "here (slotmem-shm-*.names): which of them are orphans "
-                        "is not known", APR_SUCCESS);
+                        "here (slotmem-shm-*.names), so it is not known which "
+                        "of them are orphans", APR_SUCCESS);
     }
     return orphans->lists > 0;
 }
@@ -100,7 +100,7 @@ static int is_orphan(const orphans_t *orphans, const tool_entry_t *entry)
     }
 }
 
-/* Read the directory. @return 0: it cannot be; stderr says why */
+/* Read the directory. @return 0: it cannot be read, and stderr says why */
 static int find_orphans(orphans_t *orphans)
 {
     apr_status_t rv = tool_directory_read(&orphans->entries, orphans->dir,
@@ -143,19 +143,19 @@ static const char *age_of(const tool_entry_t *entry, apr_pool_t *pool)
 
 static const char *content_of(const tool_entry_t *entry, apr_pool_t *pool)
 {
-    static const tool_geometry_request_t as_it_says;
     tool_members_t members;
     tool_file_t file;
 
     if (entry->kind == TOOL_REMOVAL) {
-        return "asks to remove workers";
+        return "requests the removal of workers";
     }
     if (entry->kind == TOOL_TEMPORARY) {
         return "left by a store that was killed";
     }
-    if (tool_file_read(&file, entry->path, &as_it_says, pool) != TOOL_GOOD
+    if (tool_file_read(&file, entry->path, &tool_as_file_says, pool)
+            != TOOL_GOOD
         || !tool_members_read(&members, &file)) {
-        return apr_pstrcat(pool, "not to be restored: ", file.reason, NULL);
+        return apr_pstrcat(pool, "cannot be restored: ", file.reason, NULL);
     }
     return tool_members_summary(&members);
 }
@@ -207,7 +207,7 @@ static int ask(int num)
            && (answer[0] == 'y' || answer[0] == 'Y');
 }
 
-/* Is it still the orphan that was asked about? */
+/* Is this still the orphan that was listed? */
 static int is_still_orphan(orphans_t *orphans, const tool_entry_t *entry)
 {
     int i;
@@ -252,8 +252,8 @@ static int remove_all(orphans_t *orphans)
         const tool_entry_t *entry = &APR_ARRAY_IDX(asked, i, tool_entry_t);
         int verdict = is_still_orphan(orphans, entry)
             ? remove_one(orphans, entry)
-            : tool_path_error(entry->path, "has changed meanwhile, and stays",
-                              APR_SUCCESS);
+            : tool_path_error(entry->path, "not removed: it has changed "
+                              "meanwhile", APR_SUCCESS);
 
         worst = verdict > worst ? verdict : worst;
     }
@@ -294,7 +294,7 @@ static int orphans(const tool_options_t *options, apr_pool_t *pool)
 const tool_command_t tool_orphans = {
     .name = "orphans",
     .arguments = "[--json] [--remove [--yes]] DIR",
-    .summary = "files of no segment of a server that runs or ran last",
+    .summary = "files that belong to no segment of a running or stopped server",
     .num_paths = 1,
     .takes = TOOL_OPT_REMOVE | TOOL_OPT_YES,
     .run = orphans

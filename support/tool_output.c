@@ -24,7 +24,7 @@
 
 #include "slotmem_escape.h"
 
-/* The results of these writes need no check: tool_output_close() asks whether
+/* These writes are not checked one by one: tool_output_close() checks whether
  * any of them failed. NOLINTBEGIN(cert-err33-c) */
 
 static int is_json;
@@ -48,7 +48,7 @@ void tool_output_if_json(const char *text)
     }
 }
 
-/* Print a text as a function of slotmem_escape.h gives it. */
+/* Print a text, escaped by a function of slotmem_escape.h. */
 static void print_escaped(FILE *stream, const char *text,
                           const char *(*escape)(const char *, apr_pool_t *))
 {
@@ -67,7 +67,7 @@ static void print_json_string(const char *text)
 }
 
 /* The name of a file can have control characters, which a terminal would
- * obey. */
+ * execute. */
 void tool_print_text(FILE *stream, const char *text)
 {
     print_escaped(stream, text, slotmem_escape_line);
@@ -181,7 +181,20 @@ int tool_usage_error(const char *format, ...)
     return TOOL_TROUBLE;
 }
 
-/* Output that could not be written is trouble, whatever the verdict was. */
+int tool_path_error(const char *path, const char *reason, apr_status_t status)
+{
+    char text[256];
+
+    fputs(TOOL_NAME ": ", stderr);
+    tool_print_text(stderr, path);
+    fprintf(stderr, ": %s", reason);
+    if (status != APR_SUCCESS) {
+        fprintf(stderr, ": %s", apr_strerror(status, text, sizeof(text)));
+    }
+    putc('\n', stderr);
+    return TOOL_TROUBLE;
+}
+
 int tool_output_close(int verdict)
 {
     if (ferror(stdout) || fclose(stdout) != 0) {

@@ -12,16 +12,15 @@
  */
 
 /*
- * tool_output.h: what the command writes, and the code it exits with. A result
- * is written as fields: lines of text, or the members of a JSON object. Errors
- * go to stderr, as text.
+ * tool_output.h: the output of the command, and its exit code. A result is
+ * written as fields: lines of text, or members of a JSON object. Errors go to
+ * stderr as text.
  *
- * Lifecycle: tool_output_set_json() comes before the first output, and fields
- * between tool_begin_object() and tool_end_object(). tool_output_close() comes
- * last: until then no function here says whether its write failed.
+ * Lifecycle: call tool_output_set_json() before the first output. Fields come
+ * between tool_begin_object() and tool_end_object(). Call tool_output_close()
+ * last: only that reports whether a write failed.
  *
- * Concurrency: one thread. The format, and whether a comma is due, are state of
- * the process.
+ * Concurrency: one thread. The format, and whether a comma is due, are static.
  */
 
 #ifndef TOOL_OUTPUT_H
@@ -29,13 +28,13 @@
 
 #include <stdio.h>
 
-#include "apr.h"
+#include "apr_errno.h"
 
 #include "slotmem_map.h"
 
 #define TOOL_NAME "slotmem-file"
 
-/** The verdict on a file, which is also the exit code, with grep's meanings. */
+/** The verdict on a file and the exit code, with the meanings of grep's. */
 enum { TOOL_GOOD = 0, TOOL_REFUSED = 1, TOOL_TROUBLE = 2 };
 
 /** Choose the format: 1 for JSON, 0 for text, which is the default. */
@@ -45,20 +44,19 @@ int tool_output_is_json(void);
 /** Write text as it is if the format is JSON, and nothing otherwise. */
 void tool_output_if_json(const char *text);
 
-/** Write text for people, with its control characters escaped. */
+/** Write text with its control characters escaped. */
 void tool_print_text(FILE *stream, const char *text);
 
-/** Begin and end a JSON object. Objects that follow one another are separated
- *  by commas. In text these write nothing. */
+/** Start and end a JSON object, with a comma between objects. Write nothing in
+ *  text. */
 void tool_begin_object(void);
 void tool_end_object(void);
 
-/** Begin and end a field that is an array of objects. In text these write
- *  nothing. */
+/** Start and end a field that is an array of objects. Write nothing in text. */
 void tool_begin_list(const char *name);
 void tool_end_list(void);
 
-/** Begin and end a field whose value the caller writes between them. */
+/** Start and end a field; the caller writes its value in between. */
 void tool_begin_field(const char *name);
 void tool_end_field(void);
 
@@ -66,17 +64,23 @@ void tool_end_field(void);
 void tool_text_field(const char *name, const char *value);
 void tool_number_field(const char *name, apr_uint64_t value);
 
-/** Write the ids of the slots in use: each of them in JSON, ranges in text. */
+/** Write the ids of the slots in use: all of them in JSON, as ranges in text.
+ *  */
 void tool_ids_field(const char *name, const slotmem_map_t *map);
+
+/** Write to stderr that something is wrong with a path.
+ *  @param status of the call that failed, or APR_SUCCESS
+ *  @return TOOL_TROUBLE */
+int tool_path_error(const char *path, const char *reason, apr_status_t status);
 
 /** Write to stderr what is wrong with the command line. @return TOOL_TROUBLE */
 int tool_usage_error(const char *format, ...)
     __attribute__((format(printf, 1, 2)));
 
 /**
- * Close stdout. Nothing may be written to it any more.
- * @return the verdict, or TOOL_TROUBLE if some output could not be written;
- *         stderr then says why
+ * Close stdout. Nothing may be written to it after that.
+ * @return the verdict; TOOL_TROUBLE if a write failed, with the reason on
+ *         stderr
  */
 int tool_output_close(int verdict);
 

@@ -14,11 +14,11 @@
 /*
  * tool_release.c: "release", which makes a slot of a file free and empty.
  *
- * Crash: the file is stored as the module stores it, so it is the old one or
- * the new one, and complete, whenever the process dies.
+ * Crash: the file is stored as the module stores it: whenever the process dies,
+ * it is the old file or the new one, and complete.
  *
- * Concurrency: the file's lock, by which a server claims the right to store it,
- * is held from before the last look at the file until the process ends.
+ * Concurrency: the lock of the server that stores the file is taken before the
+ * file is checked, and held until the process ends.
  */
 
 #include <stdio.h>
@@ -28,7 +28,6 @@
 
 #include "ap_slotmem.h"
 
-#include "slotmem_lock.h"
 #include "slotmem_store.h"
 #include "tool_change.h"
 #include "tool_command.h"
@@ -38,9 +37,8 @@
 
 /* See tool_output_close(). NOLINTBEGIN(cert-err33-c) */
 
-/* A store creates a new file, which belongs to the user who runs the command:
- * it must be that of the old one, or the server might not be able to read it.
- * No server starts to store the file from then on until this process ends. */
+/* Become the owner of the file, and take its lock. A store creates a new file:
+ * with another owner the server might not be able to read it. */
 static int own_and_lock(tool_file_t *file)
 {
     apr_status_t rv = APR_SUCCESS;
@@ -55,15 +53,14 @@ static int own_and_lock(tool_file_t *file)
     return !reason;
 }
 
-/* Is a slot as it would be in a new segment? */
 static int is_free_and_empty(const tool_file_t *file, apr_uint32_t slot)
 {
     return !slotmem_map_test(&file->segment.map, slot)
            && tool_file_slot_is_zero(file, slot);
 }
 
-/* The member of the configuration would be there at the next start, without
- * its state. */
+/* Refuse a member of the configuration: the next start would create it again,
+ * without its state. */
 static void check_origin(tool_file_t *file, const tool_members_t *members,
                          apr_uint32_t slot)
 {
@@ -73,11 +70,11 @@ static void check_origin(tool_file_t *file, const tool_members_t *members,
         && origin != SLOTMEM_ORIGIN_RUN_TIME) {
         tool_file_set_verdict(
             file, TOOL_REFUSED, APR_SUCCESS,
-            apr_psprintf(file->pool, "slot %u is %s: releasing it would forget "
-                         "what was set at run time, and no more; --force does "
-                         "that", slot, origin == SLOTMEM_ORIGIN_UNKNOWN
-                         ? "of the configuration, as far as the file tells"
-                         : "of the configuration"));
+            apr_psprintf(file->pool, "slot %u belongs to the configuration%s: "
+                         "release would only discard what was set at run time; "
+                         "use --force to do that", slot,
+                         origin == SLOTMEM_ORIGIN_UNKNOWN
+                         ? ", as far as the file tells" : ""));
     }
 }
 
@@ -88,26 +85,26 @@ static int check_releasable(tool_file_t *file, apr_uint32_t slot)
     }
     if (!(file->geometry.type & AP_SLOTMEM_TYPE_PERSIST)) {
         tool_file_set_verdict(file, TOOL_REFUSED, APR_SUCCESS,
-                              "it is not of the type persist");
+                              "its type is not persist");
     }
     else if (file->ignored) {
         tool_file_set_verdict(file, TOOL_REFUSED, APR_SUCCESS,
                               apr_psprintf(file->pool, "%" APR_OFF_T_FMT
-                                           " bytes after its slots are of "
+                                           " bytes after its slots belong to "
                                            "another segment: start and stop "
-                                           "the server, which stores it anew",
-                                           file->ignored));
+                                           "the server, which then stores it "
+                                           "again", file->ignored));
     }
     else if (is_free_and_empty(file, slot)) {
         tool_file_set_verdict(file, TOOL_REFUSED, APR_SUCCESS,
                               apr_psprintf(file->pool,
-                                           "slot %u is free and empty already",
+                                           "slot %u is already free and empty",
                                            slot));
     }
     return file->verdict == TOOL_GOOD;
 }
 
-/* What else the section of the file has stays there. */
+/* Keep the rest of the file's section. */
 static void keep_section(slotmem_store_t *store, const tool_file_t *file)
 {
     slotmem_restore_result_t result;
@@ -123,11 +120,10 @@ static void keep_section(slotmem_store_t *store, const tool_file_t *file)
     }
 }
 
-/* Store the segment with one slot as it would be in a new segment. It is free,
- * so the next grab can have it. Its data is zero, because a consumer that looks
- * at every slot would otherwise make the same object of it again. If the file
- * had run-time claims, every other slot in use now is stored as one; a file
- * that had none gets none. */
+/* Store the segment with this slot as in a new segment: free, so that the next
+ * grab can claim it, and zero, because a consumer that reads all slots would
+ * otherwise create the same object again. If the file has a section, all other
+ * slots in use are stored as run-time claims. */
 static void store_released(tool_file_t *file, apr_uint32_t slot)
 {
     slotmem_segment_t *segment = &file->segment;
@@ -158,7 +154,7 @@ static void store_released(tool_file_t *file, apr_uint32_t slot)
     }
 }
 
-/* The slot that is named, by its number or by its worker. */
+/* Find the slot by its number or by its worker. */
 static int find_slot(apr_uint32_t *slot, tool_file_t *file,
                      const tool_members_t *members,
                      const tool_options_t *options)
@@ -176,15 +172,15 @@ static int find_slot(apr_uint32_t *slot, tool_file_t *file,
                           APR_SUCCESS,
                           members->foreign ? members->foreign
                           : *slot == TOOL_SEVERAL
-                            ? "it has more than one worker of that URL: give "
+                            ? "it has more than one worker with that URL: give "
                               "it with user and password"
-                            : "it has no worker of that URL");
+                            : "it has no worker with that URL");
     return 0;
 }
 
-/* The file is read before the lock is taken, so that no lock file is created
- * beside a file that cannot be released, and again under the lock, because only
- * then nobody else stores it. */
+/* Read the file before the lock is taken, so that no lock file is created
+ * beside a file that cannot be released; and again under the lock, because only
+ * then no server can store it. */
 static int release_slot(tool_file_t *file, apr_uint32_t *slot,
                         const tool_options_t *options, apr_pool_t *pool)
 {
@@ -221,8 +217,6 @@ static int release(const tool_options_t *options, apr_pool_t *pool)
         return tool_usage_error("release takes --slot or --worker");
     }
     release_slot(&file, &slot, options, pool);
-    slotmem_lock_close_all(pool);
-    slotmem_directory_close_all();
     tool_begin_object();
     if (tool_output_is_json()) {
         tool_report_verdict(&file);
@@ -232,7 +226,7 @@ static int release(const tool_options_t *options, apr_pool_t *pool)
     }
     else if (file.verdict == TOOL_GOOD) {
         tool_print_text(stdout, file.path);
-        printf(": slot %u is free and empty; what was there is kept in ",
+        printf(": slot %u is free and empty now; its content is kept in ",
                slot);
         tool_print_text(stdout, file.path);
         puts(SLOTMEM_BACKUP_SUFFIX);

@@ -12,13 +12,13 @@
  */
 
 /*
- * tool_remove.c: "remove", which asks the server to leave a worker out at its
- * next restart; slotmem_removal.h.
+ * tool_remove.c: "remove", which requests that the next restart leaves out a
+ * worker; see slotmem_removal.h.
  *
- * Crash: the removal is the old one or the new one.
+ * Crash: the request is the old one or the new one.
  *
- * Concurrency: the server runs, and may store the file or remove the removal
- * meanwhile. Two of these commands at once: the last one counts.
+ * Concurrency: the server runs, and may store the file or delete the request
+ * meanwhile. If two of these commands run at once, the last one wins.
  */
 
 #include <stdio.h>
@@ -35,13 +35,13 @@
 
 /* See tool_output_close(). NOLINTBEGIN(cert-err33-c) */
 
-/* Process-local: the command at work. */
+/* Process-local: the state of the command. */
 typedef struct request_t {
     tool_file_t file;
     tool_members_t members;
     slotmem_removal_t *removal;
     slotmem_directory_t *directory;
-    int has_changed;                /* 1: the removal is to be written */
+    int has_changed;                /* 1: the removal must be written */
 } request_t;
 
 static slotmem_removal_worker_t *worker_at(const slotmem_removal_t *removal,
@@ -56,7 +56,7 @@ static int refuse(request_t *request, const char *reason)
                                  reason);
 }
 
-/* What is asked for by now. */
+/* Read the removals that were requested before. */
 static int read_removal(request_t *request)
 {
     tool_file_t *file = &request->file;
@@ -83,7 +83,7 @@ static int read_removal(request_t *request)
     return TOOL_GOOD;
 }
 
-/* Those that are gone are asked for no more: somebody may add one anew. */
+/* Drop the requests for workers that are gone: somebody may add one again. */
 static void prune(request_t *request)
 {
     slotmem_removal_t *removal = request->removal;
@@ -119,16 +119,16 @@ static int add(request_t *request, const char *url)
 
     if (id >= members->image.segment.geometry.item_num) {
         return refuse(request, id == TOOL_SEVERAL
-                      ? "it has more than one worker of that URL: give it with "
-                        "user and password"
-                      : "it has no worker of that URL; one that was just added "
-                        "is there after the next store");
+                      ? "it has more than one worker with that URL: give it "
+                        "with user and password"
+                      : "it has no worker with that URL; a worker that was "
+                        "just added is there after the next store");
     }
     if (tool_members_origin(members, id) != SLOTMEM_ORIGIN_RUN_TIME) {
         return refuse(request, members->image.has_section
                       ? "the worker is in the configuration: remove it there"
-                      : "it does not say where the worker comes from: the "
-                        "distributed module stored it");
+                      : "the distributed module stored it, so it is not known "
+                        "where the worker comes from");
     }
     prune(request);
     slot = tool_members_slot(members, id);
@@ -143,7 +143,7 @@ static int add(request_t *request, const char *url)
     return TOOL_GOOD;
 }
 
-/* url: or NULL: all */
+/* url: NULL: cancel all */
 static int cancel(request_t *request, const char *url)
 {
     slotmem_removal_t *removal = request->removal;
@@ -163,7 +163,7 @@ static int cancel(request_t *request, const char *url)
     removal->workers->nelts = kept;
     request->has_changed = kept < before;
     return request->has_changed
-           ? TOOL_GOOD : refuse(request, "no such removal is asked for");
+           ? TOOL_GOOD : refuse(request, "no such removal is requested");
 }
 
 static int write_removal(request_t *request)
@@ -188,7 +188,7 @@ static void report(const request_t *request)
     for (i = 0; removal && i < removal->workers->nelts; i++) {
         if (!tool_output_is_json()) {
             tool_print_text(stdout, request->file.path);
-            fputs(": at the next restart, without ", stdout);
+            fputs(": the next restart will leave out ", stdout);
             tool_print_text(stdout, worker_at(removal, i)->url);
             putchar('\n');
             continue;
@@ -200,18 +200,17 @@ static void report(const request_t *request)
     tool_end_list();
     if (!tool_output_is_json() && removal && !removal->workers->nelts) {
         tool_print_text(stdout, request->file.path);
-        puts(": no removal is asked for");
+        puts(": no removal is requested");
     }
 }
 
-/* The file must be one of workers, also to cancel: else the path is wrong. */
+/* The file must have workers, also to cancel: otherwise the path is wrong. */
 static int read_file(request_t *request, const char *path, apr_pool_t *pool)
 {
-    static const tool_geometry_request_t as_it_says;
     tool_file_t *file = &request->file;
     const char *reason;
 
-    if (tool_file_read(file, path, &as_it_says, pool) != TOOL_GOOD
+    if (tool_file_read(file, path, &tool_as_file_says, pool) != TOOL_GOOD
         || !tool_members_read(&request->members, file)) {
         return file->verdict;
     }
@@ -220,7 +219,7 @@ static int read_file(request_t *request, const char *path, apr_pool_t *pool)
                                      request->members.foreign);
     }
     if (request->members.slots != SLOTMEM_SLOTS_WORKERS) {
-        return refuse(request, "it holds no workers");
+        return refuse(request, "it has no workers");
     }
     reason = tool_change_begin(path, pool);
     if (reason) {
@@ -264,8 +263,8 @@ const tool_command_t tool_remove = {
     .name = "remove",
     .arguments = "[--json] --worker URL | --list | --cancel [--worker URL] "
                  "FILE",
-    .summary = "has a worker that was added at run time left out at the next\n"
-               "           restart, while the server runs",
+    .summary = "requests that the next restart leaves out a worker that was\n"
+               "           added at run time; for a running server",
     .num_paths = 1,
     .takes = TOOL_OPT_WORKER | TOOL_OPT_LIST | TOOL_OPT_CANCEL,
     .run = remove_worker

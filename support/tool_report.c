@@ -26,13 +26,6 @@
 
 /* See tool_output_close(). NOLINTBEGIN(cert-err33-c) */
 
-static const char *status_text(apr_status_t status, apr_pool_t *pool)
-{
-    char *text = apr_palloc(pool, 256);
-
-    return apr_strerror(status, text, 256);
-}
-
 static const char *verdict_name(int verdict)
 {
     return verdict == TOOL_GOOD ? "good"
@@ -45,9 +38,8 @@ void tool_report_verdict(const tool_file_t *file)
     tool_text_field("status", verdict_name(file->verdict));
     if (file->reason) {
         tool_text_field("why", file->status == APR_SUCCESS ? file->reason
-                        : apr_pstrcat(file->pool, file->reason, ": ",
-                                      status_text(file->status, file->pool),
-                                      NULL));
+                        : apr_psprintf(file->pool, "%s: %pm", file->reason,
+                                       &file->status));
     }
 }
 
@@ -83,13 +75,7 @@ void tool_report_file(const tool_file_t *file)
 
 void tool_report_error(const tool_file_t *file)
 {
-    fputs(TOOL_NAME ": ", stderr);
-    tool_print_text(stderr, file->path);
-    fprintf(stderr, ": %s", file->reason);
-    if (file->status != APR_SUCCESS) {
-        fprintf(stderr, ": %s", status_text(file->status, file->pool));
-    }
-    putc('\n', stderr);
+    tool_path_error(file->path, file->reason, file->status);
 }
 
 /* NOLINTEND(cert-err33-c) */

@@ -12,10 +12,10 @@
  */
 
 /*
- * tool_report.h: what the commands write about a file that was read.
+ * tool_report.h: the output about a file that was read.
  *
- * All functions take a file after tool_file_read(). Those that write fields are
- * called between tool_begin_object() and tool_end_object().
+ * All functions take a file after tool_file_read(). Call those that write
+ * fields between tool_begin_object() and tool_end_object().
  */
 
 #ifndef TOOL_REPORT_H
@@ -23,11 +23,10 @@
 
 #include "tool_file.h"
 
-/** Write the fields that every command has: the path, the verdict and the
- *  reason. */
+/** Write the fields of every command: the path, the verdict and the reason. */
 void tool_report_verdict(const tool_file_t *file);
 
-/** Write those, and all else that is known of the file but its slots. */
+/** Write those, and all other fields except the slots. */
 void tool_report_file(const tool_file_t *file);
 
 /** Write to stderr why a file is not TOOL_GOOD. */

@@ -12,7 +12,7 @@
  */
 
 /*
- * tool_show.c: "show", which says all that is known of a file but its slots.
+ * tool_show.c: "show", which prints all about a file except its slots.
  */
 
 #include "tool_command.h"
@@ -46,7 +46,7 @@ static int show(const tool_options_t *options, apr_pool_t *pool)
 const tool_command_t tool_show = {
     .name = "show",
     .arguments = "[--json] [SHAPE] FILE",
-    .summary = "what it describes, which slots are in use, and its workers",
+    .summary = "its shape, which slots are in use, and its workers",
     .num_paths = 1,
     .takes = TOOL_OPT_SHAPE,
     .run = show

@@ -12,7 +12,7 @@
  */
 
 /*
- * tool_types.c: the table of type flags and their names; see tool_types.h.
+ * tool_types.c: the type flags and their names; see tool_types.h.
  */
 
 #include "tool_types.h"

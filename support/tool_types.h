@@ -12,8 +12,8 @@
  */
 
 /*
- * tool_types.h: the names of the flags in a segment's type, as the command
- * writes them and as --type takes them.
+ * tool_types.h: the names of the flags in a segment's type, for the output and
+ * for --type.
  *
  * Both functions may be called at any time.
  */
@@ -23,11 +23,11 @@
 
 #include "apr_pools.h"
 
-/** The names of a type's flags, separated by commas. What has no name, and a
- *  type of no flags, is a hexadecimal number. */
+/** @return the names of a type's flags, separated by commas. Flags without a
+ *  name, and a type without flags, become a hexadecimal number. */
 const char *tool_type_names(apr_uint32_t type, apr_pool_t *pool);
 
-/** The flag of a name, or 0 if there is none of that name. */
+/** @return the flag with that name, or 0 */
 apr_uint32_t tool_type_flag(const char *name);
 
 #endif /* TOOL_TYPES_H */

@@ -12,8 +12,8 @@
  */
 
 /*
- * tool_verify.c: "verify", which says of each file whether the module would
- * restore it, and why not.
+ * tool_verify.c: "verify", which tells for each file whether the module would
+ * restore it, and if not, why.
  */
 
 #include <stdio.h>
@@ -59,7 +59,7 @@ static void report_verified(const tool_file_t *file)
     tool_end_object();
 }
 
-/* Return the worst verdict: trouble with one file is trouble. */
+/* Returns the worst verdict. */
 static int verify(const tool_options_t *options, apr_pool_t *pool)
 {
     const char *const *path = options->dir
@@ -92,7 +92,7 @@ static int verify(const tool_options_t *options, apr_pool_t *pool)
 const tool_command_t tool_verify = {
     .name = "verify",
     .arguments = "[--json] [SHAPE] [--dir DIR | FILE...]",
-    .summary = "whether each would be restored, and if not why",
+    .summary = "whether each file would be restored, and if not, why",
     .takes = TOOL_OPT_SHAPE | TOOL_OPT_DIR,
     .run = verify
 };

@@ -12,8 +12,8 @@
  */
 
 /*
- * tool_workers.c: "workers", which lists the members of balancers: what people
- * set in the balancer-manager, and which of them were added there.
+ * tool_workers.c: "workers", which lists the members of balancers: their
+ * settings, and which of them were added in the balancer-manager.
  */
 
 #include <stdio.h>
@@ -27,16 +27,16 @@
 
 /* See tool_output_close(). NOLINTBEGIN(cert-err33-c) */
 
-/* Of a whole directory, files of others than mod_proxy_balancer are no news. */
+/* is_named: 0: the file comes from --dir, where a file without workers is not
+ * an error */
 static int list_workers(const char *path, int is_named, int *with_heads,
                         apr_pool_t *pool)
 {
-    static const tool_geometry_request_t as_it_says;
     tool_members_t members;
     tool_file_t file;
 
     memset(&members, 0, sizeof(members));
-    if (tool_file_read(&file, path, &as_it_says, pool) == TOOL_GOOD
+    if (tool_file_read(&file, path, &tool_as_file_says, pool) == TOOL_GOOD
         && tool_members_read(&members, &file)) {
         if (members.foreign) {
             tool_file_set_verdict(&file, TOOL_TROUBLE, APR_SUCCESS,
@@ -45,9 +45,10 @@ static int list_workers(const char *path, int is_named, int *with_heads,
         else if (members.slots != SLOTMEM_SLOTS_WORKERS && is_named) {
             tool_file_set_verdict(&file, TOOL_REFUSED, APR_SUCCESS,
                                   members.slots == SLOTMEM_SLOTS_BALANCERS
-                                  ? "it holds the balancers of a server, and "
-                                    "no workers"
-                                  : "it is not mod_proxy_balancer's");
+                                  ? "it has the balancers of a server, not "
+                                    "workers"
+                                  : "it does not belong to "
+                                    "mod_proxy_balancer");
         }
     }
     if (file.verdict == TOOL_GOOD && members.slots != SLOTMEM_SLOTS_WORKERS) {

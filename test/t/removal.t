@@ -97,7 +97,7 @@ is((tool('remove', '--worker', $url{z}, $path))[1], 0, 'another one');
 is((tool('remove', '--cancel', '--worker', $url{z}, $path))[1], 0,
     '... which is taken back');
 ($out) = tool('remove', '--list', $path);
-is($out, "$path: at the next restart, without $url{x}\n", '... one is left');
+is($out, "$path: the next restart will leave out $url{x}\n", '... one is left');
 
 $server->configtest;
 ok(-f $asked, '[B10] a test of the configuration leaves it');
