@@ -78,33 +78,8 @@ static ap_HOOK_child_init_t *child_init;
 static ap_HOOK_child_status_t *child_status;
 static ap_HOOK_drop_privileges_t *drop_privileges;
 
-#define HOOK(name) \
-    void ap_hook_##name(ap_HOOK_##name##_t *pf, const char *const *before, \
-                        const char *const *after, int order) \
-    { \
-        (void)before; \
-        (void)after; \
-        (void)order; \
-        name = pf; \
-    }
-HOOK(pre_config)
-HOOK(post_config)
-HOOK(pre_mpm)
-HOOK(optional_fn_retrieve)
-HOOK(monitor)
-HOOK(child_init)
-HOOK(child_status)
-HOOK(drop_privileges)
-
-/* The status page is not asked for here. */
-void ap_hook_handler(ap_HOOK_handler_t *pf, const char *const *before,
-                     const char *const *after, int order)
-{
-    (void)pf;
-    (void)before;
-    (void)after;
-    (void)order;
-}
+#define HOOKED(name, order) name = pf, (void)order
+#include "httpd_stubs.h"
 
 void ap_allow_standard_methods(request_rec *r, int reset, ...)
 {
@@ -233,9 +208,6 @@ int ap_state_query(int query)
     return query == AP_SQ_MAIN_STATE ? main_state : config_generation;
 }
 
-/* No ChrootDir. */
-unixd_config_rec ap_unixd_config;
-
 /* What two keys have. */
 static struct {
     const char *key;
@@ -303,32 +275,6 @@ static char persist_dir[280];
 char *ap_runtime_dir_relative(apr_pool_t *p, const char *file)
 {
     return apr_pstrcat(p, runtime_dir, "/", file, NULL);
-}
-
-char *ap_server_root_relative(apr_pool_t *p, const char *file)
-{
-    return apr_pstrdup(p, file);
-}
-
-char *ap_make_full_path(apr_pool_t *p, const char *dir, const char *file)
-{
-    return apr_pstrcat(p, dir, "/", file, NULL);
-}
-
-void ap_bin2hex(const void *src, apr_size_t len, char *hex)
-{
-    const unsigned char *from = src;
-
-    for (; len; len--, hex += 2) {
-        snprintf(hex, 3, "%02x", *from++);
-    }
-}
-
-const char *ap_check_cmd_context(cmd_parms *cmd, unsigned forbidden)
-{
-    (void)cmd;
-    (void)forbidden;
-    return NULL;
 }
 
 /* The clock stands still. */

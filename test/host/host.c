@@ -49,32 +49,8 @@ void host_use(host_dso_t *dso)
 
 /* ---- what httpd gives to a slotmem module ---- */
 
-#define HOOK(name) \
-    void ap_hook_##name(ap_HOOK_##name##_t *pf, const char *const *before, \
-                        const char *const *after, int order) \
-    { \
-        (void)before; \
-        (void)after; \
-        dso_now->name = pf; \
-        dso_now->name##_order = order; \
-    }
-HOOK(pre_config)
-HOOK(post_config)
-HOOK(pre_mpm)
-HOOK(optional_fn_retrieve)
-HOOK(monitor)
-HOOK(child_init)
-HOOK(child_status)
-HOOK(drop_privileges)
-
-void ap_hook_handler(ap_HOOK_handler_t *pf, const char *const *before,
-                     const char *const *after, int order)
-{
-    (void)pf;
-    (void)before;
-    (void)after;
-    (void)order;
-}
+#define HOOKED(name, order) dso_now->name = pf, dso_now->name##_order = order
+#include "httpd_stubs.h"
 
 apr_status_t ap_register_provider(apr_pool_t *pool, const char *group,
                                   const char *name, const char *version,
@@ -96,18 +72,8 @@ int ap_state_query(int query)
                                        : AP_SQ_NOT_SUPPORTED;
 }
 
-/* No ChrootDir, and no port. */
-unixd_config_rec ap_unixd_config;
+/* No port. */
 ap_listen_rec *ap_listeners;
-
-void ap_bin2hex(const void *src, apr_size_t len, char *dest)
-{
-    const unsigned char *from = src;
-
-    for (*dest = '\0'; len; len--, dest += 2) {
-        sprintf(dest, "%02x", *from++);
-    }
-}
 
 void *ap_retained_data_get(const char *key)
 {
@@ -189,27 +155,10 @@ char *ap_runtime_dir_relative(apr_pool_t *p, const char *file)
     return apr_pstrcat(p, dso_now->runtime_dir, "/", file, NULL);
 }
 
-char *ap_server_root_relative(apr_pool_t *p, const char *file)
-{
-    return apr_pstrdup(p, file);
-}
-
-char *ap_make_full_path(apr_pool_t *p, const char *dir, const char *file)
-{
-    return apr_pstrcat(p, dir, "/", file, NULL);
-}
-
 int ap_os_is_path_absolute(apr_pool_t *p, const char *path)
 {
     (void)p;
     return *path == '/';
-}
-
-const char *ap_check_cmd_context(cmd_parms *cmd, unsigned forbidden)
-{
-    (void)cmd;
-    (void)forbidden;
-    return NULL;
 }
 
 /* For requests, which this host has none of. */

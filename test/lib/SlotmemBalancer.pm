@@ -20,6 +20,9 @@
 #   $manager->set_worker('app', $url, w_lf => 3, w_status_N => 1);
 #   $manager->drain('app', $url); disable, enable; set_factor('app', $url, 3)
 #   $manager->add_worker('app', $url);        # disabled until enabled
+#   $manager->configure('app', 2, @urls): a server with this balancer alone, with
+#       growth=2 and these members; requests of /app go there.  Marks the log.
+#   $manager->add_enabled('app', $url): add_worker and enable
 #   $manager->segment('app'), file('app'): the segment's name, and its file
 #   $manager->slots('app'): (all, in use), as the page shows them
 #   $manager->stored($file, $slots): the file's content, see SlotmemFile, and
@@ -62,6 +65,25 @@ sub page {
         $self->{server}->agent->get($url . ($query // ''), Referer => $url);
     die "$url: ", $response->status_line, "\n" if !$response->is_success;
     return $response->content;
+}
+
+# ---- the configuration ----
+
+sub configure {
+    my ($self, $balancer, $growth, @urls) = @_;
+    my $lines = join '', map {"    BalancerMember $_\n"} @urls;
+    $self->{server}->config(<<"EOT");
+BalancerPersist On
+<Proxy balancer://$balancer>
+$lines    ProxySet growth=$growth
+</Proxy>
+ProxyPass /app balancer://$balancer
+<Location /balancer-manager>
+    SetHandler balancer-manager
+</Location>
+EOT
+    $self->{server}->log_mark;
+    return;
 }
 
 # ---- what it shows ----
@@ -180,6 +202,12 @@ sub set_factor {
 sub add_worker {
     my ($self, $balancer, $url) = @_;
     return $self->post($balancer, b_nwrkr => $url, b_wyes => 1);
+}
+
+sub add_enabled {
+    my ($self, $balancer, $url) = @_;
+    $self->add_worker($balancer, $url);
+    return $self->enable($balancer, $url);
 }
 
 # ---- where requests go ----

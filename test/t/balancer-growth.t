@@ -9,10 +9,9 @@
 # under the License.
 
 
-# Workers that were added at run time, while the configuration grows and
-# changes around them: first in the list, last, a member replaced, and more
-# members than there is room for. Over each kind of restart. What a single
-# change of the members does is in balancer-members.t.
+# Workers that were added at run time, while members are added first and last in
+# the configuration, replaced, and more than there is room for, over each kind of
+# restart. balancer-members.t has single changes of the members.
 
 use strict;
 use warnings;
@@ -34,25 +33,12 @@ my $manager = SlotmemBalancer->new($server);
 # Each way to restart has a balancer of its own.
 sub configure {
     my ($balancer, $growth, @members) = @_;
-    my $lines = join '', map { "    BalancerMember $url{$_}\n" } @members;
-    $server->config(<<"EOT");
-BalancerPersist On
-<Proxy balancer://$balancer>
-$lines    ProxySet growth=$growth
-</Proxy>
-ProxyPass /app balancer://$balancer
-<Location /balancer-manager>
-    SetHandler balancer-manager
-</Location>
-EOT
-    $server->log_mark;
-    return;
+    return $manager->configure($balancer, $growth, @url{@members});
 }
 
 sub add {
     my ($balancer, $name, $factor) = @_;
-    $manager->add_worker($balancer, $url{$name});
-    $manager->enable($balancer, $url{$name});
+    $manager->add_enabled($balancer, $url{$name});
     $manager->set_factor($balancer, $url{$name}, $factor);
     return;
 }
@@ -63,8 +49,8 @@ my %how = (
     'stop, start'  => sub { $server->stop; $server->start },
 );
 
-# All workers, once each, with status and factor; a nameless one would show.
-# Then each of them serves its share: two rounds of all factors together.
+# Each worker is there once, with its status and factor, and there is none without
+# a name. Each then serves its share in two rounds of all factors together.
 sub workers_are {
     my ($balancer, $what, %factor) = @_;
     is_deeply(
@@ -123,7 +109,7 @@ for my $how (sort keys %how) {
         %both, %ones{qw(a c d)}, e => 1);
     is(complaints(), 0, "[E2] $how: no complaint");
 
-    # As many slots as before: y finds its own, b takes the free one.
+    # As many slots as before: y keeps its own, and b takes the free one.
     configure($app, 1, qw(c a e d b y));
     $again->();
     workers_are($app, "[E2] $how: y is written into the configuration",

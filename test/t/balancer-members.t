@@ -27,22 +27,10 @@ my $server = SlotmemServer->new(
 );
 my $manager = SlotmemBalancer->new($server);
 
-# Each part has a balancer of its own, so that none finds another's file.
+# Each part uses another balancer, so that it starts without a file.
 sub configure {
     my ($balancer, $growth, @members) = @_;
-    my $lines = join '', map { "    BalancerMember $url{$_}\n" } @members;
-    $server->config(<<"EOT");
-BalancerPersist On
-<Proxy balancer://$balancer>
-$lines    ProxySet growth=$growth
-</Proxy>
-ProxyPass /app balancer://$balancer
-<Location /balancer-manager>
-    SetHandler balancer-manager
-</Location>
-EOT
-    $server->log_mark;
-    return;
+    return $manager->configure($balancer, $growth, @url{@members});
 }
 
 # Compared by digest, so that a failure does not print the bytes.
@@ -65,8 +53,7 @@ sub members { return [sort @{ shown(@_) }] }
 
 sub add {
     my ($balancer, $name) = @_;
-    $manager->add_worker($balancer, $url{$name});
-    $manager->enable($balancer, $url{$name});
+    $manager->add_enabled($balancer, $url{$name});
     return;
 }
 

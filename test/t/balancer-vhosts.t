@@ -66,8 +66,7 @@ my %manager = map {
 } qw(one two lost);
 $manager{one}->drain('app', $url{a});
 $manager{two}->set_factor('app', $url{b}, 3);
-$manager{two}->add_worker('app', $url{x});
-$manager{two}->enable('app', $url{x});
+$manager{two}->add_enabled('app', $url{x});
 $manager{lost}->set_factor('app', $url{b}, 9);
 for my $how ('graceful', 'restart', 'stop and start') {
     $server->$_ for $how eq 'stop and start' ? qw(stop start) : $how;

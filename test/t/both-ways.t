@@ -377,8 +377,7 @@ $server->stop;
 sub add {
     my ($worker, @balancers) = @_;
     for my $balancer (@balancers) {
-        $manager{one}->add_worker($balancer, $url{$worker});
-        $manager{one}->enable($balancer, $url{$worker});
+        $manager{one}->add_enabled($balancer, $url{$worker});
         $manager{one}->set_factor($balancer, $url{$worker}, 2);
     }
     return;

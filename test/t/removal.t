@@ -80,8 +80,7 @@ my $state = $server->root . '/state';
 my $path  = "$state/slotmem-shm-" . $manager->segment('app') . '.shm.persist';
 my $asked = "$path.remove";
 for my $added (qw(x y z)) {
-    $manager->add_worker('app', $url{$added});
-    $manager->enable('app', $url{$added});
+    $manager->add_enabled('app', $url{$added});
 }
 wait_stored($path, qw(x y z));
 
@@ -129,8 +128,7 @@ $server->wait_until('the first store', sub { !-e $asked });
 
 # ---- from memory ----
 
-$manager->add_worker('app', $url{x});
-$manager->enable('app', $url{x});
+$manager->add_enabled('app', $url{x});
 wait_stored($path, 'x');
 tool('remove', '--worker', $url{x}, $path);
 chmod 0555, $state or die $!;
