@@ -47,7 +47,7 @@ slotmem_directory_t *slotmem_directories(void)
     return directories.first;
 }
 
-static slotmem_directory_t *enter(const char *path, apr_size_t len)
+static slotmem_directory_t *add(const char *path, apr_size_t len)
 {
     slotmem_directory_t *directory;
 
@@ -70,19 +70,19 @@ slotmem_directory_t *slotmem_directory_of(const char *file)
 {
     const char *slash = strrchr(file, '/');
 
-    return !slash        ? enter(".", 1)
-         : slash == file ? enter("/", 1)
-                         : enter(file, (apr_size_t)(slash - file));
+    return !slash        ? add(".", 1)
+         : slash == file ? add("/", 1)
+                         : add(file, (apr_size_t)(slash - file));
 }
 
-/* ---- whom we trust ---- */
+/* ---- trust ---- */
 
 static int is_own_user(uid_t uid)
 {
     return uid == 0 || uid == geteuid();
 }
 
-/* More groups than these are not looked at. */
+/* Further groups are ignored. */
 #define GROUPS_MAX 1024
 
 static int is_own_group(gid_t gid)
@@ -99,8 +99,8 @@ static int is_own_group(gid_t gid)
     return getegid() == gid;
 }
 
-/* above: 1: a directory above the one that is used. There, whoever may write it
- * can only exchange what is his own if it is sticky. */
+/* above: 1: a directory above SlotmemPersistDir. If it is sticky, everybody may
+ * write it, because users can only rename and remove their own files there. */
 static int is_trusted(const struct stat *info, int above,
                       slotmem_distrust_t *distrust)
 {
@@ -163,16 +163,15 @@ const char *slotmem_directory_reason(const slotmem_directory_t *directory,
                             directory->path);
     case SLOTMEM_IS_LINK:
         return apr_psprintf(pool, "%s is a symbolic link: expected the "
-                            "directory that stood there at the start", path);
+                            "directory that was there at the start", path);
     case SLOTMEM_FOREIGN_OWNER:
         return apr_psprintf(pool, "%s belongs to user %u, who could put files "
-                            "of their own in it; expected user %u or root: "
-                            "chown %u %s", path, (unsigned)distrust->uid, own,
+                            "in it; expected user %u or root: chown %u %s",
+                            path, (unsigned)distrust->uid, own,
                             own, path);
     case SLOTMEM_WRITTEN_BY_ALL:
-        return apr_psprintf(pool, "%s is writable by everybody, who could put "
-                            "files of their own in it: chmod o-w %s", path,
-                            path);
+        return apr_psprintf(pool, "%s is writable by everybody, so anybody "
+                            "could put files in it: chmod o-w %s", path, path);
     case SLOTMEM_TRUSTED:
         break;
     }
@@ -181,21 +180,21 @@ const char *slotmem_directory_reason(const slotmem_directory_t *directory,
 
 /* ---- SlotmemPersistDir ---- */
 
-/* So many links may be on the way, as in the kernel. */
+/* The maximum number of links in a path, as in the kernel. */
 #define LINKS_MAX 40
 
-/* The way that a path leads, one component after the other. */
+/* A walk along a path, one component after the other. */
 typedef struct way_t {
-    const char *done;           /* without links; "": the root */
-    const char *rest;           /* what is yet to come */
-    int links;                  /* that were followed */
-    int missing;                /* 1: there is nothing at done */
-    const char *culprit;        /* the whole path, when there was one */
+    const char *done;           /* the path so far, without links; "": "/" */
+    const char *rest;           /* what is left of the path */
+    int links;                  /* number of links followed */
+    int missing;                /* 1: done does not exist */
+    const char *culprit;        /* the path with the culprit, or NULL */
     slotmem_distrust_t *distrust;
     apr_pool_t *pool;
 } way_t;
 
-/* The first thing on the way that is not to be trusted counts. */
+/* Record the first directory or link that is not trusted. */
 static void judge(way_t *way, const char *at, const struct stat *info)
 {
     const char *rest = way->rest + strspn(way->rest, "/");
@@ -218,7 +217,7 @@ static void judge(way_t *way, const char *at, const struct stat *info)
     }
 }
 
-/* Go on where a link leads. */
+/* Continue at the target of a link. */
 static int follow(way_t *way, const char *link)
 {
     char target[PATH_MAX];
@@ -254,7 +253,7 @@ static void step(way_t *way)
         return;
     }
     way->missing = way->missing || lstat(next, &info) != 0;
-    if (!way->missing) {        /* else missing, or not for this user to see */
+    if (!way->missing) {        /* missing: or this user cannot examine it */
         judge(way, next, &info);
         if (S_ISLNK(info.st_mode) && follow(way, next)) {
             return;
@@ -263,9 +262,9 @@ static void step(way_t *way)
     way->done = next;
 }
 
-/* Whoever owns a link on the way that a path leads, or can exchange one,
- * chooses the directory: looks at all of it. What is missing, also what a link
- * leads to, has the path that it would get. */
+/* Resolve all links in a path, and check every directory and link on the way:
+ * whoever can replace one of them chooses the directory. A missing component
+ * keeps its name, so a directory that does not exist yet has a path too. */
 static const char *resolve(const char *path, const char **culprit,
                            slotmem_distrust_t *distrust, apr_pool_t *pool)
 {
@@ -287,7 +286,7 @@ static const char *resolve(const char *path, const char **culprit,
     return *way.done ? way.done : "/";
 }
 
-/* A group may be meant to write. */
+/* This is only a warning: the administrator may want the group to write. */
 static const char *find_group_writable(const char *path, apr_pool_t *pool)
 {
     apr_size_t end = strlen(path);
@@ -314,7 +313,7 @@ const char *slotmem_directory_trust(const char *path, int must_ask,
     const char *resolved = apr_pstrdup(directories.pool,
                                        resolve(path, &culprit.path, &distrust,
                                                pool));
-    slotmem_directory_t *directory = enter(resolved, strlen(resolved));
+    slotmem_directory_t *directory = add(resolved, strlen(resolved));
     struct stat info;
     int asks;
 
@@ -339,7 +338,8 @@ const char *slotmem_directory_trust(const char *path, int must_ask,
 
 /* ---- open ---- */
 
-/* The new directory is to last, and has its mode whatever the umask. */
+/* Make a directory, with its mode regardless of the umask, and fsync the one
+ * above it. */
 static void make_directory(int above, const char *name)
 {
     int fd;
@@ -354,7 +354,7 @@ static void make_directory(int above, const char *name)
     }
 }
 
-/* The next component of a path, which must be a directory to be trusted. */
+/* Open the next component of a path, which must be a trusted directory. */
 static apr_status_t open_component(int *opened, int above, const char *name,
                                    int is_last, slotmem_distrust_t *distrust)
 {
@@ -386,7 +386,7 @@ static apr_status_t open_component(int *opened, int above, const char *name,
     return APR_SUCCESS;
 }
 
-/* Open a path whose links were resolved. */
+/* Open a path without links, checking each component. */
 static apr_status_t open_checked(int *opened, const char *path, int create,
                                  slotmem_distrust_t *distrust)
 {

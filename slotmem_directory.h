@@ -12,21 +12,22 @@
  */
 
 /*
- * slotmem_directory.h: the directories of persisted files, and whom the server
- * trusts in them (contract E8).
+ * slotmem_directory.h: the directories of persisted files, and which of them
+ * and of their files the server trusts (contract E8).
  *
  * SlotmemPersistDir is checked: it and each directory above it must belong to
- * the user who runs the server or to root, and nobody else may write it. Such a
- * directory is opened one component at a time and no link is followed, so what
- * was checked is what is used. Other directories are opened as they are; in all
- * of them the owner of each file counts. All further work goes through the
- * descriptor.
+ * root or to the user who runs the server, and must not be writable by
+ * everybody. It is opened one component at a time, without following links, so
+ * the directory that was checked is the one that is used. Other directories
+ * are opened without a check. In every directory the owner of each file is
+ * checked. Files are accessed through the descriptor of their directory.
  *
- * Lifecycle: a directory is entered when the first file in it is named, and
- * lasts as long as the generation. It is opened for a round of restores or
- * stores and closed after it, since another one may be mounted there meanwhile.
+ * Lifecycle: a directory is added to the list when its first file is named,
+ * and lasts as long as the generation. It is opened for a round of restores or
+ * stores and closed afterwards, because another file system may be mounted
+ * there in between.
  *
- * A crash leaves nothing, but perhaps a new, empty SlotmemPersistDir.
+ * A crash leaves at most a new, empty SlotmemPersistDir.
  *
  * Concurrency: the parent's one thread. The process that stores has a copy of
  * the list, and opens each directory itself.
@@ -48,58 +49,59 @@
 /** Process-local: a directory of persisted files. */
 typedef struct slotmem_directory_t {
     struct slotmem_directory_t *next;
-    const char *path;           /**< no '/' at its end, but for "/" itself */
+    const char *path;           /**< without a '/' at its end, except "/" */
     int checked;                /**< 1: it is SlotmemPersistDir */
     int fd;                     /**< -1: not open */
-    dev_t dev;                  /**< with the next, which one it was when it */
-    ino_t ino;                  /**< was open last: one may have two paths */
-    int group_shared;           /**< 1: files in it belong to gid: the server
-                                     does not run as root, and only its group
-                                     may write the directory */
-    int group_is_ours;          /**< 1: the server is in that group, and can
-                                     give it files */
+    dev_t dev;                  /**< this and the next identify the directory */
+    ino_t ino;                  /**< that was opened last; it may have several
+                                     paths */
+    int group_shared;           /**< 1: files of group gid are trusted: the
+                                     server does not run as root, and the group
+                                     may write the directory, but not
+                                     everybody */
+    int group_is_ours;          /**< 1: ... and the server is a member of that
+                                     group, so its files get that group */
     gid_t gid;
-    void *lock_file;            /**< of slotmem_lock.c, while it is open */
+    void *lock_file;            /**< for slotmem_lock.c, while fd is open */
     const char *lock_problem;   /**< set by slotmem_lock(): why there is no
                                      lock, or NULL */
-    int lock_logged;            /**< for the caller: 1: the log says so */
-    int lock_tried;             /**< ... 1: a process was to mend it */
+    int lock_logged;            /**< for the caller: 1: that was logged */
+    int lock_tried;             /**< ... 1: a process has tried to fix it */
 } slotmem_directory_t;
 
 /** Why a directory is not used. */
 typedef struct slotmem_distrust_t {
     enum {
         SLOTMEM_TRUSTED,
-        SLOTMEM_NO_DIRECTORY,   /**< something else stands there */
-        SLOTMEM_IS_LINK,        /**< a symbolic link has taken its place */
+        SLOTMEM_NO_DIRECTORY,   /**< something else is at its path */
+        SLOTMEM_IS_LINK,        /**< a symbolic link has replaced it */
         SLOTMEM_FOREIGN_OWNER,
         SLOTMEM_WRITTEN_BY_ALL
     } kind;
-    apr_size_t len;             /**< bytes of the path that name the culprit */
-    uid_t uid;                  /**< its owner */
+    apr_size_t len;             /**< bytes of the path up to the culprit */
+    uid_t uid;                  /**< owner of the culprit */
 } slotmem_distrust_t;
 
-/** No directory is known. @param pool lasts as long as the generation; NULL:
- *  it has ended, and what is open is closed */
+/** Close all directories and empty the list. @param pool lasts as long as the
+ *  generation; NULL: it has ended */
 void slotmem_directory_reset(apr_pool_t *pool);
 
-/** @return the directory of a file, entered if it is new */
+/** @return the directory of a file, added to the list if it is new */
 slotmem_directory_t *slotmem_directory_of(const char *file);
 
 /** @return the first directory, or NULL; they are linked by next */
 slotmem_directory_t *slotmem_directories(void);
 
 /**
- * Enter SlotmemPersistDir. Links in its path are resolved now.
+ * Add SlotmemPersistDir. Links in its path are resolved now.
  * @param path absolute
- * @param must_ask 1: this process is going to store in it. 0: owner and mode
- *        are only looked at by root and by its owner
- * @param reason set to what is wrong with it and how to mend that, or to NULL
- * @param group_writable if root starts the server: set to the directory that
- *        a group can write, it or one above it; else to NULL
- * @param pool for the texts and the path
- * @return its path with all links resolved; a directory that is missing has
- *         one as well
+ * @param must_ask 1: this process is going to store in it. 0: check owner and
+ *        mode only if the caller is root or owns it
+ * @param reason set to what is wrong with it and how to fix that, or to NULL
+ * @param group_writable if root starts the server: set to the directory, or one
+ *        above it, that its group can write; otherwise to NULL
+ * @param pool for the texts
+ * @return its path with all links resolved, even if the directory is missing
  */
 const char *slotmem_directory_trust(const char *path, int must_ask,
                                     const char **reason,
@@ -108,47 +110,48 @@ const char *slotmem_directory_trust(const char *path, int must_ask,
 
 /**
  * Open a directory, unless it is open.
- * @param create 1: make a checked one that is missing, with mode 0700
- * @param distrust set; its kind is not SLOTMEM_TRUSTED with APR_EGENERAL
- * @return APR_SUCCESS; APR_EGENERAL: it is not to be used; else the system's
- *         code
+ * @param create 1: if it is missing and is to be checked, make it, with mode
+ *        0700
+ * @param distrust set; if APR_EGENERAL, its kind is not SLOTMEM_TRUSTED
+ * @return APR_SUCCESS; APR_EGENERAL: it is not trusted; else the system's code
  */
 apr_status_t slotmem_directory_open(slotmem_directory_t *directory, int create,
                                     slotmem_distrust_t *distrust);
 
-/** @return what is wrong with it and how to mend that; for the log */
+/** @return what is wrong with it and how to fix that; for the log */
 const char *slotmem_directory_reason(const slotmem_directory_t *directory,
                                      const slotmem_distrust_t *distrust,
                                      apr_pool_t *pool);
 
-/** Close what is open. */
+/** Close all directories. */
 void slotmem_directory_close_all(void);
 
-/** In a process whose descriptors are closed already: none is open. */
+/** The same in a process whose descriptors are closed already. */
 void slotmem_directory_forget_all(void);
 
 /**
- * How *at() calls name a file.
- * @param directory that is open; or NULL: the path says it all
- * @param name set to the part of @a path that they take
- * @return their first argument
+ * Arguments for openat() and the like.
+ * @param directory open; or NULL: use path as it is
+ * @param name set to their path argument, the last component of @a path
+ * @return their descriptor argument
  */
 int slotmem_directory_fd(const slotmem_directory_t *directory,
                          const char *path, const char **name);
 
-/** May the content of a file with this owner be believed (E8)? */
+/** Is the owner of a file trusted (E8)? */
 int slotmem_directory_trusts(const slotmem_directory_t *directory,
                              const struct stat *file);
 
-/** @return the mode of the server's files in it; directory may be NULL */
+/** @return the mode of the server's files in a directory, which may be NULL */
 mode_t slotmem_directory_mode(const slotmem_directory_t *directory);
 
-/** Is this file as the server makes its files: owner, group and mode? */
+/** Does a file have the owner, group and mode that the server gives its
+ *  files? */
 int slotmem_directory_is_own(const slotmem_directory_t *directory,
                              const struct stat *file);
 
-/** Give a new file its mode and group, whatever the umask.
- *  @return APR_SUCCESS, or the system's code */
+/** Give a new file its mode and group, regardless of the umask.
+ *  @return APR_SUCCESS or the system's code */
 apr_status_t slotmem_directory_own(const slotmem_directory_t *directory,
                                    int fd);
 
