@@ -13,7 +13,7 @@
 
 /*
  * slotmem_beside.c: small text files beside the persisted ones; see
- * slotmem_beside.h. APR follows symbolic links, hence openat().
+ * slotmem_beside.h. APR follows symbolic links, so this uses openat().
  */
 
 #include <errno.h>
@@ -29,7 +29,7 @@
 static const char *problem_of(const slotmem_directory_t *directory,
                               const struct stat *info)
 {
-    return !S_ISREG(info->st_mode)  ? "it is no regular file"
+    return !S_ISREG(info->st_mode)  ? "it is not a regular file"
            : info->st_nlink != 1    ? "it has more than one link"
            : !slotmem_directory_trusts(directory, info)
                                     ? "it belongs to another user"
@@ -38,7 +38,6 @@ static const char *problem_of(const slotmem_directory_t *directory,
            : info->st_size > SLOTMEM_BESIDE_MAX ? "it is too large" : NULL;
 }
 
-/* As many bytes as it has. */
 static apr_status_t read_text(int fd, char *text, size_t len)
 {
     size_t done = 0;
@@ -66,16 +65,16 @@ apr_status_t slotmem_beside_read(const slotmem_directory_t *directory,
     int fd;
 
     *reason = "it cannot be opened";
-    /* A FIFO would block without O_NONBLOCK. */
+    /* Without O_NONBLOCK, opening a FIFO would block. */
     fd = openat(at, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0) {
         if (errno == ELOOP) {
-            *reason = "it is no regular file";
+            *reason = "it is not a regular file";
             return APR_EGENERAL;
         }
         return errno;
     }
-    *reason = "it cannot be looked at";
+    *reason = "it cannot be examined";
     rv = fstat(fd, info) == 0 ? APR_SUCCESS : errno;
     if (rv == APR_SUCCESS) {
         *reason = problem_of(directory, info);

@@ -12,18 +12,18 @@
  */
 
 /*
- * slotmem_beside.h: small text files beside the persisted ones, which the tool
- * and the module write for one another. Each begins with a line that says what
- * it is.
+ * slotmem_beside.h: small text files in the directory of the persisted files,
+ * through which slotmem-file and the module communicate. The first line names
+ * the type of the file.
  *
- * A file counts only if nobody but the user who runs the server, or root, can
- * have written it (contract E8): a regular file with one link, and no mode that
- * the persisted files do not have. It is data for whoever reads it.
+ * A file is only read if nobody but root or the user who runs the server can
+ * have written it (contract E8): a regular file with one link, and no more
+ * permissions than the persisted files have. The reader checks its content.
  *
- * A crash: a file is whole, old or new, at every instruction; a temporary one
+ * A crash: at every instruction a file is whole, old or new. A temporary file
  * may be left.
  *
- * Concurrency: whoever writes last wins.
+ * Concurrency: the last writer wins.
  */
 
 #ifndef SLOTMEM_BESIDE_H
@@ -37,17 +37,17 @@
 #pragma GCC visibility push(hidden)
 #endif
 
-/** Bytes: a larger file does not count. */
+/** In bytes: a larger file is not read. */
 #define SLOTMEM_BESIDE_MAX ((off_t)1 << 20)
 
 /**
  * Read a file.
- * @param directory that is open, or NULL: path says it all
- * @param text set to the bytes, with a zero byte after them
- * @param info which file it was
- * @param reason set to what is wrong with it, if not APR_SUCCESS
- * @return APR_SUCCESS; APR_ENOENT: there is none; APR_EGENERAL: it does not
- *         count; else the system's code
+ * @param directory open; or NULL: use path as it is
+ * @param text set to the bytes, followed by a zero byte
+ * @param info set to the identity of the file
+ * @param reason set to what is wrong with it, unless APR_SUCCESS
+ * @return APR_SUCCESS; APR_ENOENT: there is none; APR_EGENERAL: it is not
+ *        valid; else the system's code
  */
 apr_status_t slotmem_beside_read(const slotmem_directory_t *directory,
                                  const char *path, char **text,
@@ -55,11 +55,11 @@ apr_status_t slotmem_beside_read(const slotmem_directory_t *directory,
                                  apr_pool_t *pool);
 
 /**
- * Write a file, with owner and mode as the persisted ones, and call fsync() for
- * it and its directory.
- * @param directory that is open, or NULL
- * @param token no other process has it
- * @return APR_SUCCESS; else the system's code, and what stands there stays
+ * Write a file with the owner and mode of the persisted files, and fsync it and
+ * its directory.
+ * @param directory open; or NULL: use path as it is
+ * @param token for the name of the temporary file; unique to this process
+ * @return APR_SUCCESS; else the system's code, and an old file stays
  */
 apr_status_t slotmem_beside_write(const slotmem_directory_t *directory,
                                   const char *path, const char *text,

@@ -12,7 +12,8 @@
  */
 
 /*
- * slotmem_names.c: which persisted files are a server's; see slotmem_names.h.
+ * slotmem_names.c: which persisted files belong to a server; see
+ * slotmem_names.h.
  */
 
 #include <string.h>
@@ -61,7 +62,7 @@ apr_status_t slotmem_names_read(apr_hash_t *names,
         return rv;
     }
     if (strncmp(text, HEAD, sizeof(HEAD) - 1) != 0) {
-        *reason = "it is no list of names";
+        *reason = "it is not a list of names";
         return APR_EGENERAL;
     }
     for (name = apr_strtok(text + sizeof(HEAD) - 1, "\n", &state); name;

@@ -12,18 +12,16 @@
  */
 
 /*
- * slotmem_names.h: which persisted files in a directory are a server's. Each
- * server writes the names of its files in a file beside them,
- * slotmem-shm-SERVER.names, where SERVER is a digest of what tells servers
- * apart:
+ * slotmem_names.h: which persisted files in a directory belong to a server.
+ * Each server lists the names of its files in slotmem-shm-SERVER.names in the
+ * same directory. SERVER is a digest of a text that identifies the server.
  *
- *     slotmem-names 1
- *     NAME                         a line for each file
+ * slotmem-names 1 NAME one line per file
  *
- * A file that is in no such list, and whose lock nobody holds, is of no segment
- * of a server that runs or ran last.
+ * A persisted file that is in no list, and whose lock no server holds, belongs
+ * to no segment.
  *
- * Lifecycle: the process that stores writes the list when it differs. It stays
+ * Lifecycle: after a store the list is written if it has changed. It stays
  * when the server stops.
  *
  * A crash: as in slotmem_beside.h.
@@ -44,12 +42,12 @@
 /** Is this the name of a list? */
 int slotmem_names_is_list(const char *name);
 
-/** @return the name of the list of the server that @a text tells apart */
+/** @return the name of the list of the server that @a text identifies */
 const char *slotmem_names_list(const char *text, apr_pool_t *pool);
 
 /**
- * Add the names of a list to those of others.
- * @param names by name
+ * Add the names in a list to a table.
+ * @param names both key and value are the name
  * @param directory, path, reason: see slotmem_beside_read()
  * @return as slotmem_beside_read()
  */
@@ -59,8 +57,8 @@ apr_status_t slotmem_names_read(apr_hash_t *names,
                                 apr_pool_t *pool);
 
 /**
- * Write a list, if it differs.
- * @param names of const char *; one with a control character is left out
+ * Write a list, if it has changed.
+ * @param names of const char *; names with a control character are left out
  * @param token see slotmem_beside_write()
  */
 void slotmem_names_write(const slotmem_directory_t *directory,

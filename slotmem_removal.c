@@ -12,7 +12,7 @@
  */
 
 /*
- * slotmem_removal.c: workers that go at the next restart; see
+ * slotmem_removal.c: workers that the next restart removes; see
  * slotmem_removal.h.
  */
 
@@ -37,7 +37,7 @@ static int hex_digit(char c)
     return at ? (int)(at - digits) : -1;
 }
 
-/* ID URL. @return 0: it is no such line */
+/* Parse "ID URL". Returns 0 for any other line. */
 static int parse_line(slotmem_removal_worker_t *worker, const char *line)
 {
     int i;
@@ -57,7 +57,7 @@ static int parse_line(slotmem_removal_worker_t *worker, const char *line)
     return *line == ' ' && line[1];
 }
 
-/* All lines or none. */
+/* Parse a whole file. Returns 0 if any line is wrong. */
 static int parse(slotmem_removal_t *removal, char *text)
 {
     char *line = text;
@@ -122,7 +122,7 @@ slotmem_removal_t *slotmem_removal_read(slotmem_directory_t *directory,
         *reason = NULL;
     }
     else if (rv == APR_SUCCESS) {
-        *reason = "its lines are not those that slotmem-file writes";
+        *reason = "its lines do not have the form that slotmem-file writes";
     }
     return NULL;
 }

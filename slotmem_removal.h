@@ -12,22 +12,20 @@
  */
 
 /*
- * slotmem_removal.h: workers that go at the next restart. For a worker that was
- * added at run time mod_proxy_balancer has no way to remove it, so an operator
- * asks for it with slotmem-file, in a file beside the persisted one, P.remove.
+ * slotmem_removal.h: workers that the next restart removes. mod_proxy_balancer
+ * cannot remove a worker that was added at run time, so an operator requests it
+ * with slotmem-file, which writes P.remove beside the persisted file P:
  *
  *     slotmem-removal 1
- *     ID URL                       a line for each worker
+ *     ID URL                       one line per worker
  *
- * ID is that of slotmem_worker_identify(), in hex: what was added anew under
- * another name stays. URL is for people alone.
+ * ID is that of slotmem_worker_identify(), in hex. URL is only for people.
  *
- * Lifecycle: the tool writes the file at any time. A restore leaves out the
- * workers that it names, unless the configuration has them; the first store
- * after it that succeeds removes the file, if it is still the one that was
- * read.
+ * Lifecycle: slotmem-file writes the file at any time. A restore leaves out the
+ * workers that it names, unless the configuration has them. After the next
+ * successful store the file is removed, if it is still the one that was read.
  *
- * A crash: until then the file is there, and the next restore does the same.
+ * A crash before that leaves the file, and the next restore applies it again.
  *
  * Concurrency: one thread; the process that stores has a copy.
  */
@@ -44,54 +42,54 @@
 #pragma GCC visibility push(hidden)
 #endif
 
-/** Process-local: a worker that is to go. */
+/** Process-local: a worker to be removed. */
 typedef struct slotmem_removal_worker_t {
     unsigned char id[SLOTMEM_WORKER_ID];
-    const char *url;                /**< for people */
+    const char *url;                /**< only for people */
     enum {
         SLOTMEM_REMOVAL_NOT_FOUND,
         SLOTMEM_REMOVAL_DONE,
-        SLOTMEM_REMOVAL_CONFIGURED  /**< the configuration has it: it stays */
+        SLOTMEM_REMOVAL_CONFIGURED  /**< stays: the configuration has it */
     } outcome;
 } slotmem_removal_worker_t;
 
-/** Process-local: what is asked for beside one persisted file. */
+/** Process-local: the request beside one persisted file. */
 typedef struct slotmem_removal_t {
     slotmem_directory_t *directory; /**< or NULL */
-    const char *path;               /**< of the removal */
+    const char *path;               /**< P.remove */
     apr_array_header_t *workers;    /**< of slotmem_removal_worker_t */
-    struct stat info;               /**< which file was read */
+    struct stat info;               /**< of the file that was read */
 } slotmem_removal_t;
 
 /**
- * Read what is asked for.
+ * Read a removal.
  * @param directory of the persisted file, open; or NULL
  * @param path the persisted file
- * @param status set to the failing call's, or APR_SUCCESS
- * @param reason set to why the removal does not count; or NULL
- * @return it; NULL: there is none, or it does not count
+ * @param status set to the code of the call that failed, or APR_SUCCESS
+ * @param reason set to why the removal is not valid, or NULL
+ * @return NULL: there is none, or it is not valid
  */
 slotmem_removal_t *slotmem_removal_read(slotmem_directory_t *directory,
                                         const char *path,
                                         apr_status_t *status,
                                         const char **reason, apr_pool_t *pool);
 
-/** A removal of nobody, to be written. Parameters as before. */
+/** Make a removal without workers. Parameters as above. */
 slotmem_removal_t *slotmem_removal_make(slotmem_directory_t *directory,
                                         const char *path, apr_pool_t *pool);
 
-/** Write it; if it names nobody, remove it. @param token see
+/** Write the file, or remove it if there are no workers. @param token see
  *  slotmem_beside_write() */
 apr_status_t slotmem_removal_write(const slotmem_removal_t *removal,
                                    const char *token, apr_pool_t *pool);
 
-/** @return the worker of that slot if it is to go; else NULL, also without a
- *          removal */
+/** @param removal or NULL. @return the worker in that slot if it is to be
+ *  removed, or NULL */
 slotmem_removal_worker_t *slotmem_removal_find(const slotmem_removal_t *removal,
                                                const void *slot);
 
-/** It was applied, and the state without those workers is stored: remove the
- *  file, unless it is another one now. The directory may be closed. */
+/** The state without those workers is stored: remove the file, unless it was
+ *  replaced. Opens the directory if it is closed. */
 void slotmem_removal_retire(const slotmem_removal_t *removal);
 
 #if defined(__GNUC__)
