@@ -31,17 +31,17 @@
 #include "slotmem_orphans.h"
 #include "slotmem_proxy_merge.h"
 
-/* A start does not take long over a directory, whatever is in it: so many
- * entries are looked at, and so many files read for each new name. */
+/* Limits that keep a start fast whatever is in a directory: the entries that
+ * are examined, and the files that are read for each new name. */
 #define MOST_ENTRIES 10000
 #define MOST_CANDIDATES 64
 
-/* Process-local: a directory as it is found. */
+/* Process-local: what is found in a directory. */
 typedef struct look_t {
     slotmem_directory_t *directory;
-    apr_hash_t *names;              /* of files that are a server's */
-    apr_array_header_t *orphans;    /* of const char *: persisted files */
-    int num;                        /* with those that were set aside */
+    apr_hash_t *names;              /* of files that belong to a server */
+    apr_array_header_t *orphans;    /* of const char *: names of files */
+    int num;                        /* with .bad-N, .bak and .old files */
     apr_pool_t *pool;
 } look_t;
 
@@ -61,7 +61,7 @@ static const char *path_of(const slotmem_directory_t *directory,
                        directory->path[1] ? "/" : "", name, NULL);
 }
 
-/* What tells servers apart that share a directory. */
+/* ServerRoot, DefaultRuntimeDir and PidFile identify a server. */
 static const char *list_name(apr_pool_t *pool)
 {
     return slotmem_names_list(
@@ -106,9 +106,9 @@ void slotmem_orphans_list(apr_pool_t *pool)
     }
 }
 
-/* ---- what there is ---- */
+/* ---- finding orphans ---- */
 
-/* Is what follows the name of a persisted file that of one which is kept? */
+/* Is this the suffix of a file that was set aside or kept? */
 static int is_kept(const char *rest)
 {
     return strcmp(rest, SLOTMEM_BACKUP_SUFFIX) == 0
@@ -136,8 +136,9 @@ static void look_at(look_t *look, const char *name, const char *own_list)
     }
 }
 
-/* Which files of a directory are no server's. Lists of others come in any
- * order, hence two steps. */
+/* Find the persisted files in a directory that belong to no server. The lists
+ * may come after the files that they name, so the files are checked
+ * afterwards. */
 static void look_around(look_t *look, const char *own_list)
 {
     int fd = dup(look->directory->fd);
@@ -181,7 +182,7 @@ static int fits(const slotmem_persist_entry_t *entry, const look_t *look,
            && slotmem_proxy_fits(entry->proxy, &image, scratch);
 }
 
-/* A new name, which may be a new one for an old file. */
+/* If the state of a new segment is in an orphan, log that. */
 static void suggest(const slotmem_persist_entry_t *entry, const look_t *look)
 {
     apr_pool_t *scratch;
@@ -197,9 +198,9 @@ static void suggest(const slotmem_persist_entry_t *entry, const look_t *look)
         if (fits(entry, look, path, scratch)) {
             ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, ap_server_conf,
                          SLOTMEM_TAG(59)
-                         "segment %s starts empty, and %s, which is of no "
-                         "segment now, has all that its configuration names; "
-                         "to go on with that, stop the server and run: "
+                         "segment %s starts empty, but %s, which belongs to no "
+                         "segment, has everything that its configuration "
+                         "names; to use it, stop the server and run: "
                          "slotmem-file adopt %s %s", entry->name, path, path,
                          entry->path);
             break;
@@ -236,9 +237,9 @@ static void look_into(slotmem_directory_t *directory, const char *own_list,
     orphans_num += look.num;
     ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, ap_server_conf,
                  SLOTMEM_TAG(58)
-                 "%s has %d files that are of no segment now; slotmem-file "
-                 "orphans %s says what they hold", directory->path, look.num,
-                 directory->path);
+                 "%s has %d files that belong to no segment; to see what they "
+                 "hold, run: slotmem-file orphans %s", directory->path,
+                 look.num, directory->path);
     for (i = 0; look.orphans->nelts && i < slotmem_files.entries->nelts; i++) {
         const slotmem_persist_entry_t *entry = slotmem_files_entry(i);
 

@@ -12,14 +12,15 @@
  */
 
 /*
- * slotmem_orphans.h: persisted files that belong to no segment: of a virtual
- * host or balancer that was renamed or removed, or set aside. Nothing is done
- * with them here: one line of the log says how many there are, and for a new
- * name that one of them fits, how to use it. slotmem-file does the rest, and
- * needs to know which files are a server's: slotmem_names.h.
+ * slotmem_orphans.h: persisted files that belong to no segment, because a
+ * virtual host or balancer was renamed or removed, or because they were set
+ * aside. They are only logged: how many there are, and which of them has the
+ * state of a segment with a new name. slotmem-file can adopt or remove them;
+ * it reads the lists of slotmem_names.h to know which files are in use.
  *
- * Lifecycle: slotmem_orphans_look() once the generation has reached the MPM,
- * in the parent; slotmem_orphans_list() after each store, by whoever stored.
+ * Lifecycle: the parent calls slotmem_orphans_look() when the generation has
+ * reached the MPM. The process that stores, or the parent when the server
+ * stops, calls slotmem_orphans_list() after each store.
  *
  * A crash: see slotmem_names.h.
  *
@@ -36,13 +37,13 @@
 #pragma GCC visibility push(hidden)
 #endif
 
-/** Log what there is. @param pool for temporary use */
+/** Count and log the orphans. @param pool for temporary use */
 void slotmem_orphans_look(apr_pool_t *pool);
 
-/** @return how many there were then. In children as well. */
+/** @return how many slotmem_orphans_look() found. Also valid in children. */
 int slotmem_orphans_num(void);
 
-/** Write the names of this server's files beside them. */
+/** Write the lists of this server's files. */
 void slotmem_orphans_list(apr_pool_t *pool);
 
 #if defined(__GNUC__)
