@@ -27,21 +27,21 @@
 #include "slotmem_instance.h"
 #include "slotmem_log.h"
 
-/* The longest ending that a store gives a file for a while, or for ever: of its
+/* The longest ending that a store appends to the name of a file: that of its
  * temporary file. */
 #define LONGEST_ENDING ".tmp-12345678"
 
-/* Process-local. A generation's instances that were created before the MPM
- * ran, and what makes their names; children have a copy that they do not
- * change. Reset by pre_config: a module that is linked into httpd keeps its
- * static variables over a restart. */
+/* Process-local. The generation's instances that were created before the MPM
+ * ran, and the parts of their names. Children inherit a copy and do not change
+ * it. pre_config resets it: a module that is linked into httpd keeps its static
+ * variables over a restart. */
 static struct {
     apr_pool_t *pool;               /* no parent; NULL before pre_config */
     apr_hash_t *by_key;             /* see slotmem_instance_key() */
     const char *default_prefix;     /* of relative names in DefaultRuntimeDir */
     const char *prefix;             /* of relative names */
-    const char *written;            /* ... as the configuration has it: links
-                                       in it are not resolved */
+    const char *written;            /* the same as written in the configuration:
+                                       links are not resolved */
 } instances;
 
 void slotmem_instance_reset(apr_pool_t *pool, const char *default_prefix)
@@ -99,9 +99,6 @@ char *slotmem_instance_name(const char *name, apr_pool_t *pool)
     return copy;
 }
 
-/* The key of a name. That of an absolute name is the name, unless a relative
- * one has that file; then, and for relative names, it is the relative name.
- * Points into name. */
 const char *slotmem_instance_key(const char *name, apr_ssize_t *len)
 {
     const char *const prefixes[] = { instances.prefix, instances.written };
@@ -124,7 +121,7 @@ const char *slotmem_instance_key(const char *name, apr_ssize_t *len)
     return name;
 }
 
-/* The path that a name stands for (C2, C3), without SLOTMEM_FILE_SUFFIX. */
+/* The path for a name (C2, C3), without SLOTMEM_FILE_SUFFIX. */
 static const char *path_of(const char *name, apr_pool_t *pool)
 {
     return *name == '/' ? apr_pstrdup(pool, name)
@@ -137,8 +134,6 @@ static const char *display_name(const char *name)
     return slotmem_is_anonymous(name) ? "(anonymous)" : name;
 }
 
-/* The one constructor: a segment that is new or, with attach, a sibling's.
- * pool: for the handle and the memory */
 apr_status_t slotmem_instance_create(ap_slotmem_instance_t **created,
                                      const char *name,
                                      const slotmem_geometry_t *geometry,
@@ -204,8 +199,8 @@ ap_slotmem_instance_t *slotmem_instance_lookup(apr_hash_t *table,
     return found;
 }
 
-/* A consumer is known that creates at every request. Children inherit what the
- * parent has said. */
+/* Log once per process: one known consumer calls create at every request.
+ * Children must not take the parent's line for their own. */
 static int is_first_time(_Atomic pid_t *said)
 {
     pid_t self = getpid();
@@ -213,7 +208,6 @@ static int is_first_time(_Atomic pid_t *said)
     return atomic_exchange(said, self) != self;
 }
 
-/* Does an instance that exists serve a create of the same name (C4)? */
 apr_status_t slotmem_instance_check_reuse(ap_slotmem_instance_t *inst,
                                           const slotmem_geometry_t *requested)
 {
@@ -224,7 +218,7 @@ apr_status_t slotmem_instance_check_reuse(ap_slotmem_instance_t *inst,
             ap_log_error(APLOG_MARK, APLOG_ERR, APR_EINVAL, ap_server_conf,
                          SLOTMEM_TAG(04)
                          "segment %s exists with %u slots of %" APR_SIZE_T_FMT
-                         " bytes; it cannot serve for %u slots of %"
+                         " bytes; it cannot be used for %u slots of %"
                          APR_SIZE_T_FMT " bytes", inst->name, has->item_num,
                          has->item_size, requested->item_num,
                          requested->item_size);
@@ -236,9 +230,9 @@ apr_status_t slotmem_instance_check_reuse(ap_slotmem_instance_t *inst,
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
                      SLOTMEM_TAG(05)
                      "segment %s exists with %u slots of %" APR_SIZE_T_FMT
-                     " bytes; who asks for %u slots of %" APR_SIZE_T_FMT
-                     " bytes gets those: are there two names that differ "
-                     "only in a few characters?", inst->name, has->item_num,
+                     " bytes; a request for %u slots of %" APR_SIZE_T_FMT
+                     " bytes gets the same segment: do two names differ only "
+                     "in punctuation?", inst->name, has->item_num,
                      has->item_size, requested->item_num, requested->item_size);
     }
     return APR_SUCCESS;
@@ -259,7 +253,7 @@ static const char *why_no_file(const char *name)
                ? "too long" : NULL;
     }
     if (last) {
-        return "/ in it, and no absolute path";
+        return "/ in a relative name";
     }
     for (c = name; *c; c++) {
         if (apr_iscntrl(*c)) {
@@ -280,7 +274,7 @@ apr_status_t slotmem_instance_persist(ap_slotmem_instance_t *inst,
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
                      SLOTMEM_TAG(51)
                      "segment %s is not stored: no file can have its name "
-                     "(%s); give it another one", inst->name, why);
+                     "(%s); give it another name", inst->name, why);
         return APR_SUCCESS;
     }
     if (geometry->type & AP_SLOTMEM_TYPE_CLEARINUSE) {

@@ -12,23 +12,23 @@
  */
 
 /*
- * slotmem_map.c: the in-use map of a segment. What it promises, what a crash
- * leaves and who may call it stands in slotmem_map.h.
+ * slotmem_map.c: the in-use map of a segment; see slotmem_map.h.
  *
- * Order. A claim that fills a word sets its hint and looks at the word again;
- * a release clears its bit and looks at the hint again. All four operations
- * are sequentially consistent, so at least one of the two sees the other and
- * takes the hint back: with nobody killed, no hint says "full" of a word with
- * a free slot once all calls have returned. The release also clears the hint
- * before it clears the bit: a kill between its two steps alone then leaves
- * a hint that says too little, which is harmless.
+ * Order. A claim that fills a word sets its hint and then reads the word again;
+ * a release clears its bit and then reads the hint again. All four operations
+ * are sequentially consistent, so at least one side sees the other and clears
+ * the hint: unless a process is killed, no word with a free slot has the hint
+ * "full" once all calls have returned. The release also clears the hint before
+ * it clears the bit, so that a kill between these two steps leaves a hint that
+ * is missing, which is harmless.
  *
- * The claim is an acquire and the release is a release on the same word, so
- * who grabs a slot sees all that its last owner wrote before releasing it.
+ * The claim is an acquire and the release is a release on the same word, so a
+ * process that grabs a slot sees everything that the last owner wrote before it
+ * released the slot.
  *
- * A word that is seen to be empty may be in a page that nobody has written: the
- * page is noted first. A word that is seen to have a slot in use is in a page
- * that was noted before that claim.
+ * An empty word may be in a page that was never written, so its page is noted
+ * before a claim. If a word has a slot in use, its page was noted before that
+ * claim.
  */
 
 #include "slotmem_map.h"
@@ -36,7 +36,7 @@
 #define NO_BIT SLOTMEM_MAP_NO_BIT
 #define ALL_BITS ((slotmem_word_t)-1)
 
-/* Before a loop. An old clang does not know gcc's word for it. */
+/* Precedes a loop. Old versions of clang do not accept gcc's pragma. */
 #define PRAGMA(text) _Pragma(#text)
 #ifdef __clang__
 #define UNROLL(times) PRAGMA(unroll times)
@@ -44,8 +44,8 @@
 #define UNROLL(times) PRAGMA(GCC unroll times)
 #endif
 
-/* The bits of a word that belong to the level; the last word may have some
- * that do not. */
+/* The bits of a word that belong to the level. The last word may have others.
+ * */
 static inline slotmem_word_t valid_bits(uint32_t bits, uint32_t word)
 {
     uint32_t left = bits - word * SLOTMEM_MAP_WORD_BITS;
@@ -54,8 +54,8 @@ static inline slotmem_word_t valid_bits(uint32_t bits, uint32_t word)
                                          : ((slotmem_word_t)1 << left) - 1;
 }
 
-/* Words that note which pages of level 0 were touched: 0 for one level. Begins
- * and ends of level 0 may share their pages with something else. */
+/* Number of words with a bit for each page of level 0; 0 if there is only one
+ * level. The first and the last page may also have other data: hence + 2. */
 static uint32_t touched_words(uint32_t num)
 {
     uint32_t words = slotmem_map_words(num);
@@ -77,7 +77,7 @@ size_t slotmem_map_size(uint32_t num)
     return words * sizeof(slotmem_word_t);
 }
 
-/* The levels, from an address on, or from NULL. */
+/* Compute where the levels are, starting at an address; NULL: only count. */
 static void view_levels(slotmem_map_t *map, _Atomic slotmem_word_t *next)
 {
     uint32_t bits = map->num;
@@ -117,7 +117,8 @@ static inline uint32_t page_of(const slotmem_map_t *map, uint32_t word)
     return (uint32_t)(((uint64_t)map->first + word) / SLOTMEM_MAP_PAGE_WORDS);
 }
 
-/* The first word of level 0 past the page of a word, or past the last one. */
+/* The first word of level 0 after the page of this word, or after the last one.
+ * */
 static inline uint32_t end_of_page(const slotmem_map_t *map, uint32_t word)
 {
     uint32_t words = slotmem_map_words(map->num);
@@ -127,8 +128,8 @@ static inline uint32_t end_of_page(const slotmem_map_t *map, uint32_t word)
     return map->touched && left < words - word ? word + left : words;
 }
 
-/* Relaxed: who sees a claim, because it was made before, sees the note that was
- * made before the claim. */
+/* Relaxed: a caller that sees a claim also sees the note, which was written
+ * before the claim. */
 static inline int is_touched(const slotmem_map_t *map, uint32_t word)
 {
     uint32_t page = page_of(map, word);
@@ -139,8 +140,8 @@ static inline int is_touched(const slotmem_map_t *map, uint32_t word)
               & slotmem_map_bit(page);
 }
 
-/* A word without a slot in use is about to get one. Kept out of the way of the
- * others. */
+/* Call this before the first claim in a word. Not inlined, since that is rare.
+ * */
 SLOTMEM_NOINLINE
 static void note_touched(slotmem_map_t *map, uint32_t word)
 {
@@ -154,9 +155,9 @@ static void note_touched(slotmem_map_t *map, uint32_t word)
 
 /* ---- claims and releases ---- */
 
-/* The lowest 0 bit of a level in the words first <= word < end, or NO_BIT.
- * The bits past the level's last are the highest of their word: if one of
- * them is the lowest 0, no other is. Relaxed: a guess. */
+/* The lowest 0 bit of a level in the words first <= word < end, or NO_BIT. Bits
+ * past the end of the level are the highest of the last word: if the lowest 0
+ * is one of them, there is no other. Relaxed: the result is only a hint. */
 static uint32_t first_zero(const slotmem_map_t *map, uint32_t level,
                            uint32_t first, uint32_t end)
 {
@@ -177,8 +178,8 @@ static uint32_t first_zero(const slotmem_map_t *map, uint32_t level,
     return NO_BIT;
 }
 
-/* A word of a level has, or is about to have, a free slot below it: take back
- * every hint above it that says otherwise. Pairs with mark_full(). */
+/* Clear the hints above a word that has, or is about to have, a free slot below
+ * it. Pairs with mark_full(). */
 static void mark_free(slotmem_map_t *map, uint32_t level, uint32_t word)
 {
     for (; level + 1 < map->levels; level++) {
@@ -192,9 +193,9 @@ static void mark_free(slotmem_map_t *map, uint32_t level, uint32_t word)
     }
 }
 
-/* A word of a level was seen full: say so above it, as far up as that fills
- * words in turn. Pairs with mark_free(): the second look at the word comes
- * after the hint, the second look at the hint after the word. */
+/* Set the hints above a full word, as far up as that fills more words. Pairs
+ * with mark_free(): this side sets the hint and reads the word again, the other
+ * side clears the bit and reads the hint again. */
 static void mark_full(slotmem_map_t *map, uint32_t level, uint32_t word)
 {
     for (; level + 1 < map->levels; level++) {
@@ -260,8 +261,8 @@ int slotmem_map_clear_hinted(slotmem_map_t *map, uint32_t id)
     return cleared;
 }
 
-/* Claim the lowest free slot of a word in whose page nobody may have claimed
- * one. Kept out of the way of the others. */
+/* Claim the lowest free slot of a word whose page may not be noted yet. Not
+ * inlined, since that is rare. */
 SLOTMEM_NOINLINE
 static uint32_t grab_in_empty(slotmem_map_t *map, uint32_t word)
 {
@@ -276,8 +277,8 @@ static uint32_t grab_in_empty(slotmem_map_t *map, uint32_t word)
     return id;
 }
 
-/* Claim the lowest free slot of a word, or NO_BIT; of two that fill it, the
- * last one sees it full. */
+/* Claim the lowest free slot of a word, or return NO_BIT. The claim that fills
+ * the word sees it full, and sets the hint. */
 static inline uint32_t grab_in(slotmem_map_t *map, uint32_t word)
 {
     _Atomic slotmem_word_t *bits = &map->level[0][word];
@@ -303,8 +304,8 @@ static inline uint32_t grab_in(slotmem_map_t *map, uint32_t word)
     return id;
 }
 
-/* Claim the lowest free slot that the hints show, or NO_BIT. A hint that leads
- * to a full word is set right, and the way starts again at the top. */
+/* Claim the lowest free slot that the hints show, or return NO_BIT. If the
+ * hints lead to a full word, set its hint and start again at the top. */
 static uint32_t grab_by_hints(slotmem_map_t *map)
 {
     for (;;) {
@@ -333,8 +334,8 @@ static uint32_t grab_by_hints(slotmem_map_t *map)
     }
 }
 
-/* The first word of level 0 from one on that has a free slot, or the number of
- * words. Eight at a time: most are full. */
+/* The first word of level 0, starting at WORD, that has a free slot, or the
+ * number of words. Test eight at a time, since most are full. */
 static uint32_t next_not_full(const slotmem_map_t *map, uint32_t word)
 {
     uint32_t words = slotmem_map_words(map->num);
@@ -363,8 +364,8 @@ static uint32_t next_not_full(const slotmem_map_t *map, uint32_t word)
     return words;
 }
 
-/* Claim the lowest free slot by a look at every word; hints that say "full" of
- * a word that is not are taken back. */
+/* Claim the lowest free slot without hints, by reading every word. Clear hints
+ * that are wrong. */
 static uint32_t grab_by_scan(slotmem_map_t *map)
 {
     uint32_t words = slotmem_map_words(map->num);
@@ -401,9 +402,9 @@ static inline uint32_t count_bits(const _Atomic slotmem_word_t *word,
         atomic_load_explicit(word, memory_order_relaxed) & mask);
 }
 
-/* The free ones of the slots that a few words begin with. One body for both
- * ways to count bits; always_inline, so that each caller compiles it for its
- * own target. */
+/* Count the free slots among the first num slots of these words. One body for
+ * both ways to count bits; always_inline, so that each caller compiles it for
+ * its own target. */
 __attribute__((always_inline))
 static inline uint32_t free_in(const _Atomic slotmem_word_t *word, uint32_t num)
 {
@@ -424,8 +425,8 @@ static inline uint32_t free_in(const _Atomic slotmem_word_t *word, uint32_t num)
 }
 
 #if defined(__x86_64__) && !defined(__POPCNT__)
-/* The baseline that distributions build for has no POPCNT. Both ways apart, so
- * that what chooses between them is a jump. */
+/* Distributions build for a baseline without POPCNT. Neither variant is
+ * inlined, so that the choice between them is a jump. */
 __attribute__((target("popcnt"))) SLOTMEM_NOINLINE
 static uint32_t free_in_popcnt(const _Atomic slotmem_word_t *word, uint32_t num)
 {
@@ -481,7 +482,7 @@ uint32_t slotmem_map_next(const slotmem_map_t *map, uint32_t from)
         uint32_t end = end_of_page(map, word);
 
         for (word = is_touched(map, word) ? word : end; word < end; word++) {
-            /* Acquire: the slot's data is read next; pairs with the claim. */
+            /* Acquire: the caller reads the slot next. Pairs with the claim. */
             slotmem_word_t bits = atomic_load_explicit(&map->level[0][word],
                                                        memory_order_acquire)
                                   & mask;

@@ -12,39 +12,37 @@
  */
 
 /*
- * slotmem_map.h: the in-use map of a segment, one bit a slot.
+ * slotmem_map.h: the in-use map of a segment, one bit per slot.
  *
- * A bitmap in shared memory, in words of 64 bits (of 32 on machines without
- * atomic operations on 64), with summary levels above it when
- * it has more than SLOTMEM_MAP_PLAIN_WORDS words: bit w of level k+1 says that
- * word w of level k was seen full. The bits of level 0 are the only truth; a
- * summary bit is a hint that saves looking at a full word.
+ * A bitmap in shared memory, in words of 64 bits (32 on machines without atomic
+ * operations on 64). With more than SLOTMEM_MAP_PLAIN_WORDS words there are
+ * summary levels: bit w of level k+1 is a hint that word w of level k is full,
+ * which saves reading that word. Only level 0 decides.
  *
- *     touched   one bit a page of level 0    see slotmem_map_page()
- *     level 0   N bits, one a slot           ceil(N / 64) words
- *     level 1   one bit a word of level 0    ceil(words / 64) words
+ *     touched   one bit per page of level 0  see is_touched()
+ *     level 0   N bits, one per slot         ceil(N / 64) words
+ *     level 1   one bit per word of level 0  ceil(words / 64) words
  *     ...       until a level has at most SLOTMEM_MAP_PLAIN_WORDS words
  *
  * A map with summary levels also notes which pages of level 0 were ever
- * written. To read an unwritten page of shared memory allocates it, so who
- * counts or copies the map passes it by: a look at a segment of 2^32 slots
- * would take half a gigabyte.
+ * written. Reading a page of shared memory that was never written allocates it,
+ * so counting or copying the map skips such pages: for 2^32 slots they would
+ * take half a gigabyte.
  *
- * Lifecycle: all zero bytes are an empty map; there is nothing to set up and
- * nothing to destroy. slotmem_map_view() only computes where the levels are.
+ * Lifecycle: all zero bytes are an empty map, so there is nothing to set up or
+ * destroy. slotmem_map_view() only computes where the levels are.
  *
  * A crash: each claim and each release is one atomic operation on one word of
- * level 0, so a process that is killed has done it or has not. A hint that
- * says "full" too late or not at all costs a look at that word. For a hint
- * that says "full" of a word with a free slot to stay, a process must die
- * between two adjacent operations while another one claims or releases in
- * that word in the same moment; then grabs pass the slot by until the next
- * release in the word, or until all else is full: "full" is said only after a
- * look at all of level 0.
+ * level 0, which a killed process has done or not. A missing hint costs one
+ * read of a full word. A wrong "full" can stay only if a process is killed
+ * between two adjacent operations while another one claims or releases a slot
+ * in the same word. Then grabs skip the free slot until the next release in
+ * that word, or until all other slots are in use: before a grab fails it reads
+ * all of level 0.
  *
- * Concurrency: every function may be called by any thread of any process
- * that maps the memory, with no lock. Geometry comes from the caller's private
- * view, never from the shared words: bits past the last slot are ignored.
+ * Concurrency: any thread of any process that maps the memory may call every
+ * function, without a lock. The geometry comes from the caller's private view,
+ * never from shared memory; bits past the last slot are ignored.
  */
 
 #ifndef SLOTMEM_MAP_H
@@ -54,8 +52,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/** A word of the map: 64 bits where atomic operations on them take no lock,
- *  so that they are right between processes; else 32. */
+/** A word of the map: 64 bits if atomic operations on them are lock-free, which
+ *  they must be to work between processes; otherwise 32. */
 #if ATOMIC_LLONG_LOCK_FREE == 2
 typedef uint64_t slotmem_word_t;
 #define SLOTMEM_MAP_WORD_BITS 64u
@@ -63,22 +61,22 @@ typedef uint64_t slotmem_word_t;
 typedef uint32_t slotmem_word_t;
 #define SLOTMEM_MAP_WORD_BITS 32u
 #else
-#error "the in-use map needs atomic operations that take no lock"
+#error "the in-use map needs lock-free atomic operations"
 #endif
 
 #if defined(__GNUC__)
 #pragma GCC visibility push(hidden)
 #endif
 
-/** A function that calls on the fast path pass by: kept out of them. */
+/** For functions that are not on the fast path: keeps them out of it. */
 #define SLOTMEM_NOINLINE __attribute__((noinline))
 
-/** Up to this many words a level is scanned word by word: the upkeep of a
- *  summary costs more atomic operations than it saves. */
+/** A level of up to this many words is scanned word by word: a summary would
+ *  cost more atomic operations than it saves. */
 #define SLOTMEM_MAP_PLAIN_WORDS 16u
 /** Levels that UINT32_MAX slots need. */
 #define SLOTMEM_MAP_LEVELS      6
-/** Bytes of a page; where pages are larger they are a multiple of this. */
+/** Bytes of a page. Larger pages are a multiple of this. */
 #define SLOTMEM_MAP_PAGE        4096u
 #define SLOTMEM_MAP_PAGE_WORDS \
     (SLOTMEM_MAP_PAGE / (uint32_t)sizeof(slotmem_word_t))
@@ -89,9 +87,9 @@ typedef struct slotmem_map_t {
     uint32_t levels;                    /**< 1 to SLOTMEM_MAP_LEVELS */
     uint32_t bits[SLOTMEM_MAP_LEVELS];  /**< bits of each level */
     _Atomic slotmem_word_t *level[SLOTMEM_MAP_LEVELS];
-    _Atomic slotmem_word_t *touched;    /**< NULL with one level. A bit is set
-                                             before the first claim in its page
-                                             and never cleared */
+    _Atomic slotmem_word_t *touched;    /**< NULL if there is one level. A bit
+                                             is set before the first claim in
+                                             its page, and never cleared */
     uint32_t top_words;                 /**< words of the highest level */
     uint32_t first;                     /**< words of the first page that come
                                              before level 0 */
@@ -103,14 +101,14 @@ static inline uint32_t slotmem_map_words(uint32_t bits)
     return bits / SLOTMEM_MAP_WORD_BITS + (bits % SLOTMEM_MAP_WORD_BITS != 0);
 }
 
-/** Bytes of shared memory that a map of @a num slots takes, wherever it is. */
+/** Bytes of shared memory that a map of @a num slots needs at any address. */
 size_t slotmem_map_size(uint32_t num);
 
 /**
  * Fill in the view of a map.
  * @param map the view, process-local
- * @param memory slotmem_map_size(num) bytes, aligned for words; not touched. At
- *        the same place in its page in each process
+ * @param memory slotmem_map_size(num) bytes, aligned for words; not accessed.
+ *        The offset in its page must be the same in each process
  * @param num number of slots, from the caller's private geometry
  */
 void slotmem_map_view(slotmem_map_t *map, void *memory, uint32_t num);
@@ -129,7 +127,7 @@ static inline int slotmem_map_test(const slotmem_map_t *map, uint32_t id)
     return (int)(word >> (id % SLOTMEM_MAP_WORD_BITS)) & 1;
 }
 
-/** No slot: there are at most UINT32_MAX. */
+/** No slot: the number of slots is at most UINT32_MAX. */
 #define SLOTMEM_MAP_NO_BIT UINT32_MAX
 
 /** @return the bit of @a id in its word */
@@ -147,13 +145,13 @@ static inline uint32_t slotmem_map_lowest(slotmem_word_t word)
 /**
  * Mark a slot in use.
  * @param id a slot below map->num; not checked
- * @return 1 when this call did it, 0 when it was in use already (then the
- *         shared word was not written)
+ * @return 1 if this call marked it; 0 if it was already in use (then the shared
+ *         word was not written)
  */
 int slotmem_map_set(slotmem_map_t *map, uint32_t id);
 
-/* One word of level 0, without a look at the hints. Inline, as are the calls
- * that need no more: half of what they take would be the way to them. */
+/* One word of level 0, without hints. Inlined: the call overhead would be half
+ * their cost. */
 
 /* Free a slot, if it is in use. Pairs with the claims in slotmem_map_set() and
  * slotmem_map_grab_in(). */
@@ -171,9 +169,9 @@ static inline int slotmem_map_clear_in(slotmem_map_t *map, uint32_t id)
     return 0;
 }
 
-/* Claim the lowest free slot of a word; claimed: the word as this left it.
- * Returns SLOTMEM_MAP_NO_BIT when it has none: of its bits, those past the last
- * slot are the highest. Pairs with the release in slotmem_map_clear_in(). */
+/* Claim the lowest free slot of a word; claimed: set to the new word. Returns
+ * SLOTMEM_MAP_NO_BIT if there is none: bits past the last slot are the highest
+ * of the word. Pairs with the release in slotmem_map_clear_in(). */
 static inline uint32_t slotmem_map_grab_in(slotmem_map_t *map, uint32_t word,
                                            slotmem_word_t *claimed)
 {
@@ -194,14 +192,14 @@ static inline uint32_t slotmem_map_grab_in(slotmem_map_t *map, uint32_t word,
     return SLOTMEM_MAP_NO_BIT;
 }
 
-/* The same as the next two, of a map with hints. */
+/* The same as the next two functions, for a map with hints. */
 int slotmem_map_clear_hinted(slotmem_map_t *map, uint32_t id);
 int slotmem_map_grab_hinted(slotmem_map_t *map, uint32_t *id);
 
 /**
  * Mark a slot free.
  * @param id a slot below map->num; not checked
- * @return 1 when this call did it, 0 when it was free already
+ * @return 1 if this call marked it; 0 if it was already free
  */
 static inline int slotmem_map_clear(slotmem_map_t *map, uint32_t id)
 {
@@ -211,8 +209,8 @@ static inline int slotmem_map_clear(slotmem_map_t *map, uint32_t id)
 
 /**
  * Claim the lowest free slot.
- * @param id set to the slot, or to map->num when every slot is in use
- * @return 1 when this call claimed it, 0 when every slot is in use
+ * @param id set to the slot, or to map->num if all slots are in use
+ * @return 1 if this call claimed a slot; 0 if all slots are in use
  */
 static inline int slotmem_map_grab(slotmem_map_t *map, uint32_t *id)
 {
@@ -235,13 +233,13 @@ static inline int slotmem_map_grab(slotmem_map_t *map, uint32_t *id)
     return 0;
 }
 
-/* The same as the next one: of a map with hints, and of the first slots whose
- * bits begin at a word. */
+/* The same as the next function: for a map with hints, and for the first num
+ * slots of these words. */
 uint32_t slotmem_map_count_free_hinted(const slotmem_map_t *map);
 uint32_t slotmem_map_free_in(const _Atomic slotmem_word_t *word, uint32_t num);
 
-/** Number of free slots: counted, so no count can drift. Reads no page of level
- *  0 that was never written, if the map has hints. */
+/** Count the free slots. No stored count exists that could become wrong. If the
+ *  map has hints, pages of level 0 that were never written are not read. */
 static inline uint32_t slotmem_map_count_free(const slotmem_map_t *map)
 {
     return map->touched ? slotmem_map_count_free_hinted(map)
@@ -249,14 +247,14 @@ static inline uint32_t slotmem_map_count_free(const slotmem_map_t *map)
 }
 
 /**
- * The next slot in use.
+ * Find the next slot in use.
  * @param from where to start, at most map->num
  * @return the lowest id in use that is at least @a from, or map->num
  */
 uint32_t slotmem_map_next(const slotmem_map_t *map, uint32_t from);
 
 /**
- * Copy level 0 to private memory; bits past the last slot come out as 0.
+ * Copy level 0 to private memory, with 0 for bits past the last slot.
  * @param words slotmem_map_words(map->num) words
  */
 void slotmem_map_copy(const slotmem_map_t *map, slotmem_word_t *words);

@@ -36,51 +36,53 @@
 #include "slotmem_log.h"
 #include "slotmem_runtime.h"
 
-/* How long to wait for the mutex, and between two attempts at most: not for
- * ever, since a child that is stopped keeps it. */
+/* How long to wait for the mutex, and the longest pause between two attempts. A
+ * child that is stopped keeps the mutex, so do not wait forever. */
 #define LOCK_WAIT       apr_time_from_sec(2)
 #define LOCK_PAUSE      5000
 
-/* Where segments have their files: the first of these that a child can write
- * to. Under ChrootDir they are directories in there. */
+/* The directory for the files of segments: the first one that a child can
+ * write. With ChrootDir, the paths are below it. */
 static const char *const directories[] = { "/dev/shm", "/tmp" };
 
-/* Shared memory, anonymous, one for a generation. */
+/* Shared memory, anonymous, one per generation. */
 typedef struct runtime_shared_t {
     _Atomic apr_uint32_t created;   /* 1: a child has created a named segment.
-                                       Set by any child, before the name can
-                                       be attached; says only whether it is
-                                       worth looking for one */
-    _Atomic apr_uint32_t ended;     /* children that have ended, and 1: the
-                                       parent's, which never reads it */
-    _Atomic apr_uint32_t tidied;    /* how many had when a child last tidied
-                                       up; written with the mutex */
+                                       Set by any child before the name can be
+                                       attached; a hint that it is worth looking
+                                       for a file */
+    _Atomic apr_uint32_t ended;     /* 1, and the children that have ended.
+                                       Only the parent writes it, and never
+                                       reads it */
+    _Atomic apr_uint32_t tidied;    /* the value of ended when a child last
+                                       removed files; written with the mutex */
 } runtime_shared_t;
 
-/* Process-local. What children need to create segments at run time, set up by
- * post_config; and the segments that this child created or attached, set up by
- * child_init and guarded by the mutex. */
+/* Process-local. post_config sets up what children need to create segments at
+ * run time; child_init sets up the table of the segments that this child
+ * created or attached, which the mutex guards. */
 static struct {
-    apr_global_mutex_t *mutex;      /* or NULL: nothing at run time */
+    apr_global_mutex_t *mutex;      /* NULL: no segments at run time */
     unsigned char secret[APR_MD5_DIGESTSIZE]; /* of the generation's run-time
-                                       names; in no memory that is shared */
+                                       names; never in shared memory */
     const char *prefix;             /* of the server's files */
-    runtime_shared_t *shared;       /* or NULL: nothing at run time */
+    runtime_shared_t *shared;       /* NULL: no segments at run time */
     apr_pool_t *pool;               /* NULL in the parent */
     apr_hash_t *by_key;             /* see slotmem_instance_key() */
     slotmem_creator_t self;
-    const char *directory;          /* of the files, or NULL: none to be had */
-    _Atomic int directory_logged;   /* 1: this child has said so */
+    const char *directory;          /* of the files; NULL: there is none */
+    _Atomic int directory_logged;   /* 1: this child has logged that */
 } runtime;
 
-/* A random number of the server's, retained over restarts. Files of all its
- * generations have it in their names: children of an old one may go on for
- * long. */
+/* The key of a random number that the server keeps over restarts. The files of
+ * all its generations have it in their names, because children of an old
+ * generation may run for a long time. */
 #define TAG_KEY "mod_slotmem_shm/run-time names"
 
 /* ---- the mutex ---- */
 
-/* Whatever time of day it is: a wait that APR offers would take that clock. */
+/* Poll with the monotonic clock: APR's timed wait uses the time of day, which
+ * can be set. */
 static apr_status_t lock_runtime(void)
 {
     apr_interval_time_t pause = 50;
@@ -110,10 +112,10 @@ static void unlock_runtime(void)
     apr_global_mutex_unlock(runtime.mutex);
 }
 
-/* ---- what siblings call the memory of a name ---- */
+/* ---- file names ---- */
 
-/* A digest of the name that needs the generation's secret; nested, so that
- * nobody makes another one out of it. what: of several. */
+/* A digest of the name and the generation's secret; nested, so that a digest
+ * cannot be extended to that of a longer name. what: which digest */
 static void digest_of(unsigned char *digest, char what, const char *key,
                       apr_size_t len)
 {
@@ -131,9 +133,10 @@ static void digest_of(unsigned char *digest, char what, const char *key,
     apr_md5_final(digest, &md5);
 }
 
-/* A file differs between servers and between generations. All can list its
- * directory, and those of our user can read it: neither its name nor its proof
- * is of use to make another one. Needs the directory. */
+/* The file name and proof for a name; they differ between servers and between
+ * generations. Other users can list the directory, and processes of the same
+ * user can read the file: neither helps them to forge that of another name. The
+ * directory must be known. */
 static slotmem_shm_name_t shm_name_of(const char *name, apr_pool_t *pool)
 {
     slotmem_shm_name_t shm_name;
@@ -152,11 +155,11 @@ static slotmem_shm_name_t shm_name_of(const char *name, apr_pool_t *pool)
     return shm_name;
 }
 
-/* ---- who lives ---- */
+/* ---- is a process alive? ---- */
 
-/* What /proc/PID/stat says: pid, state, and start in ticks since the boot.
- * Returns 0 where there is no such file, or it is about another pid (of another
- * namespace). */
+/* Read the state and the start time, in ticks since boot, from /proc/PID/stat.
+ * Returns 0 if there is no such file, or if it has another pid, which is of
+ * another namespace. */
 static int read_stat(const char *who, pid_t pid, char *state,
                      apr_uint64_t *started)
 {
@@ -175,7 +178,8 @@ static int read_stat(const char *who, pid_t pid, char *state,
     len = read(fd, text, sizeof(text) - 1);
     close(fd);
     text[len > 0 ? len : 0] = '\0';
-    next = strrchr(text, ')');      /* ends field 2, which may hold anything */
+    next = strrchr(text, ')');      /* the end of field 2, which may have any
+                                       bytes */
     if (!next || next[1] != ' ' || !next[2] || apr_atoi64(text) != pid) {
         return 0;
     }
@@ -198,8 +202,8 @@ static slotmem_creator_t this_process(void)
     return self;
 }
 
-/* Pids come round again. Without /proc a stranger with the creator's pid is
- * taken for it. */
+/* Pids are reused. Without /proc another process with the creator's pid is
+ * taken for the creator. */
 static int is_alive(const slotmem_creator_t *creator)
 {
     pid_t pid = (pid_t)creator->pid;
@@ -225,7 +229,8 @@ static int has_gone(const ap_slotmem_instance_t *inst)
 
 /* ---- create and attach, with the mutex ---- */
 
-/* No parent: a subpool would take memory of one that other threads use. */
+/* Without a parent pool: a subpool would allocate from one that other threads
+ * use. */
 static apr_status_t create_pool(apr_pool_t **pool)
 {
     apr_status_t rv = apr_pool_create_unmanaged_ex(
@@ -237,8 +242,8 @@ static apr_status_t create_pool(apr_pool_t **pool)
     return rv;
 }
 
-/* Attach what a sibling created, if that sibling lives. APR_ENOENT: what there
- * may be is left of one that does not. */
+/* Attach what a sibling created, if that sibling is alive. APR_ENOENT: there is
+ * nothing, or only the file of a dead sibling. */
 static apr_status_t attach_sibling(ap_slotmem_instance_t **inst,
                                    const char *name)
 {
@@ -267,9 +272,9 @@ static apr_status_t attach_sibling(ap_slotmem_instance_t **inst,
     return APR_SUCCESS;
 }
 
-/* An instance of this child's, or a sibling's, by name. One whose creator has
- * gone is no longer what the name means: it stays mapped for those who have
- * it, and the name is looked up anew. */
+/* Find an instance of this child or of a sibling by its name. If its creator is
+ * gone, the name is free again: look it up again. The old memory stays mapped
+ * for the processes that use it. */
 static apr_status_t lookup_at_runtime(ap_slotmem_instance_t **inst,
                                       const char *name)
 {
@@ -280,7 +285,6 @@ static apr_status_t lookup_at_runtime(ap_slotmem_instance_t **inst,
     return attach_sibling(inst, name);
 }
 
-/* Call a function for each file of this server in a directory. */
 static void each_file(const char *directory, apr_pool_t *pool,
                       void (*visit)(const char *path))
 {
@@ -311,7 +315,7 @@ static void remove_if_dead(const char *path)
     }
 }
 
-/* Children have ended since somebody last looked: remove what they left. */
+/* If children have ended since the last check, remove the files they left. */
 static void tidy_up(apr_pool_t *pool)
 {
     apr_uint32_t ended = atomic_load(&runtime.shared->ended);
@@ -321,7 +325,8 @@ static void tidy_up(apr_pool_t *pool)
     }
 }
 
-/* Make memory that siblings can attach. Whoever had the name is gone. */
+/* Create memory that siblings can attach. The earlier creator of the name is
+ * gone. */
 static apr_status_t create_named(ap_slotmem_instance_t **inst,
                                  const char *name,
                                  const slotmem_geometry_t *geometry)
@@ -346,8 +351,7 @@ static apr_status_t create_named(ap_slotmem_instance_t **inst,
     return APR_SUCCESS;
 }
 
-/* Does the system say where a file may be? If not, one line says what is
- * missing. */
+/* Is there a directory for the files? If not, log once what is missing. */
 static apr_status_t check_directory(void)
 {
     const char *root = ap_unixd_config.chroot_dir;
@@ -358,15 +362,14 @@ static apr_status_t check_directory(void)
     if (!atomic_exchange(&runtime.directory_logged, 1)) {
         ap_log_error(APLOG_MARK, APLOG_ERR, 0, ap_server_conf,
                      SLOTMEM_TAG(50)
-                     "no segment can be created at run time: below %s, expected "
-                     "a directory %s or %s that the children can write; found "
-                     "none: mkdir -p it, and chmod 1777 it", root ? root : "/",
-                     directories[0], directories[1]);
+                     "cannot create segments at run time: below %s, expected a "
+                     "directory %s or %s that the children can write, found "
+                     "none: create one with mkdir -p -m 1777",
+                     root ? root : "/", directories[0], directories[1]);
     }
     return APR_ENOENT;
 }
 
-/* Find the segment of a name, or make it. */
 static apr_status_t find_or_create(ap_slotmem_instance_t **inst, int *exists,
                                    const char *name,
                                    const slotmem_geometry_t *geometry)
@@ -403,10 +406,10 @@ static apr_status_t create_anonymous(ap_slotmem_instance_t **inst,
     return rv;
 }
 
-/* The child ends: what it created is not what the names mean any more. The
- * names go, but the memory stays until the process goes, since other cleanups
- * may use it. Without the mutex only those who look are told. Runs before the
- * other cleanups, which may take their time, and once more after them. */
+/* The child ends: mark its segments as gone, and remove their names. The memory
+ * stays until the process exits, since other cleanups may use it. Without the
+ * mutex the names stay, but siblings see the mark. Runs before the other
+ * cleanups, which may take long, and once more after them. */
 static apr_status_t remove_names(void *data)
 {
     apr_status_t locked = APR_ENOSHMAVAIL;
@@ -445,8 +448,8 @@ void slotmem_runtime_reset(void)
     memset(&runtime, 0, sizeof(runtime));
 }
 
-/* A mutex that is given up when its holder is killed, which not every kind
- * that APR has, or that the directive Mutex may choose, is. */
+/* Use a kind of mutex that is released when its holder is killed. Not all of
+ * APR's kinds are, nor all that the directive Mutex can choose. */
 static apr_status_t create_mutex(apr_pool_t *pool)
 {
     apr_status_t rv = apr_global_mutex_create(&runtime.mutex, NULL,
@@ -458,7 +461,7 @@ static apr_status_t create_mutex(apr_pool_t *pool)
                                           pool);
 }
 
-/* The prefix of all files of this server, the same in all its generations. */
+/* Make the prefix of this server's files, the same in all its generations. */
 static apr_status_t find_prefix(apr_pool_t *pool)
 {
     apr_uint64_t *tag = ap_retained_data_get(TAG_KEY);
@@ -479,8 +482,6 @@ static apr_status_t find_prefix(apr_pool_t *pool)
     return APR_SUCCESS;
 }
 
-/* What children need to create segments at run time. Without it the server
- * runs, and says what it cannot do. */
 void slotmem_runtime_prepare(server_rec *s, apr_pool_t *pool)
 {
     apr_shm_t *shm;
@@ -495,8 +496,8 @@ void slotmem_runtime_prepare(server_rec *s, apr_pool_t *pool)
     }
     if (rv == APR_SUCCESS) {
         runtime.shared = apr_shm_baseaddr_get(shm);
-        /* The first create looks for what earlier generations have left: of
-         * their deaths only they were told, and of some nobody is. */
+        /* The first create must look for files of earlier generations: this one
+         * is not told when their children end. */
         atomic_store(&runtime.shared->ended, 1);
         rv = create_mutex(pool);
     }
@@ -504,8 +505,8 @@ void slotmem_runtime_prepare(server_rec *s, apr_pool_t *pool)
         runtime.mutex = NULL;
         ap_log_error(APLOG_MARK, APLOG_ERR, rv, s,
                      SLOTMEM_TAG(08)
-                     "no segment can be created at run time: no random bytes, "
-                     "no shared memory or no mutex");
+                     "cannot create segments at run time: no random bytes, no "
+                     "shared memory or no mutex");
     }
 }
 
@@ -533,7 +534,7 @@ void slotmem_runtime_end(apr_pool_t *pool)
     }
 }
 
-/* The same in all children of a generation, which run as one user. */
+/* All children of a generation find the same one: they run as one user. */
 static const char *find_directory(void)
 {
     apr_size_t i;
@@ -550,7 +551,8 @@ void slotmem_runtime_child_init(apr_pool_t *pchild, server_rec *s)
 {
     apr_status_t rv;
 
-    /* No parent, as in pre_config: pchild's subpools go before its cleanups. */
+    /* No parent pool, as in pre_config: subpools of pchild are destroyed before
+     * its cleanups run. */
     if (apr_pool_create_unmanaged_ex(&runtime.pool, apr_pool_abort_get(pchild),
                                      NULL) != APR_SUCCESS) {
         runtime.mutex = NULL;
@@ -571,7 +573,7 @@ void slotmem_runtime_child_init(apr_pool_t *pchild, server_rec *s)
         runtime.mutex = NULL;
         ap_log_error(APLOG_MARK, APLOG_ERR, rv, s,
                      SLOTMEM_TAG(09)
-                     "this child can create no segment at run time: no mutex");
+                     "this child cannot create segments at run time: no mutex");
     }
 }
 
@@ -580,16 +582,16 @@ int slotmem_runtime_is_ready(void)
     return runtime.pool != NULL;
 }
 
-/* Say in the log why there is no segment. */
 static void log_failure(apr_status_t rv, const char *name,
                         const slotmem_geometry_t *geometry)
 {
     if (APR_STATUS_IS_TIMEUP(rv)) {
         ap_log_error(APLOG_MARK, APLOG_ERR, 0, ap_server_conf,
                      SLOTMEM_TAG(52)
-                     "segment %s: not created: another child has held the "
-                     "lock of run-time names for %d seconds; if it is stopped, "
-                     "kill -CONT it", name, (int)apr_time_sec(LOCK_WAIT));
+                     "segment %s: not created: another child has held the lock "
+                     "for run-time names for %d seconds; if that child is "
+                     "stopped, continue it with kill -CONT", name,
+                     (int)apr_time_sec(LOCK_WAIT));
     }
     else {
         slotmem_instance_log_failure(rv, name, geometry);

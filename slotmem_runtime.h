@@ -13,13 +13,14 @@
 
 /*
  * slotmem_runtime.h: segments that children create while they serve, and that
- * their siblings attach by name (B8). They are in no file.
+ * their siblings attach by name (B8). They are not persisted.
  *
  * Lifecycle: slotmem_runtime_reset() in pre_config and when the generation
  * ends; slotmem_runtime_prepare() in post_config, in the parent;
- * slotmem_runtime_child_init() in each child. A child that ends says so in its
- * segments and takes their names away; the memory stays for those who have it
- * mapped. When the server stops, slotmem_runtime_end() takes all names away.
+ * slotmem_runtime_child_init() in each child. A child that ends marks its
+ * segments as gone and removes their names; the memory stays for the processes
+ * that have it mapped. When the server stops, slotmem_runtime_end() removes all
+ * names.
  *
  * A crash: a creator that is killed leaves its segment's file, until the next
  * create of that name, or of any, when the parent has seen the death, or until
@@ -28,8 +29,9 @@
  * then create and attach of run-time names fail after two seconds.
  *
  * Concurrency: create and attach of names take one mutex between processes and
- * threads, never held while a consumer's code runs. The parent creates and
- * attaches nothing here; it removes files by their names, and opens none.
+ * threads, which is never held while a consumer's code runs. The parent never
+ * creates or attaches such a segment; it removes files by their names and opens
+ * none.
  */
 
 #ifndef SLOTMEM_RUNTIME_H
@@ -43,37 +45,37 @@
 #pragma GCC visibility push(hidden)
 #endif
 
-/** Start anew: nothing can be created at run time. */
+/** Reset: no segment can be created at run time. */
 void slotmem_runtime_reset(void);
 
 /**
- * Prepare what the children need. Where the system refuses that, the server
+ * Prepare what the children need. If the system refuses that, the server still
  * runs, and logs what it cannot do (SLOTMEM-08).
  * @param pool lasts as long as the generation
  */
 void slotmem_runtime_prepare(server_rec *s, apr_pool_t *pool);
 
-/** In the parent: a child has ended, so there may be something to tidy up. */
+/** In the parent: a child has ended, and may have left files. */
 void slotmem_runtime_child_ended(void);
 
-/** In the parent, when the server stops and no child is left: remove what they
- *  left behind. @param pool for temporary use */
+/** In the parent, when the server stops and no child is left: remove all files.
+ *  @param pool for temporary use */
 void slotmem_runtime_end(apr_pool_t *pool);
 
-/** In a child: create and attach can be used from now on. */
+/** In a child: allow create and attach from now on. */
 void slotmem_runtime_child_init(apr_pool_t *pchild, server_rec *s);
 
 /** @return 1 in a child, after slotmem_runtime_child_init(); else 0 */
 int slotmem_runtime_is_ready(void);
 
 /**
- * Create a segment, or find the one that a sibling created under this name. In
- * a child, for a name that it has not inherited.
+ * Create a segment, or attach the one that a sibling created under this name.
+ * In a child, for a name that it has not inherited.
  * @param inst set on success only
  * @return APR_SUCCESS; APR_ENOSHMAVAIL: this child has no mutex; APR_TIMEUP: a
- *         sibling does not give it back; else see slotmem_instance_create() and
- *         slotmem_instance_check_reuse(). After an error a sibling's segment is
- *         still what it was.
+ *         sibling does not release it; otherwise see slotmem_instance_create()
+ *         and slotmem_instance_check_reuse(). An error does not change a
+ *         sibling's segment.
  */
 apr_status_t slotmem_runtime_create(ap_slotmem_instance_t **inst,
                                     const char *name,
@@ -82,7 +84,8 @@ apr_status_t slotmem_runtime_create(ap_slotmem_instance_t **inst,
 /**
  * Attach a segment that a sibling created. In a child, for a name that it has
  * not inherited. Logs nothing.
- * @return APR_SUCCESS; APR_ENOENT: no sibling has it; else as create
+ * @return APR_SUCCESS; APR_ENOENT: no sibling has it; otherwise see
+ *         slotmem_runtime_create()
  */
 apr_status_t slotmem_runtime_attach(ap_slotmem_instance_t **inst,
                                     const char *name);

@@ -12,12 +12,12 @@
  */
 
 /*
- * slotmem_segment.c: one segment of shared memory. Its layout, what a crash
- * leaves and who may call what stands in slotmem_segment.h.
+ * slotmem_segment.c: one segment of shared memory; see slotmem_segment.h.
  *
- * Order. The creator of a named segment writes who it is, makes room, writes the
- * header's other fields, and then the magic with release. Who attaches loads the magic with acquire and then
- * copies the fields once: what is verified is what is used.
+ * Order. The creator of a named segment writes its own pid, allocates the file,
+ * writes the other fields of the header, and then the magic with release. A
+ * process that attaches loads the magic with acquire and then copies the fields
+ * once, so that it uses exactly what it has verified.
  */
 
 #include <errno.h>
@@ -33,8 +33,8 @@
 #include "slotmem_format.h"
 #include "slotmem_segment.h"
 
-/* Linux's, for each machine, from 5.14 on; not in every libc's headers (musl).
- * An older Linux answers EINVAL. */
+/* Linux has this from 5.14 on, with one value for all machines, but not every
+ * libc defines it (musl). An older Linux returns EINVAL. */
 #if defined(__linux__) && !defined(MADV_POPULATE_WRITE)
 #define MADV_POPULATE_WRITE 23
 #endif
@@ -88,8 +88,8 @@ static void map_segment(slotmem_segment_t *segment,
     slotmem_map_view(&segment->map, base + layout->map, geometry->item_num);
 }
 
-/* Have every page now. Where there is none to have (a full file system behind
- * the memory, or a file that somebody has cut) the answer is EFAULT. */
+/* Allocate every page now. If that is not possible (the file system behind the
+ * memory is full, or somebody truncated the file) the error is EFAULT. */
 static apr_status_t populate(char *base, apr_size_t len)
 {
 #ifdef MADV_POPULATE_WRITE
@@ -144,7 +144,7 @@ static apr_status_t unmap(void *data)
     return APR_SUCCESS;
 }
 
-/* Map a file until the pool goes, or until unmap_now(). */
+/* Map a file until the pool is destroyed, or until unmap_now(). */
 static apr_status_t map_file(mapping_t **mapped, int fd, apr_size_t len,
                              apr_pool_t *pool)
 {
@@ -165,7 +165,7 @@ static void unmap_now(mapping_t *mapping, apr_pool_t *pool)
     apr_pool_cleanup_run(pool, mapping, unmap);
 }
 
-/* Give a new file its length, and room for all of it. */
+/* Set the length of a new file, and allocate all of it. */
 static apr_status_t make_room(int fd, apr_size_t len)
 {
     int error = 0;
@@ -181,8 +181,8 @@ static apr_status_t make_room(int fd, apr_size_t len)
     return error == EINVAL || error == EOPNOTSUPP ? APR_SUCCESS : error;
 }
 
-/* Before all else: to fill a large file takes time, and a creator that is killed
- * meanwhile leaves one which must not stay for ever. */
+/* Write this first: a large file takes time to allocate, and if the creator is
+ * killed meanwhile, its siblings must be able to remove the file. */
 static apr_status_t note_creator(int fd, const slotmem_creator_t *creator)
 {
     slotmem_header_t header;
@@ -242,7 +242,7 @@ static apr_status_t create_named(slotmem_segment_t *segment,
     return APR_SUCCESS;
 }
 
-/* Open a file of ours. A link is not followed; a FIFO does not block. */
+/* Open a file of this user. Does not follow a link or block on a FIFO. */
 static apr_status_t open_named(int *opened, apr_size_t *len, const char *path)
 {
     struct stat info;
@@ -293,15 +293,15 @@ apr_status_t slotmem_segment_create(slotmem_segment_t *segment,
     if (rv != APR_SUCCESS) {
         return rv;
     }
-    /* APR puts its own size word first, so its base is not aligned. */
+    /* APR stores the size before its base, which is therefore not aligned. */
     map_segment(segment, geometry, &layout,
                 align_pointer(apr_shm_baseaddr_get(shm)));
     init_header(segment->header, geometry, NULL);
     return APR_SUCCESS;
 }
 
-/* Does mapped memory hold the complete segment of a name? Copies what it says
- * of its shape and verifies the copy. */
+/* Is this the complete segment with that name? Copies the header and verifies
+ * the copy. */
 static int verify(const mapping_t *mapping, slotmem_shm_name_t *shm_name,
                   slotmem_geometry_t *geometry, slotmem_layout_t *layout)
 {

@@ -18,24 +18,25 @@
  *     header             0             64, slotmem_header_t
  *     in-use map         64            slotmem_map_size(item_num)
  *     slots              layout.slots  item_size * item_num, contiguous
- *     slack              behind them   SLOTMEM_SLACK, belongs to nothing
+ *     slack              after them    SLOTMEM_SLACK, unused
  *
- * Offsets count from an address that is a multiple of SLOTMEM_ALIGN, and
- * slots begin at one. The truth about the shape is slotmem_geometry_t, which
- * is private to each process and reaches the children by fork: no byte of
- * the shared memory is used as a length, an offset or a pointer. The header
- * serves slotmem_segment_attach() alone, which verifies it first.
+ * Offsets count from an address that is a multiple of SLOTMEM_ALIGN, and the
+ * slots start at such an address. slotmem_geometry_t has the shape: each
+ * process has a private copy, which reaches the children by fork. No byte of
+ * the shared memory is used as a length, an offset or a pointer. Only
+ * slotmem_segment_attach() uses the header, and verifies it first.
  *
- * Lifecycle: created in a pool, unmapped with it. Anonymous memory is inherited
- * by fork and goes with its last process. A named segment is a file, mapped, in
- * a directory in memory: made by a child, attached by its siblings while the
- * creator lives, and removed by the creator. No process keeps a descriptor.
+ * Lifecycle: created in a pool, and unmapped with it. Anonymous memory is
+ * inherited by fork and freed with its last process. A named segment is a
+ * mapped file in a directory in memory: one child creates it, its siblings
+ * attach it while the creator is alive, and the creator removes it. No process
+ * keeps a descriptor.
  *
- * A crash: nothing is left of anonymous memory. A creator that is killed leaves
- * its file behind; slotmem_segment_creator() tells who that was.
+ * A crash leaves nothing of anonymous memory. A creator that is killed leaves
+ * its file behind; slotmem_segment_creator() tells which process that was.
  *
- * Concurrency: creating and attaching one name needs a lock of the caller's
- * between processes; everything else is the map's affair.
+ * Concurrency: the caller must hold a lock between processes to create or
+ * attach a name. For the slots and their map see slotmem_map.h.
  */
 
 #ifndef SLOTMEM_SEGMENT_H
@@ -51,37 +52,37 @@
 #pragma GCC visibility push(hidden)
 #endif
 
-/** Alignment of the slots: right for any type, and a cache line. */
+/** Alignment of the slots: enough for any type, and a cache line. */
 #define SLOTMEM_ALIGN ((apr_size_t)64)
 
-/** Bytes behind the last slot: a consumer is known that writes an int there,
- *  which would be past the end of a page now and then (D3). */
+/** Bytes after the last slot: one known consumer writes an int there, which
+ *  could be past the last page (D3). */
 #define SLOTMEM_SLACK ((apr_size_t)64)
 
-/** Opens a header that is complete: written last. */
+/** The first word of a complete header: written last. */
 #define SLOTMEM_HEADER_MAGIC 0x736c6f74u
 /** Bytes that prove who made a named segment. */
 #define SLOTMEM_PROOF_LEN 16
-/** Layout of header, map and slots. A segment with another version is not
- *  attached; all processes of a generation run the same code, so it is
- *  something else that has taken the name. */
+/** Version of the layout of header, map and slots. A segment with another
+ *  version is not attached: all processes of a generation run the same code, so
+ *  the file belongs to another program. */
 #define SLOTMEM_HEADER_VERSION 2u
 
-/** A process. Pids come round again, so a pid alone does not name one. Process-
- *  local, or in a header. */
+/** A process. Pids are reused, so a pid alone does not identify it.
+ *  Process-local, or in a header. */
 typedef struct slotmem_creator_t {
-    uint64_t started;           /**< as the system has it; 0: not known */
+    uint64_t started;           /**< start time from the system; 0: not known */
     uint32_t pid;               /**< 0: none */
 } slotmem_creator_t;
 
-/** Process-local: what siblings call a segment. */
+/** Process-local: the file of a named segment. */
 typedef struct slotmem_shm_name_t {
-    const char *path;           /**< of its file */
-    unsigned char proof[SLOTMEM_PROOF_LEN]; /**< who cannot work it out for
-                                     this name has not made the segment */
-    slotmem_creator_t creator;  /**< who creates it. Attach sets it, also when
-                                     it answers APR_INCOMPLETE: then to what
-                                     the file says, or to none */
+    const char *path;
+    unsigned char proof[SLOTMEM_PROOF_LEN]; /**< only processes of the
+                                     generation can compute it for this name */
+    slotmem_creator_t creator;  /**< Attach sets it, also if it returns
+                                     APR_INCOMPLETE: then to what the file says,
+                                     or to none */
 } slotmem_shm_name_t;
 
 /** Process-local: the shape of a segment. */
@@ -100,9 +101,9 @@ typedef struct slotmem_layout_t {
     apr_size_t memory_len;      /**< bytes of header, map, slots and slack */
 } slotmem_layout_t;
 
-/** Shared memory. Written by the creator before the magic, then constant,
- *  but for full_logged and gone. Whatever a process writes here can mislead
- *  only those that attach the segment by name. */
+/** Shared memory. The creator writes it before the magic; after that only
+ *  full_logged and gone change. A process that writes other values here
+ *  misleads only processes that attach the segment by name. */
 typedef struct slotmem_header_t {
     _Atomic uint32_t magic;     /**< SLOTMEM_HEADER_MAGIC: written last, with
                                      release; pairs with the load in attach */
@@ -110,22 +111,21 @@ typedef struct slotmem_header_t {
     uint64_t item_size;
     uint32_t item_num;
     uint32_t type;
-    unsigned char proof[SLOTMEM_PROOF_LEN]; /**< see slotmem_shm_name_t; of no
-                                     use for another name */
+    unsigned char proof[SLOTMEM_PROOF_LEN]; /**< see slotmem_shm_name_t; it
+                                     does not reveal that of another name */
     uint64_t started;           /**< see slotmem_creator_t */
     uint32_t creator;           /**< pid */
-    _Atomic uint32_t full_logged; /**< 1: the warning that the last free slot
-                                     went has been logged; set by any process,
-                                     with exchange; decides over a log line,
-                                     nothing else */
-    _Atomic uint32_t gone;      /**< 1: the creator ends, and the name is not
-                                     for this segment any more. Set by the
-                                     creator; a kill leaves it 0 */
+    _Atomic uint32_t full_logged; /**< 1: some process has logged that the last
+                                     free slot was taken; set by exchange;
+                                     decides only whether to log */
+    _Atomic uint32_t gone;      /**< 1: the creator ends, so the name is free
+                                     again. Set by the creator; stays 0 if the
+                                     creator is killed */
     uint32_t unused;            /**< 0 */
 } slotmem_header_t;
 
 _Static_assert(sizeof(slotmem_header_t) == SLOTMEM_ALIGN,
-               "the in-use map begins at offset 64");
+               "the in-use map starts at offset 64");
 
 /** Process-local: a mapped segment. */
 typedef struct slotmem_segment_t {
@@ -147,14 +147,14 @@ apr_status_t slotmem_layout(slotmem_layout_t *layout,
 /**
  * Create a segment of zero bytes, all slots free.
  * @param segment filled in on success only
- * @param shm_name NULL: anonymous memory, not touched, so that an unused slot
- *        costs nothing. A name: memory that siblings can attach under it; it
- *        is populated at once, so that a lack of memory is an error here and no
+ * @param shm_name NULL: anonymous memory, not touched, so that unused slots
+ *        take no memory. Otherwise memory that siblings can attach; all pages
+ *        are allocated now, so that a lack of memory is an error here and not a
  *        SIGBUS later.
  * @param pool the memory is unmapped with it; the name stays
- * @return APR_SUCCESS; APR_EINVAL: slotmem_layout(); APR_EEXIST: the name is
- *         taken; APR_ENOSPC: no room for named memory; else the system's code.
- *         A create that fails leaves no name.
+ * @return APR_SUCCESS; APR_EINVAL: see slotmem_layout(); APR_EEXIST: the name
+ *         is taken; APR_ENOSPC: no room for named memory; otherwise an error of
+ *         the system. A create that fails leaves no name.
  */
 apr_status_t slotmem_segment_create(slotmem_segment_t *segment,
                                     const slotmem_geometry_t *geometry,
@@ -164,45 +164,47 @@ apr_status_t slotmem_segment_create(slotmem_segment_t *segment,
 /**
  * Lay out a segment in private memory: zero bytes, all slots free.
  * @param segment filled in on success only
- * @param pool the memory goes with it
- * @return APR_SUCCESS; APR_EINVAL: slotmem_layout(); APR_ENOMEM
+ * @param pool frees the memory
+ * @return APR_SUCCESS; APR_EINVAL: see slotmem_layout(); APR_ENOMEM
  */
 apr_status_t slotmem_segment_private(slotmem_segment_t *segment,
                                      const slotmem_geometry_t *geometry,
                                      apr_pool_t *pool);
 
 /**
- * Attach a named segment. Its geometry is copied to private memory, and used
- * only after it was verified against the size of the memory that is mapped.
+ * Attach a named segment. Copies its geometry to private memory, and verifies
+ * the copy against the size of the mapped memory before use.
  * @param segment filled in on success only
  * @param shm_name its creator is set
  * @param pool the memory is unmapped with this pool
- * @return APR_SUCCESS; APR_ENOENT: no such name; APR_EEXIST: something is there
- *         that is no file of ours; APR_INCOMPLETE: a file of ours, but no
- *         complete segment of this version and name; else the system's code: it
- *         says nothing about the segment (no descriptors, no memory)
+ * @return APR_SUCCESS; APR_ENOENT: no such name; APR_EEXIST: the path is not a
+ *         regular file of this user; APR_INCOMPLETE: it is, but not a complete
+ *         segment of this version and name; otherwise an error of the system
+ *         that says nothing about the segment (no descriptors, no memory)
  */
 apr_status_t slotmem_segment_attach(slotmem_segment_t *segment,
                                     slotmem_shm_name_t *shm_name,
                                     apr_pool_t *pool);
 
 /**
- * Who created the segment in a file, or has begun to? Verifies no proof.
- * @return APR_SUCCESS, or as slotmem_segment_attach()
+ * Find out which process created the segment in a file, or started to. Does not
+ * verify the proof.
+ * @return APR_SUCCESS; otherwise see slotmem_segment_attach()
  */
 apr_status_t slotmem_segment_creator(slotmem_creator_t *creator,
                                      const char *path);
 
 /**
- * Remove the name of a segment, if there is one: after its creator has gone.
- * Who has the memory keeps it. What another user has put in its place stays.
+ * Remove the name of a segment, if it exists, after its creator is gone.
+ * Processes that map the memory keep it. Does not remove a file of another
+ * user.
  */
 void slotmem_segment_remove(const char *path);
 
 /**
- * Private memory that may be large.
- * @return len zero bytes, which go with the pool, or NULL: there is no memory
- *         (an allocation from the pool itself would end the process)
+ * Allocate private memory that may be large.
+ * @return len zero bytes, which the pool frees; NULL: there is no memory (an
+ *         allocation from the pool itself would end the process)
  */
 void *slotmem_calloc(apr_pool_t *pool, apr_size_t len);
 
