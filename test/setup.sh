@@ -27,7 +27,7 @@
 #
 # Apache::Test is in the package of mod_perl, which would enable itself in the
 # system's httpd. So its modules are taken out of the package, into
-# test/.build/apache-test: put that folder into PERL5LIB.
+# test/.build/apache-test: put that directory into PERL5LIB.
 #
 # Prometheus and the like would be started as services by their packages. So they
 # are unpacked too, into test/.build/monitors.

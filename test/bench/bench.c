@@ -352,7 +352,7 @@ static host_dso_t *load(const char *name, const char *path)
     char *dir = apr_pstrcat(bench_pool, bench_tmpfs, "/", name, NULL);
 
     bench_must(apr_dir_make_recursive(dir, APR_OS_DEFAULT, bench_pool)
-               == APR_SUCCESS, "no folder for a DSO");
+               == APR_SUCCESS, "no directory for a DSO");
     return host_load(name, path, dir, bench_pool);
 }
 

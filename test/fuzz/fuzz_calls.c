@@ -436,7 +436,7 @@ static int is_anonymous(const char *name)
     return !name || !*name || strcasecmp(name, "none") == 0;
 }
 
-/* The two absolute names stand for places in our folder. */
+/* The two absolute names stand for places in our directory. */
 static const char *real_name(const char *name, char *buffer, size_t len)
 {
     if (name && strcmp(name, "/abs") == 0) {

@@ -13,7 +13,7 @@
 #   my @ids = contract_ids($path);        # of docs/contract.md, in its order
 #   my $known = read_known($path);        # of test/compatibility.txt:
 #       # id => { text, chance, only }
-#   my $run = read_run($folder);          # of TAP files:
+#   my $run = read_run($directory);          # of TAP files:
 #       # suite => [{ key, name, ids, ok }]; undef for a suite that was skipped;
 #       # ok is undef for each test that was skipped, which has no name
 #   merge_run($run, $again);              # what failed once has failed
@@ -95,8 +95,8 @@ sub read_suite {
 }
 
 sub read_run {
-    my $folder = shift;
-    return { map { basename($_) => read_suite($_) } glob "$folder/*.t" };
+    my $directory = shift;
+    return { map { basename($_) => read_suite($_) } glob "$directory/*.t" };
 }
 
 sub merge_run {

@@ -8,7 +8,7 @@
 # under the License.
 
 # A disk for a SlotmemServer that can be slow, stand still or fail: fsync() of
-# slow_disk.c, preloaded. It has a folder in the server's.
+# slow_disk.c, preloaded. It has a directory in the server's.
 #
 #   my $disk = SlotmemDisk->new($server);   # before the server is started
 #   $disk->start(@args);                    # the server, with this disk

@@ -10,7 +10,7 @@
 # The fields of the two structs that mod_proxy_balancer keeps in shared memory,
 # and what a restore does with each of them (contract E6, E7).
 #
-#   my $fields = SlotmemFields->new($include);  # the folder with mod_proxy.h;
+#   my $fields = SlotmemFields->new($include);  # where mod_proxy.h is;
 #       dies if the header has a field that the table below has not, or the
 #       other way round: somebody must decide what becomes of a new field
 #   $fields->list('member'):  { name, rule, bit, text } of each, in order; or

@@ -29,7 +29,7 @@
 # slow_start($path): sends a request; returns a handle when a child works on
 #   it (or when $arrived->() says so).  slow_finish($handle): its response.
 # config($text): for the next (re)start; may use ${PORT} and ${ROOT}.
-#   ServerRoot is a temp folder with conf/ logs/ run/ (DefaultRuntimeDir) and
+#   ServerRoot is a temp directory with conf/ logs/ run/ (DefaultRuntimeDir) and
 #   htdocs/.  /server-status is there: do not proxy the whole of "/".
 # log, log_mark, log_since, log_count(qr/x/): the error log; log_count counts
 #   lines after the last mark, log_since gives them.
@@ -44,7 +44,7 @@
 #   distributed module has none, and is held to the level and the names.
 # step('write'): how a line of the log names that step of a store.
 # has_directive('SlotmemPersistDir'): whether the module under test knows it.
-# Processes are found by their command line, which names the private folder,
+# Processes are found by their command line, which names the private directory,
 # so a lost pid file hides nothing.  Everything is ended and removed when the
 # object goes, also at exit.  Needs Linux's /proc.
 

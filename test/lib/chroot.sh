@@ -10,7 +10,7 @@
 # chroot.sh: a clean chroot with a release of Debian, for the scripts that
 # source this. As root, on Debian, from this machine's own mirrors.
 #
-# The script sets top, our source, and work, the folder for all this, then
+# The script sets top, our source, and work, the directory for all this, then
 # calls in_namespaces with itself and what makes it go on inside; there it
 # calls make_chroot. What is mounted and what runs inside ends with the script,
 # and the chroot is removed. What stays is work/cache, the packages that were
@@ -104,7 +104,7 @@ make_chroot() {
     in_chroot apt-get -qq update
 }
 
-# copy_source FOLDER: what git tracks, or would: not what was built in the tree.
+# copy_source DIRECTORY: what git tracks, or would, not what was built.
 copy_source() {
     mkdir -p "$root$1"
     cd "$top" || return

@@ -13,7 +13,7 @@
 
 /*
  * slow_disk.c: to be preloaded: a disk that is slow, stands still or fails, for
- * one program. The folder SLOTMEM_DISK says how fsync() goes from now on:
+ * one program. The directory SLOTMEM_DISK says how fsync() goes from now on:
  *
  *     delay   each takes as many milliseconds as this file says
  *     hold    each waits as long as this file is there

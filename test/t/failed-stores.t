@@ -88,7 +88,8 @@ sub after_checkpoint {
 }
 
 # One line for each way to fail, since the mark. Where a module that writes in
-# place can store, it has nothing to say: only a missing folder is one for all.
+# place can store, it has nothing to say: only a missing directory is one for
+# all.
 sub said_once {
     my $when = shift;
     for my $in (sort keys %broken) {

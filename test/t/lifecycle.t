@@ -318,7 +318,7 @@ for my $failure (
     'SlotmemTest config fail',
 
     # When the MPM starts: no pid file, and no scoreboard. For APR that is an
-    # object too long for the limit, or a file in a folder that is not there.
+    # object too long for the limit, or a file in a directory that is not there.
     'PidFile "${ROOT}/missing/httpd.pid"',
     "ScoreBoardFile missing/board\n"
         . 'SlotmemTest post_config-last limit file=4096',
@@ -406,7 +406,7 @@ unlink "$run/slotmem-shm-marks.shm.persist.tmp";
 POSIX::mkfifo("$run/slotmem-shm-marks.shm.persist.tmp", 0600) or die $!;
 $s->start;
 is($api->run('dptr name=keep id=0')->{data}, 'keep-garbage',
-    '[B7] a folder or a FIFO in the place of a temporary file');
+    '[B7] a directory or a FIFO in the place of a temporary file');
 $s->stop;
 unlink "$tmp/x";
 rmdir $tmp;

@@ -39,7 +39,7 @@ for my $name (keys %damaged) {
     substr $bytes{$name}, $damaged{$name}, 1, '!';
 }
 my @refused  = sort keys %bytes;
-my @unopened = ('folder', $> ? 'secret' : ());
+my @unopened = ('directory', $> ? 'secret' : ());
 
 sub path { return $s->rundir . "/slotmem-shm-$_[0].shm.persist" }
 
@@ -87,7 +87,7 @@ for my $name (@refused) {
     $lines{$name} = \@lines;
 }
 for my $name (@unopened) {
-    if ($name eq 'folder') {
+    if ($name eq 'directory') {
         mkdir path($name) or die $!;
     }
     else {

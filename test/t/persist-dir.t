@@ -7,7 +7,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-# SlotmemPersistDir: the folder of persisted files with relative names
+# SlotmemPersistDir: the directory of persisted files with relative names
 # (contract, B2, B10, C2 and C3).
 
 use strict;
@@ -27,12 +27,12 @@ plan skip_all => 'the module has no SlotmemPersistDir'
 my $s      = SlotmemServer->new;
 my $api    = SlotmemApi->new($s);
 my $root   = $s->root;
-my $folder = "$root/state";
+my $state = "$root/state";
 my $create = 'SlotmemTest post_config create size=16 num=4 type=persist';
 my $names  = "$create name=kept\n$create name=$root/absolute\n";
-my $dir    = "SlotmemPersistDir $folder\n";
+my $dir    = "SlotmemPersistDir $state\n";
 my $file   = 'slotmem-shm-kept.shm.persist';
-mkdir $folder or die "$folder: $!";
+mkdir $state or die "$state: $!";
 
 sub put_file {
     my ($path, $bytes) = @_;
@@ -42,7 +42,7 @@ sub put_file {
     return;
 }
 
-# Everything about the files of a folder.
+# Everything about the files of a directory.
 sub snapshot {
     my $in = shift;
     return join "\n", map {
@@ -191,12 +191,12 @@ my $old_bytes = SlotmemServer::slurp($s->rundir . "/$file");
 $s->config($dir . $names);
 ($code, $output) = $s->configtest;
 ($code, $output) = $s->run_args('-S');
-is(snapshot($folder), '', '[B10] -t and -S write nothing into the new folder');
+is(snapshot($state), '', '[B10] -t and -S write nothing into the new one');
 is(snapshot($s->rundir), $old, '[B10] ... nor rename anything in the old');
 $s->log_mark;
 $s->start;
 is($api->run('dptr name=kept id=1')->{data}, 'run',
-    '[B2] no file in the new folder yet: the one in the old is restored');
+    '[B2] no file in the new directory yet: the one in the old is restored');
 is($s->log_only('SLOTMEM-10', 'info', 'kept', 4, 4, $s->rundir . "/$file"),
     1, '[B2] ... and a line names it') or diag($s->log_since);
 is($api->run("dptr name=$root/absolute id=1")->{data}, 'a',
@@ -205,22 +205,22 @@ $s->graceful;
 is($s->log_only('SLOTMEM-42', 'notice', 'kept', $s->rundir . "/$file"), 1,
     '[E10] the first store takes over from there, and says so')
     or diag($s->log_since);
-is(slot("$folder/$file", 1), 'run',
-    '[B2] a segment that nobody changed is stored in the new folder too');
+is(slot("$state/$file", 1), 'run',
+    '[B2] a segment that nobody changed is stored in the new directory too');
 $api->run('put name=kept id=2 data=state',
     "put name=$root/absolute id=2 data=b");
 $s->stop;
-is(slot("$folder/$file", 2), 'state', '[B2] then it is stored in the new one');
+is(slot("$state/$file", 2), 'state', '[B2] then it is stored in the new one');
 is(slot("$root/absolute.persist", 2), 'b',
     '[C3] absolute names where they were');
-ok(!-e "$folder/absolute.persist", '[C3] ... and not in the folder');
+ok(!-e "$state/absolute.persist", '[C3] ... and not in the directory');
 is(SlotmemServer::slurp($s->rundir . "/$file.old"), $old_bytes,
     '[E10] the old file was renamed by the first store');
 is(snapshot($s->rundir) =~ /persist /, '', '[E10] ... it is not there twice');
-is((stat "$folder/$file")[2] & 07777, 0600, 'the file is for its owner only');
-is(join(' ', map { s{.*/|-\w{8}(?=\.names)}{}gr } sort glob "$folder/*"),
+is((stat "$state/$file")[2] & 07777, 0600, 'the file is for its owner only');
+is(join(' ', map { s{.*/|-\w{8}(?=\.names)}{}gr } sort glob "$state/*"),
     "slotmem-shm.names $file slotmem-shm.lock",
-    'the folder has the file, the lock file and the list of names');
+    'the directory has the file, the lock file and the list of names');
 
 # From then on the old one does not matter.
 $s->start;
@@ -230,21 +230,21 @@ $s->restart;
 is($api->run('dptr name=kept id=2')->{data}, 'state',
     '[B2] ... also at a restart');
 $s->stop;
-put_file("$folder/$file", 'damaged');
+put_file("$state/$file", 'damaged');
 $s->log_mark;
 $s->start;
 is($api->run('dptr name=kept id=1')->{data}, '',
-    '[E3] a damaged file there is not made good from the old folder');
-is($s->log_only('SLOTMEM-11', 'error', "$folder/$file"), 1,
+    '[E3] a damaged file there is not made good from the old directory');
+is($s->log_only('SLOTMEM-11', 'error', "$state/$file"), 1,
     '[E3] ... it says so');
 $api->run('put name=kept id=1 data=anew');
 $s->stop;
-is(SlotmemServer::slurp("$folder/$file.bad-1"), 'damaged',
+is(SlotmemServer::slurp("$state/$file.bad-1"), 'damaged',
     '[E3] ... and keeps it beside the new one');
-is(slot("$folder/$file", 1), 'anew', '[E3] ... which is stored');
+is(slot("$state/$file", 1), 'anew', '[E3] ... which is stored');
 
 # Nothing comes back from months ago.
-unlink glob "$folder/$file*";
+unlink glob "$state/$file*";
 $s->start;
 is($api->run('dptr name=kept id=1')->{data}, '',
     '[E10] without the new file, nothing is restored from the old directory');
@@ -257,7 +257,7 @@ $s->stop;
 $s->config($dir . $names);
 
 # A damaged file in the old directory is reported, and renamed as any other.
-unlink "$folder/$file";
+unlink "$state/$file";
 put_file($s->rundir . "/$file", 'old and damaged');
 $s->log_mark;
 $s->start;
@@ -268,11 +268,11 @@ $api->run('put name=kept id=0 data=fresh');
 $s->stop;
 is(SlotmemServer::slurp($s->rundir . "/$file.old"), 'old and damaged',
     '[E10] ... and it is kept as .old');
-is(slot("$folder/$file", 0), 'fresh', '[B2] the new directory gets the state');
+is(slot("$state/$file", 0), 'fresh', '[B2] the new directory gets the state');
 
 # While another server stores it there, it stays.
 put_file($s->rundir . "/$file", 'another server\'s');
-unlink "$folder/$file";
+unlink "$state/$file";
 open my $lock, '+<', $s->rundir . '/slotmem-shm.lock' or die $!;
 lock_byte($lock, $file);
 $s->log_mark;
@@ -363,8 +363,8 @@ $s->start;
 is($same[1]{data}, 'rel', '[C5] ... also by a link that leads there');
 $s->stop;
 
-# A good file in the old folder that cannot be read for want of descriptors:
-# nothing is put into the new folder, where it would hide that one.
+# A good file in the old directory that cannot be read for want of descriptors:
+# nothing is put into the new directory, where it would hide that one.
 unlink glob "$root/other/*persist*";
 $s->config("$create name=kept\n");
 $s->start;
@@ -375,7 +375,7 @@ $s->log_mark;
 $s->start;
 $s->stop;
 is($s->log_only('SLOTMEM-12', 'error', 'kept', $s->rundir . "/$file"), 1,
-    '[E3] a file in the old folder that cannot be read: one error line')
+    '[E3] a file in the old directory that cannot be read: one error line')
     or diag($s->log_since);
 is(join(' ', glob "$root/other/*persist*"), '',
     '[E3] ... and nothing is stored that would hide it');

@@ -371,18 +371,18 @@ for my $name (@names) {
 stored_instead(@names);
 
 # A file that cannot be read, and what is no file.
-my @odd = qw(unreadable folder link dangling);
+my @odd = qw(unreadable directory link dangling);
 put_file(path('unreadable'), $good);
 chmod 0, path('unreadable');
-mkdir path('folder') or die "folder: $!";
-put_file(path('folder') . '/file', 'inside');
+mkdir path('directory') or die "directory: $!";
+put_file(path('directory') . '/file', 'inside');
 put_file("$run/target", $good);
 symlink "$run/target", path('link') or die "link: $!";
 symlink "$run/nowhere", path('dangling') or die "link: $!";
 refuse('', @odd);
 store_instead(@odd);
-is(SlotmemServer::slurp(path('folder') . '.bad-1/file'), 'inside',
-    '[E3] the first store sets aside: a folder, with what is in it');
+is(SlotmemServer::slurp(path('directory') . '.bad-1/file'), 'inside',
+    '[E3] the first store sets aside: a directory, with what is in it');
 is(readlink path('link') . '.bad-1', "$run/target", '[E3] ... a symbolic link');
 is(SlotmemServer::slurp("$run/target"), $good,
     '[E3] ... but not what it points to');

@@ -7,7 +7,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-# Two servers with the same names in one folder: one of them stores, and the
+# Two servers with the same names in one directory: one of them stores, and the
 # other one follows when the first has gone (contract, B2).
 
 use strict;
@@ -22,13 +22,13 @@ use Test::More;
 plan skip_all => 'the module has no SlotmemPersistDir'
     if !SlotmemServer->has_directive('SlotmemPersistDir');
 
-my $folder = tempdir('slotmem-XXXXXXXX', TMPDIR => 1, CLEANUP => 1);
-chmod 0700, $folder;
+my $directory = tempdir('slotmem-XXXXXXXX', TMPDIR => 1, CLEANUP => 1);
+chmod 0700, $directory;
 my @numbers = (1, 2);
 my (%server, %api, %config);
 for my $n (@numbers) {
     my $create = 'SlotmemTest post_config create size=16 num=4 type=persist';
-    $config{$n} = "SlotmemPersistDir $folder\n"
+    $config{$n} = "SlotmemPersistDir $directory\n"
         . "$create name=both\n$create name=also\n$create name=only$n\n";
     $server{$n} = SlotmemServer->new(servers => 1, config => $config{$n});
     $api{$n}    = SlotmemApi->new($server{$n});
@@ -42,7 +42,7 @@ sub checkpoints {
             . ($on ? "1\nSlotmemTest post_config hurry ms=20\n" : "0\n"));
 }
 
-sub path { return "$folder/slotmem-shm-$_[0].shm.persist" }
+sub path { return "$directory/slotmem-shm-$_[0].shm.persist" }
 
 sub stored {
     my $name  = shift;
@@ -262,7 +262,7 @@ $first->reap;
 $second->wait_until('the checkpoint', sub { stored('both') eq 'newest' });
 pass('[B2] when it has drained, the newer one stores');
 
-# Servers with other names in the same folder do not meet.
+# Servers with other names in the same directory do not meet.
 $first->config($config{1} =~ s/name=(both|also)\b/name=other$1/gr);
 $first->log_mark;
 $second->log_mark;
@@ -273,12 +273,12 @@ $_->graceful for $first, $second;
 is(stored('otherboth') . stored('both'), 'xy', '[B2] other names: both store');
 is(met_another($_), 0, '[B2] ... and neither meets the other')
     for $first, $second;
-my @lock = stat "$folder/slotmem-shm.lock";
+my @lock = stat "$directory/slotmem-shm.lock";
 is($lock[7], 0, 'the lock file is empty');
 is($lock[2] & 07777, 0600, '... and its owner\'s');
 $_->stop for $first, $second;
 
 unlike($first->log . $second->log, qr/exit signal/, 'no child has crashed');
-is(join(' ', glob "$folder/*.tmp*"), '', 'nothing else is left');
+is(join(' ', glob "$directory/*.tmp*"), '', 'nothing else is left');
 
 done_testing;
