@@ -12,9 +12,9 @@
  */
 
 /*
- * rows_files.c: store and restore. A generation is run for each sample; what
- * is timed is the end of it (the store, and giving the memory back) or the
- * create (the restore, and having the memory).
+ * rows_files.c: store and restore. Each sample runs a generation and times its
+ * end (the store, and unmapping the memory) or its creates (the restore, and
+ * mapping the memory).
  */
 
 #include "bench.h"
@@ -80,6 +80,21 @@ static void begin(kept_t *kept, const char *interval)
     host_configure(kept->dso, directives);
 }
 
+static void run(kept_t *kept)
+{
+    host_configured(kept->dso);
+    host_reach_mpm(kept->dso);
+}
+
+/* A generation runs, and has changed since it was created. */
+static void begin_changed(kept_t *kept, const char *interval)
+{
+    begin(kept, interval);
+    create(kept);
+    run(kept);
+    change(kept);
+}
+
 static double end(kept_t *kept)
 {
     uint64_t start = bench_now();
@@ -99,8 +114,7 @@ static double measure_restore(void *context, uint64_t times)
     start = bench_now();
     create(kept);
     took = (double)(bench_now() - start);
-    host_configured(kept->dso);
-    host_reach_mpm(kept->dso);
+    run(kept);
     end(kept);
     return took;
 }
@@ -110,22 +124,23 @@ static double measure_store(void *context, uint64_t times)
     kept_t *kept = context;
 
     (void)times;
-    begin(kept, "0");
-    create(kept);
-    host_configured(kept->dso);
-    host_reach_mpm(kept->dso);
-    change(kept);
+    begin_changed(kept, "0");
     return end(kept);
 }
 
-/* What a checkpoint that is due costs the parent: a process stores. The
- * distributed module has none. */
+/* Waits until a checkpoint is due, and returns what starting its process costs
+ * the parent. The distributed module has no checkpoints. */
 static double checkpoint(kept_t *kept)
 {
-    uint64_t start = bench_now();
+    uint64_t start;
+    double took;
 
+    usleep(1050000);
+    start = bench_now();
     host_monitor(kept->dso);
-    return (double)(bench_now() - start);
+    took = (double)(bench_now() - start);
+    host_settle();
+    return took;
 }
 
 /* The parent's part of a checkpoint of ours. */
@@ -135,14 +150,8 @@ static double measure_checkpoint(void *context, uint64_t times)
     double took;
 
     (void)times;
-    begin(kept, "1");
-    create(kept);
-    host_configured(kept->dso);
-    host_reach_mpm(kept->dso);
-    change(kept);
-    usleep(1050000);
+    begin_changed(kept, "1");
     took = checkpoint(kept);
-    host_settle();
     end(kept);
     return took;
 }
@@ -153,14 +162,8 @@ static double measure_stored(void *context, uint64_t times)
     kept_t *kept = context;
 
     (void)times;
-    begin(kept, "1");
-    create(kept);
-    host_configured(kept->dso);
-    host_reach_mpm(kept->dso);
-    change(kept);
-    usleep(1050000);
+    begin_changed(kept, "1");
     checkpoint(kept);
-    host_settle();
     host_monitor(kept->dso);
     return end(kept);
 }
@@ -169,15 +172,13 @@ static double measure_stored(void *context, uint64_t times)
 static double measure_unmap(void *context, uint64_t times)
 {
     kept_t *kept = context;
-    double took;
 
     (void)times;
     begin(kept, "0");
     create(kept);
     change(kept);
     host_configured(kept->dso);     /* ... and does not reach the MPM */
-    took = end(kept);
-    return took;
+    return end(kept);
 }
 
 /* The digest of as many bytes. */
@@ -200,7 +201,7 @@ static double measure_md5(void *context, uint64_t times)
 }
 
 /* The plain program: new files are written, on their way to the disk from then
- * on, flushed, renamed, and the folder is flushed. */
+ * on, synced and renamed, then the directory is synced. */
 static double measure_plain(void *context, uint64_t times)
 {
     const kept_t *kept = context;
@@ -224,7 +225,7 @@ static double measure_plain(void *context, uint64_t times)
         sync_file_range(fds[i], 0, 0, SYNC_FILE_RANGE_WRITE);
     }
     for (i = 0; i < kept->num; i++) {
-        bench_must(fsync(fds[i]) == 0 && close(fds[i]) == 0, "no flush");
+        bench_must(fsync(fds[i]) == 0 && close(fds[i]) == 0, "no fsync");
     }
     for (i = 0; i < kept->num; i++) {
         snprintf(tmp, sizeof(tmp), "%s/plain-%d.tmp", dir, i);
@@ -232,7 +233,7 @@ static double measure_plain(void *context, uint64_t times)
         bench_must(rename(tmp, path) == 0, "no rename");
     }
     i = open(dir, O_RDONLY | O_DIRECTORY);
-    bench_must(i >= 0 && fsync(i) == 0 && close(i) == 0, "no flush");
+    bench_must(i >= 0 && fsync(i) == 0 && close(i) == 0, "no fsync");
     return (double)(bench_now() - start);
 }
 
@@ -252,8 +253,8 @@ static bench_row_t row_of(kept_t *kept, const char *section, const char *name,
     return row;
 }
 
-/* In a folder of their own, so that each begins with none of the others'. */
-static void use_folder(kept_t *kept, const char *under, const char *name)
+/* Each starts in a directory of its own, which has no other's files. */
+static void use_directory(kept_t *kept, const char *under, const char *name)
 {
     int i;
 
@@ -261,7 +262,7 @@ static void use_folder(kept_t *kept, const char *under, const char *name)
         char *dir = apr_psprintf(bench_pool, "%s/%s-%s", under, name,
                                  bench_dso[i]->name);
 
-        bench_must(mkdir(dir, 0700) == 0, "no folder");
+        bench_must(mkdir(dir, 0700) == 0, "no directory");
         kept[i].dso = bench_dso[i];
         kept[i].dso->runtime_dir = dir;
     }
@@ -273,7 +274,7 @@ static void one_large(void)
     bench_row_t row;
     int i;
 
-    use_folder(kept, bench_tmpfs, "large");
+    use_directory(kept, bench_tmpfs, "large");
     for (i = 0; i < SIDES; i++) {
         kept[i].num = 1;
         kept[i].item_size = 1024;
@@ -302,7 +303,7 @@ static void many_small(const char *under, const char *where)
     double again;
     int i;
 
-    use_folder(kept, under, "small");
+    use_directory(kept, under, "small");
     for (i = 0; i < SIDES; i++) {
         kept[i].num = MOST;
         kept[i].item_size = 1024;
