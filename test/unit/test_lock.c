@@ -211,7 +211,7 @@ static void release(void *data)
  * one of a directory its lock file is closed. */
 static void test_release(void **state)
 {
-    assert_int_equal(unit_in_child(give_up, *state), 0);
+    assert_int_equal(unit_in_child(release, *state), 0);
 }
 
 static void alias(void *data)
@@ -547,7 +547,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_exclude),
         TEST(test_many),
-        TEST(test_give_up),
+        TEST(test_release),
         TEST(test_alias),
         TEST(test_forked),
         TEST(test_remove_file),
