@@ -75,6 +75,24 @@ int slotmem_persist_is_restart(void)
     return slotmem_files.outliving->owner == getpid();
 }
 
+static void set_content(slotmem_persist_entry_t *entry)
+{
+    slotmem_content_t *content = &entry->content;
+
+    content->segment = entry->segment;
+    content->config_claims = entry->config_claims;
+    if (entry->proxy) {
+        slotmem_proxy_words(entry->proxy, &content->words, &content->words_len,
+                            &content->labels, &content->labels_len,
+                            persist.pool);
+        slotmem_proxy_stamp(entry->proxy, &content->stamp_at,
+                            &content->stamp_len);
+    }
+    if (content->words_len >= SLOTMEM_FILE_SPARE / 2) {
+        content->words_len = 0;     /* a restore would not read the file */
+    }
+}
+
 void slotmem_persist_add(slotmem_persist_entry_t *entry)
 {
     entry->note = -1;
@@ -83,6 +101,9 @@ void slotmem_persist_add(slotmem_persist_entry_t *entry)
         entry->fallback_directory = slotmem_directory_of(entry->fallback);
     }
     slotmem_recover(entry);
+    if (persist.enabled) {      /* it is too late for slotmem_persist_enable() */
+        set_content(entry);
+    }
     APR_ARRAY_PUSH(slotmem_files.entries, slotmem_persist_entry_t *) = entry;
 }
 
@@ -190,24 +211,6 @@ static void reserve_memory(void)
     }
     if (!slotmem_process_is_running(&slotmem_files.outliving->process)) {
         slotmem_process_reserve(&slotmem_files.outliving->process, num);
-    }
-}
-
-static void set_content(slotmem_persist_entry_t *entry)
-{
-    slotmem_content_t *content = &entry->content;
-
-    content->segment = entry->segment;
-    content->config_claims = entry->config_claims;
-    if (entry->proxy) {
-        slotmem_proxy_words(entry->proxy, &content->words, &content->words_len,
-                            &content->labels, &content->labels_len,
-                            persist.pool);
-        slotmem_proxy_stamp(entry->proxy, &content->stamp_at,
-                            &content->stamp_len);
-    }
-    if (content->words_len >= SLOTMEM_FILE_SPARE / 2) {
-        content->words_len = 0;     /* a restore would not read the file */
     }
 }
 
