@@ -416,6 +416,8 @@ static void end_for_restart(void)
 
     slotmem_process_kill(process);
     if (!slotmem_process_wait(process, deadline)) {     /* waits for a disk */
+        /* It may be in a rename(), which takes effect when the disk thaws. */
+        slotmem_outcome_read(process, SLOTMEM_SAY_NOTHING);
         slotmem_files_number();
         slotmem_files_forget_numbers();
         slotmem_directory_close_all();
