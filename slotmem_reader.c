@@ -21,15 +21,11 @@
 
 #define CHUNK SLOTMEM_CHUNK
 
-int slotmem_reader_fill(slotmem_reader_t *reader, apr_off_t offset,
-                        void *buffer, apr_size_t len)
+/* Read bytes of the file into a buffer. */
+static int read_at(slotmem_reader_t *reader, apr_off_t offset, void *buffer,
+                   apr_size_t len)
 {
     if (reader->memory) {
-        if (offset < 0 || offset > reader->len
-            || (apr_off_t)len > reader->len - offset) {
-            reader->status = APR_EOF;
-            return 0;
-        }
         memcpy(buffer, reader->memory + offset, len);
         return 1;
     }
@@ -42,28 +38,56 @@ int slotmem_reader_fill(slotmem_reader_t *reader, apr_off_t offset,
     return reader->status == APR_SUCCESS;
 }
 
+static int has_bytes(const slotmem_reader_t *reader, apr_off_t offset,
+                     apr_size_t len)
+{
+    return offset >= 0 && offset <= reader->len
+           && (apr_off_t)len <= reader->len - offset;
+}
+
+static int window_has(const slotmem_reader_t *reader, apr_off_t offset,
+                      apr_size_t len)
+{
+    return offset >= reader->window_at
+           && offset + (apr_off_t)len
+              <= reader->window_at + (apr_off_t)reader->window_len;
+}
+
 const unsigned char *slotmem_reader_bytes(slotmem_reader_t *reader,
                                           apr_off_t offset, apr_size_t len)
 {
-    if (offset < 0 || offset > reader->len
-        || (apr_off_t)len > reader->len - offset) {
+    apr_off_t left;
+
+    if (!has_bytes(reader, offset, len)) {
         return NULL;
     }
-    if (offset < reader->window_at
-        || offset + (apr_off_t)len
-           > reader->window_at + (apr_off_t)reader->window_len) {
-        apr_off_t left = reader->len - offset;
-
-        reader->window_at = offset;
+    if (!window_has(reader, offset, len)) {
+        /* One read is enough for a file that fits into the window. */
+        reader->window_at = reader->len <= (apr_off_t)CHUNK ? 0 : offset;
+        left = reader->len - reader->window_at;
         reader->window_len = left < (apr_off_t)CHUNK ? (apr_size_t)left
                                                      : CHUNK;
-        if (!slotmem_reader_fill(reader, offset, reader->window,
-                                 reader->window_len)) {
+        if (!read_at(reader, reader->window_at, reader->window,
+                     reader->window_len)) {
             reader->window_len = 0;
             return NULL;
         }
     }
     return reader->window + (offset - reader->window_at);
+}
+
+int slotmem_reader_fill(slotmem_reader_t *reader, apr_off_t offset,
+                        void *buffer, apr_size_t len)
+{
+    if (!has_bytes(reader, offset, len)) {
+        reader->status = APR_EOF;
+        return 0;
+    }
+    if (reader->status == APR_SUCCESS && window_has(reader, offset, len)) {
+        memcpy(buffer, reader->window + (offset - reader->window_at), len);
+        return 1;
+    }
+    return read_at(reader, offset, buffer, len);
 }
 
 int slotmem_reader_digest(slotmem_reader_t *reader, apr_md5_ctx_t *md5,

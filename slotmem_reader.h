@@ -48,8 +48,8 @@ typedef struct slotmem_reader_t {
     unsigned char stored[APR_MD5_DIGESTSIZE];   /* the same */
 } slotmem_reader_t;
 
-/** Read bytes at an offset into a buffer, not through the window. @return 1; 0:
- *  they cannot be read */
+/** Copy bytes at an offset into a buffer: from the window, if it has them.
+ *  @return 1; 0: the file has no such bytes, or they cannot be read */
 int slotmem_reader_fill(slotmem_reader_t *reader, apr_off_t offset,
                         void *buffer, apr_size_t len);
 

@@ -204,15 +204,14 @@ static int create_new_file(run_t *run, slotmem_store_t *store)
     return 1;
 }
 
-/* After the comparison: does the file have exactly these bytes, and is it still
- * the one at the path? A file that was there when the server started may never
- * have reached the disk, so it is fsynced. */
+/* After the comparison: does the file have exactly these bytes? A file that was
+ * there when the server started may never have reached the disk, so it is
+ * fsynced. */
 static int is_unchanged(run_t *run, slotmem_store_t *store)
 {
     const slotmem_stream_t *stream = &run->stream;
 
     store->unchanged = !stream->differs && stream->len == store->file_state.size
-                       && is_same_file(store)
                        && (store->file_state.synced
                            || apr_file_sync(store->file) == APR_SUCCESS);
     apr_file_close(store->file);
@@ -227,7 +226,8 @@ static int start_store(run_t *run, slotmem_store_t *store)
 
     store->tmp = apr_pstrcat(run->scratch, store->path, SLOTMEM_TMP_SUFFIX,
                              run->token, NULL);
-    if (look_at(store, store->path, &info) == APR_SUCCESS
+    if (store->new_state.known
+        && look_at(store, store->path, &info) == APR_SUCCESS
         && is_untouched(&store->new_state, &info)) {
         store->file_state = store->new_state;
         store->set_aside = 0;       /* both were done before the rename */

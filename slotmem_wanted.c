@@ -19,8 +19,10 @@
  * so names can be compared only then. Balancers that a virtual host inherits
  * share their members with those of the main server: once the main server has
  * its segment, live slots replace the configured settings, and the array also
- * has members that were added at run time. Therefore copy all settings at the
- * first create.
+ * has members that were added at run time. Therefore find all settings at the
+ * first create. mod_proxy completes those of a balancer before it shares them,
+ * so they are copied; those of a member stay as they are, in memory of the
+ * configuration.
  */
 
 #include <string.h>
@@ -39,9 +41,9 @@
 /* Process-local; reset by slotmem_wanted_reset(). */
 static struct {
     apr_pool_t *pool;
-    apr_hash_t *configured;         /* by proxy_worker * or proxy_balancer *: a
-                                       copy of its shared struct; NULL: not
-                                       copied yet */
+    apr_hash_t *configured;         /* by proxy_worker * or proxy_balancer *:
+                                       its configured settings; NULL: not
+                                       found yet */
     apr_hash_t *by_name;            /* all slotmem_proxy_t * */
     const module *proxy;            /* mod_proxy, or NULL */
     slotmem_proxy_t *current;       /* the server whose segments are being
@@ -79,13 +81,12 @@ static proxy_balancer *balancer_at(const proxy_server_conf *conf, int i)
                                           ->elt_size);
 }
 
-static void copy_config(const void *key, const void *shared, apr_size_t len)
+static void keep_config(const void *key, const void *config)
 {
     const void **owner = apr_palloc(proxies.pool, sizeof(*owner));
 
     *owner = key;
-    apr_hash_set(proxies.configured, owner, sizeof(*owner),
-                 apr_pmemdup(proxies.pool, shared, len));
+    apr_hash_set(proxies.configured, owner, sizeof(*owner), config);
 }
 
 const void *slotmem_wanted_config(const void *key)
@@ -93,23 +94,29 @@ const void *slotmem_wanted_config(const void *key)
     return apr_hash_get(proxies.configured, &key, sizeof(key));
 }
 
-static void copy_balancer(const proxy_balancer *balancer)
+/* mod_proxy frees what it has malloced when a slot replaces it. */
+static void keep_member(const proxy_worker *worker)
 {
-    int i;
-
-    copy_config(balancer, balancer->s, sizeof(*balancer->s));
-    for (i = 0; i < balancer->workers->nelts; i++) {
-        const proxy_worker *worker = APR_ARRAY_IDX(balancer->workers, i,
-                                                   proxy_worker *);
-
-        if (!slotmem_wanted_config(worker)) {
-            copy_config(worker, worker->s, sizeof(*worker->s));
-        }
+    if (!slotmem_wanted_config(worker)) {
+        keep_config(worker, worker->s->was_malloced
+                            ? apr_pmemdup(proxies.pool, worker->s,
+                                          sizeof(*worker->s)) : worker->s);
     }
 }
 
-/* Copy the settings of all servers. */
-static void copy_configuration(void)
+static void keep_balancer(const proxy_balancer *balancer)
+{
+    int i;
+
+    keep_config(balancer, apr_pmemdup(proxies.pool, balancer->s,
+                                      sizeof(*balancer->s)));
+    for (i = 0; i < balancer->workers->nelts; i++) {
+        keep_member(APR_ARRAY_IDX(balancer->workers, i, proxy_worker *));
+    }
+}
+
+/* Find the settings of all servers. */
+static void keep_configuration(void)
 {
     server_rec *s;
     int i;
@@ -122,7 +129,7 @@ static void copy_configuration(void)
         const proxy_server_conf *conf = conf_of(s);
 
         for (i = 0; conf && i < conf->balancers->nelts; i++) {
-            copy_balancer(balancer_at(conf, i));
+            keep_balancer(balancer_at(conf, i));
         }
     }
 }
@@ -207,7 +214,7 @@ static slotmem_proxy_t *find_balancers(const char *name)
         return NULL;
     }
     if (!proxies.configured) {
-        copy_configuration();
+        keep_configuration();
     }
     proxy = make_proxy(name, s, 0);
     proxies.current = proxy;

@@ -45,8 +45,8 @@ typedef struct slotmem_proxy_t slotmem_proxy_t;
 /** Process-local: a member or a balancer that the configuration wants. */
 typedef struct slotmem_wanted_t {
     proxy_hashes hash;              /* as its slot carries it */
-    const void *config;             /* its configured settings: a copy of its
-                                       shared struct; NULL: not known */
+    const void *config;             /* its configured settings, as a shared
+                                       struct; NULL: not known */
     const char *sname;              /* if it is a balancer: the name of its
                                        members' segment */
     proxy_balancer *balancer;       /* if it is a balancer */
@@ -79,8 +79,8 @@ const slotmem_proxy_t *slotmem_wanted_find(const char *name);
 /** Does its server have ProxyStatus On or Full? Children may call this. */
 int slotmem_wanted_has_status(const slotmem_proxy_t *proxy);
 
-/** @return the configured settings of a proxy_worker or proxy_balancer: a copy
- *  of its shared struct from before a live slot replaced it; or NULL */
+/** @return the configured settings of a proxy_worker or proxy_balancer: its
+ *  shared struct from before a live slot replaced it; or NULL */
 const void *slotmem_wanted_config(const void *owner);
 
 /** @return the name that mod_proxy_balancer gives to the segment of a
