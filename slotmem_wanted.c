@@ -45,8 +45,11 @@ static struct {
                                        its configured settings; NULL: not
                                        found yet */
     apr_hash_t *by_name;            /* all slotmem_proxy_t * */
+    apr_hash_t *by_sname;           /* arrays of proxy_balancer *: those of the
+                                       server in current, by the name of their
+                                       members' segment */
     const module *proxy;            /* mod_proxy, or NULL */
-    slotmem_proxy_t *current;       /* the server whose segments are being
+    const slotmem_proxy_t *current; /* the server whose segments are being
                                        created */
     int layout_logged;
 } proxies;
@@ -196,6 +199,31 @@ static slotmem_proxy_t *make_proxy(const char *name, server_rec *server,
     return proxy;
 }
 
+/* Find the balancers of a server by the name of their members' segment. */
+static void index_by_sname(const slotmem_proxy_t *proxy)
+{
+    int i;
+
+    proxies.current = proxy;
+    proxies.by_sname = apr_hash_make(proxies.pool);
+    for (i = 0; i < proxy->wanted->nelts; i++) {
+        const slotmem_wanted_t *wanted =
+            APR_ARRAY_IDX(proxy->wanted, i, slotmem_wanted_t *);
+        apr_array_header_t *same = !wanted->sname ? NULL
+            : apr_hash_get(proxies.by_sname, wanted->sname,
+                           APR_HASH_KEY_STRING);
+
+        if (wanted->sname && !same) {
+            same = apr_array_make(proxies.pool, 1, sizeof(proxy_balancer *));
+            apr_hash_set(proxies.by_sname, wanted->sname, APR_HASH_KEY_STRING,
+                         same);
+        }
+        if (same) {
+            APR_ARRAY_PUSH(same, proxy_balancer *) = wanted->balancer;
+        }
+    }
+}
+
 /* The segment of a server's balancers, if the name is a server's id. */
 static slotmem_proxy_t *find_balancers(const char *name)
 {
@@ -217,7 +245,6 @@ static slotmem_proxy_t *find_balancers(const char *name)
         keep_configuration();
     }
     proxy = make_proxy(name, s, 0);
-    proxies.current = proxy;
     for (i = 0; i < conf->balancers->nelts; i++) {
         proxy_balancer *balancer = balancer_at(conf, i);
         const proxy_balancer_shared *config = slotmem_wanted_config(balancer);
@@ -229,6 +256,7 @@ static slotmem_proxy_t *find_balancers(const char *name)
         }
         want(proxy, wanted);
     }
+    index_by_sname(proxy);
     return proxy;
 }
 
@@ -236,21 +264,17 @@ static slotmem_proxy_t *find_balancers(const char *name)
  * Two balancers can share this name: then the members of both are wanted. */
 static slotmem_proxy_t *find_members(const char *name)
 {
-    const slotmem_proxy_t *server = proxies.current;
-    slotmem_proxy_t *proxy = NULL;
+    const apr_array_header_t *same = !proxies.current ? NULL
+        : apr_hash_get(proxies.by_sname, name, APR_HASH_KEY_STRING);
+    slotmem_proxy_t *proxy;
     int i;
 
-    for (i = 0; server && i < server->wanted->nelts; i++) {
-        const slotmem_wanted_t *balancer =
-            APR_ARRAY_IDX(server->wanted, i, slotmem_wanted_t *);
-
-        if (!balancer->sname || strcmp(balancer->sname, name) != 0) {
-            continue;
-        }
-        if (!proxy) {
-            proxy = make_proxy(name, server->server, 1);
-        }
-        want_members(proxy, balancer->balancer);
+    if (!same) {
+        return NULL;
+    }
+    proxy = make_proxy(name, proxies.current->server, 1);
+    for (i = 0; i < same->nelts; i++) {
+        want_members(proxy, APR_ARRAY_IDX(same, i, proxy_balancer *));
     }
     return proxy;
 }
