@@ -84,20 +84,20 @@ static struct {
     apr_pool_t *pool;               /* no parent; NULL before pre_config */
     apr_interval_time_t checkpoint; /* SlotmemCheckpointInterval */
     pid_t parent;                   /* the process that ran post_config, or 0 */
-    int starting;                   /* 1: this pass is to serve: it is neither
-                                       the first pass nor a check (-t) */
+    int serves;                     /* 1: this pass is meant to serve: it is not
+                                       the first pass, and not a check (-t) */
 } state;
 
 /* ---- directives ---- */
 
-/* A directory that cannot be trusted stops a server that starts. A server that
- * restarts goes on, without storing. */
+/* A server does not start with a directory that cannot be trusted. At a restart
+ * it goes on, without storing. */
 static const char *set_persist_dir(cmd_parms *cmd, void *config,
                                    const char *arg)
 {
     const char *error = ap_check_cmd_context(cmd, GLOBAL_ONLY);
-    const char *written = ap_server_root_relative(cmd->pool, arg);
-    const char *path = written;
+    const char *configured = ap_server_root_relative(cmd->pool, arg);
+    const char *path = configured;
     const char *group_writable = NULL;
 
     (void)config;
@@ -121,8 +121,8 @@ static const char *set_persist_dir(cmd_parms *cmd, void *config,
     if (error && path && slotmem_persist_is_restart()) {
         ap_log_error(APLOG_MARK, APLOG_ERR, 0, cmd->server,
                      SLOTMEM_TAG(44)
-                     "%s: %s; until then, nothing is restored from there and "
-                     "nothing is stored", cmd->cmd->name, error);
+                     "%s: %s; until that is fixed, nothing is restored from "
+                     "this directory or stored in it", cmd->cmd->name, error);
     }
     else if (error) {
         return apr_pstrcat(cmd->pool, SLOTMEM_TAG(20), cmd->cmd->name, ": ",
@@ -130,7 +130,7 @@ static const char *set_persist_dir(cmd_parms *cmd, void *config,
     }
     slotmem_instance_set_prefix(
         ap_make_full_path(state.pool, path, SLOTMEM_NAME_PREFIX),
-        ap_make_full_path(state.pool, written, SLOTMEM_NAME_PREFIX));
+        ap_make_full_path(state.pool, configured, SLOTMEM_NAME_PREFIX));
     return NULL;
 }
 
@@ -189,8 +189,8 @@ static apr_status_t end_generation(void *data)
     if (state.parent && state.parent != getpid()) {
         return APR_SUCCESS;
     }
-    slotmem_persist_end(restarting, state.starting);
-    if (state.starting && !restarting) {
+    slotmem_persist_end(restarting, state.serves);
+    if (state.serves && !restarting) {
         slotmem_runtime_end(pool);
     }
     memset(&state, 0, sizeof(state));
@@ -253,10 +253,10 @@ static int slotmem_post_config(apr_pool_t *pconf, apr_pool_t *plog,
     (void)pconf;
     (void)plog;
     (void)ptemp;
-    state.starting = ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_CONFIG
-                     && ap_state_query(AP_SQ_RUN_MODE) == AP_SQ_RM_NORMAL;
+    state.serves = ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_CONFIG
+                   && ap_state_query(AP_SQ_RUN_MODE) == AP_SQ_RM_NORMAL;
     state.parent = getpid();    /* not in pre_config: httpd detaches later */
-    if (state.starting) {
+    if (state.serves) {
         ap_log_error(APLOG_MARK, APLOG_INFO, 0, s,
                      SLOTMEM_TAG(60)
                      "version %s, built for httpd %s", SLOTMEM_VERSION,
@@ -276,7 +276,7 @@ static int slotmem_pre_mpm(apr_pool_t *pool, ap_scoreboard_e type)
     return OK;
 }
 
-/* Runs after every post_config except that of the first pass. At a restart the
+/* Runs after post_config in every pass except the first. At a restart the
  * scoreboard exists already, and a graceful restart runs no pre_mpm. */
 static void slotmem_optional_fn_retrieve(void)
 {

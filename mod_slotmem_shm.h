@@ -26,7 +26,7 @@
  *  test/doc-tests compares it with CHANGES and with the packages. */
 #define SLOTMEM_VERSION             "1.0.0"
 
-/** The project's own name for the provider. */
+/** httpd's own name for the provider. */
 #define SLOTMEM_SHM_PROVIDER_SHARED "shared"
 /** The name that mod_proxy_balancer and httpd's other consumers look up. */
 #define SLOTMEM_SHM_PROVIDER_SHM    "shm"

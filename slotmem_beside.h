@@ -20,8 +20,8 @@
  * have written it (contract E8): a regular file with one link, and no more
  * permissions than the persisted files have. The reader checks its content.
  *
- * A crash: at every instruction a file is whole, old or new. A temporary file
- * may be left.
+ * After a crash at any instruction a file is whole, with the old bytes or the
+ * new. A temporary file may be left.
  *
  * Concurrency: the last writer wins.
  */

@@ -24,7 +24,8 @@
 
 #include "slotmem_carried.h"
 
-/* Change it with the structs: a restart may load another version. */
+/* Raise the number whenever one of these structs changes: a restart may load
+ * another version of the module. */
 #define KEY "slotmem_shm:outliving:4"
 
 slotmem_outliving_t *slotmem_outliving(void)

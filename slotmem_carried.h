@@ -23,7 +23,7 @@
  *
  * A crash of the parent loses the images.
  *
- * Concurrency: called only by the parent's one thread. Children have a copy.
+ * Concurrency: called only by the parent's main thread. Children have a copy.
  */
 
 #ifndef SLOTMEM_CARRIED_H
@@ -42,15 +42,18 @@ typedef struct slotmem_carried_t {
     const char *name;               /**< of the segment; for the log */
     unsigned char *bytes;
     apr_size_t len;
-    int set_aside;                  /**< 1: set the file at path aside */
-    int backup;                     /**< 1: keep the file at path as path.bak */
+    int set_aside;                  /**< 1: when storing it, set the file at
+                                         path aside */
+    int backup;                     /**< 1: when storing it, keep the file at
+                                         path as path.bak */
     int checked;                    /**< 1: path is in SlotmemPersistDir */
     slotmem_file_state_t file_state; /**< see slotmem_store_t */
     slotmem_file_state_t new_state;
     int note;                       /**< index of its note, or -1 */
     int taken;                      /**< 1: a segment was restored from it */
-    int refused;                    /**< 1: it did not fit the segment: it is
-                                         to be stored and then set aside */
+    int refused;                    /**< 1: it did not fit the segment: store
+                                         it first; the store of the segment then
+                                         sets it aside */
     int failed;                     /**< 1: a failure to store it was logged */
 } slotmem_carried_t;
 
@@ -62,7 +65,7 @@ typedef struct slotmem_outliving_t {
     slotmem_process_t process;      /**< that stores */
     char token[12];                 /**< for temporary files of token_owner */
     pid_t token_owner;              /**< the parent; 0: there is no token */
-    apr_time_t all_stored;          /**< when the last generation ended with all
+    apr_time_t all_stored_at;       /**< when the last generation ended with all
                                          files stored; 0: it did not */
 } slotmem_outliving_t;
 
@@ -71,15 +74,15 @@ slotmem_outliving_t *slotmem_outliving(void);
 
 /**
  * Carry an image. It replaces an older one for the same path.
- * @param bytes malloc()ed; owned by this room from now on, even on failure
+ * @param bytes malloc()ed; the caller gives them up, even on failure
  * @return NULL: there is no memory
  */
 slotmem_carried_t *slotmem_carried_add(const char *path, const char *name,
                                        unsigned char *bytes, apr_size_t len);
 
-/** @return the image to restore a segment from, or NULL: one for that path, or
- *  else one for that name, whose file was in another directory before the
- *  restart */
+/** @return the image to restore a segment from: that for the path; else that
+ *  for the name, whose file was in another directory before the restart; else
+ *  NULL */
 slotmem_carried_t *slotmem_carried_find(const char *path, const char *name);
 
 /** Remove and free an image. */

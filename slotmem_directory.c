@@ -25,7 +25,8 @@
 
 #include "slotmem_directory.h"
 
-#ifndef O_PATH                  /* Linux: it needs no permission to read */
+#ifndef O_PATH                  /* Linux: opens a directory that this user may
+                                   search but not read */
 #define O_PATH 0
 #endif
 
@@ -47,7 +48,7 @@ slotmem_directory_t *slotmem_directories(void)
     return directories.first;
 }
 
-static slotmem_directory_t *add(const char *path, apr_size_t len)
+static slotmem_directory_t *find_or_add(const char *path, apr_size_t len)
 {
     slotmem_directory_t *directory;
 
@@ -70,9 +71,9 @@ slotmem_directory_t *slotmem_directory_of(const char *file)
 {
     const char *slash = strrchr(file, '/');
 
-    return !slash        ? add(".", 1)
-         : slash == file ? add("/", 1)
-                         : add(file, (apr_size_t)(slash - file));
+    return !slash        ? find_or_add(".", 1)
+         : slash == file ? find_or_add("/", 1)
+                         : find_or_add(file, (apr_size_t)(slash - file));
 }
 
 /* ---- trust ---- */
@@ -99,8 +100,8 @@ static int is_own_group(gid_t gid)
     return getegid() == gid;
 }
 
-/* above: 1: a directory above SlotmemPersistDir. If it is sticky, everybody may
- * write it, because users can only rename and remove their own files there. */
+/* above: 1 for a directory above SlotmemPersistDir. If it is sticky, everybody
+ * may write to it: users can only rename and remove their own files there. */
 static int is_trusted(const struct stat *info, int above,
                       slotmem_distrust_t *distrust)
 {
@@ -183,22 +184,23 @@ const char *slotmem_directory_reason(const slotmem_directory_t *directory,
 /* The maximum number of links in a path, as in the kernel. */
 #define LINKS_MAX 40
 
-/* A walk along a path, one component after the other. */
-typedef struct way_t {
+/* Process-local: a walk along a path, one component after the other. */
+typedef struct walk_t {
     const char *done;           /* the path so far, without links; "": "/" */
     const char *rest;           /* what is left of the path */
     int links;                  /* number of links followed */
     int missing;                /* 1: done does not exist */
-    const char *culprit;        /* the path with the culprit, or NULL */
+    const char *untrusted;      /* the path that is not trusted, or NULL */
     slotmem_distrust_t *distrust;
     apr_pool_t *pool;
-} way_t;
+} walk_t;
 
 /* Record the first directory or link that is not trusted. */
-static void judge(way_t *way, const char *at, const struct stat *info)
+static void check_component(walk_t *walk, const char *at,
+                            const struct stat *info)
 {
-    const char *rest = way->rest + strspn(way->rest, "/");
-    slotmem_distrust_t *distrust = way->distrust;
+    const char *rest = walk->rest + strspn(walk->rest, "/");
+    slotmem_distrust_t *distrust = walk->distrust;
 
     if (distrust->kind != SLOTMEM_TRUSTED) {
         return;
@@ -212,78 +214,78 @@ static void judge(way_t *way, const char *at, const struct stat *info)
     }
     if (distrust->kind != SLOTMEM_TRUSTED) {
         distrust->len = strlen(at);
-        way->culprit = apr_pstrcat(way->pool, at, *rest && at[1] ? "/" : "",
-                                   rest, NULL);
+        walk->untrusted = apr_pstrcat(walk->pool, at,
+                                      *rest && at[1] ? "/" : "", rest, NULL);
     }
 }
 
 /* Continue at the target of a link. */
-static int follow(way_t *way, const char *link)
+static int follow(walk_t *walk, const char *link)
 {
     char target[PATH_MAX];
     ssize_t len = readlink(link, target, sizeof(target) - 1);
 
-    if (len <= 0 || ++way->links > LINKS_MAX) {
+    if (len <= 0 || ++walk->links > LINKS_MAX) {
         return 0;
     }
     target[len] = '\0';
-    way->rest = apr_pstrcat(way->pool, target, "/", way->rest, NULL);
+    walk->rest = apr_pstrcat(walk->pool, target, "/", walk->rest, NULL);
     if (*target == '/') {
-        way->done = "";
+        walk->done = "";
     }
     return 1;
 }
 
-static void step(way_t *way)
+static void step(walk_t *walk)
 {
-    apr_size_t len = strcspn(way->rest, "/");
-    const char *name = apr_pstrmemdup(way->pool, way->rest, len);
-    const char *next = apr_pstrcat(way->pool, way->done, "/", name, NULL);
-    const char *slash = strrchr(way->done, '/');
+    apr_size_t len = strcspn(walk->rest, "/");
+    const char *name = apr_pstrmemdup(walk->pool, walk->rest, len);
+    const char *next = apr_pstrcat(walk->pool, walk->done, "/", name, NULL);
+    const char *slash = strrchr(walk->done, '/');
     struct stat info;
 
-    way->rest += len;
+    walk->rest += len;
     if (strcmp(name, ".") == 0) {
         return;
     }
     if (strcmp(name, "..") == 0) {
-        way->done = slash ? apr_pstrmemdup(way->pool, way->done,
-                                           (apr_size_t)(slash - way->done))
-                          : "";
+        walk->done = slash ? apr_pstrmemdup(walk->pool, walk->done,
+                                            (apr_size_t)(slash - walk->done))
+                           : "";
         return;
     }
-    way->missing = way->missing || lstat(next, &info) != 0;
-    if (!way->missing) {        /* missing: or this user cannot examine it */
-        judge(way, next, &info);
-        if (S_ISLNK(info.st_mode) && follow(way, next)) {
+    walk->missing = walk->missing || lstat(next, &info) != 0;
+    if (!walk->missing) {       /* missing: or this user cannot examine it */
+        check_component(walk, next, &info);
+        if (S_ISLNK(info.st_mode) && follow(walk, next)) {
             return;
         }
     }
-    way->done = next;
+    walk->done = next;
 }
 
 /* Resolve all links in a path, and check every directory and link on the way:
  * whoever can replace one of them chooses the directory. A missing component
  * keeps its name, so a directory that does not exist yet has a path too. */
-static const char *resolve(const char *path, const char **culprit,
+static const char *resolve(const char *path, const char **untrusted,
                            slotmem_distrust_t *distrust, apr_pool_t *pool)
 {
-    way_t way = { .done = "", .rest = path, .distrust = distrust,
-                  .pool = pool };
+    walk_t walk = { .done = "", .rest = path, .distrust = distrust,
+                    .pool = pool };
     struct stat info;
 
     if (lstat("/", &info) == 0) {
-        judge(&way, "/", &info);
+        check_component(&walk, "/", &info);
     }
     for (;;) {
-        way.rest += strspn(way.rest, "/");
-        if (!*way.rest) {
+        walk.rest += strspn(walk.rest, "/");
+        if (!*walk.rest) {
             break;
         }
-        step(&way);
+        step(&walk);
     }
-    *culprit = way.culprit;
-    return *way.done ? way.done : "/";
+    *untrusted = walk.untrusted;
+    return *walk.done ? walk.done : "/";
 }
 
 /* This is only a warning: the administrator may want the group to write. */
@@ -303,34 +305,34 @@ static const char *find_group_writable(const char *path, apr_pool_t *pool)
     return NULL;
 }
 
-const char *slotmem_directory_trust(const char *path, int must_ask,
+const char *slotmem_directory_trust(const char *path, int will_store,
                                     const char **reason,
                                     const char **group_writable,
                                     apr_pool_t *pool)
 {
-    slotmem_directory_t culprit = { .path = path };
+    slotmem_directory_t untrusted = { .path = path };
     slotmem_distrust_t distrust = { .kind = SLOTMEM_TRUSTED };
     const char *resolved = apr_pstrdup(directories.pool,
-                                       resolve(path, &culprit.path, &distrust,
+                                       resolve(path, &untrusted.path, &distrust,
                                                pool));
-    slotmem_directory_t *directory = add(resolved, strlen(resolved));
+    slotmem_directory_t *directory = find_or_add(resolved, strlen(resolved));
     struct stat info;
-    int asks;
+    int checks;
 
     *reason = NULL;
     *group_writable = NULL;
     directory->checked = 1;
-    asks = must_ask || geteuid() == 0
+    checks = will_store || geteuid() == 0
            || (stat(path, &info) == 0 && info.st_uid == geteuid());
     if (distrust.kind != SLOTMEM_TRUSTED
-        && (asks || distrust.kind == SLOTMEM_NO_DIRECTORY)) {
-        *reason = slotmem_directory_reason(&culprit, &distrust, pool);
+        && (checks || distrust.kind == SLOTMEM_NO_DIRECTORY)) {
+        *reason = slotmem_directory_reason(&untrusted, &distrust, pool);
     }
-    if (asks && !*reason
+    if (checks && !*reason
         && slotmem_directory_open(directory, 0, &distrust) == APR_EGENERAL) {
         *reason = slotmem_directory_reason(directory, &distrust, pool);
     }
-    if (asks && !*reason) {
+    if (checks && !*reason) {
         *group_writable = find_group_writable(resolved, pool);
     }
     return resolved;

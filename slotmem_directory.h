@@ -29,7 +29,7 @@
  *
  * A crash leaves at most a new, empty SlotmemPersistDir.
  *
- * Concurrency: the parent's one thread. The process that stores has a copy of
+ * Concurrency: the parent's main thread. The process that stores has a copy of
  * the list, and opens each directory itself.
  */
 
@@ -50,14 +50,15 @@
 typedef struct slotmem_directory_t {
     struct slotmem_directory_t *next;
     const char *path;           /**< without a '/' at its end, except "/" */
-    int checked;                /**< 1: it is SlotmemPersistDir */
+    int checked;                /**< 1: it is SlotmemPersistDir, the only one
+                                     that is checked */
     int fd;                     /**< -1: not open */
     dev_t dev;                  /**< this and the next identify the directory */
     ino_t ino;                  /**< that was opened last; it may have several
                                      paths */
     int group_shared;           /**< 1: files of group gid are trusted: the
                                      server does not run as root, and the group
-                                     may write the directory, but not
+                                     may write to the directory, but not
                                      everybody */
     int group_is_ours;          /**< 1: ... and the server is a member of that
                                      group, so its files get that group */
@@ -65,8 +66,10 @@ typedef struct slotmem_directory_t {
     void *lock_file;            /**< for slotmem_lock.c, while fd is open */
     const char *lock_problem;   /**< set by slotmem_lock(): why there is no
                                      lock, or NULL */
-    int lock_logged;            /**< for the caller: 1: that was logged */
-    int lock_tried;             /**< ... 1: a process has tried to fix it */
+    int lock_logged;            /**< used by slotmem_files.c: 1: it has logged
+                                     the problem */
+    int lock_tried;             /**< the same: 1: a process that stores has
+                                     tried to fix the problem */
 } slotmem_directory_t;
 
 /** Why a directory is not used. */
@@ -78,15 +81,16 @@ typedef struct slotmem_distrust_t {
         SLOTMEM_FOREIGN_OWNER,
         SLOTMEM_WRITTEN_BY_ALL
     } kind;
-    apr_size_t len;             /**< bytes of the path up to the culprit */
-    uid_t uid;                  /**< owner of the culprit */
+    apr_size_t len;             /**< bytes of the path up to the directory that
+                                     is the reason: this one or one above it */
+    uid_t uid;                  /**< owner of that one */
 } slotmem_distrust_t;
 
-/** Close all directories and empty the list. @param pool lasts as long as the
- *  generation; NULL: it has ended */
+/** Close all directories and empty the list. @param pool must last as long as
+ *  the generation; NULL: the generation has ended */
 void slotmem_directory_reset(apr_pool_t *pool);
 
-/** @return the directory of a file, added to the list if it is new */
+/** @return the directory of a file; it is added to the list if it is new */
 slotmem_directory_t *slotmem_directory_of(const char *file);
 
 /** @return the first directory, or NULL; they are linked by next */
@@ -95,7 +99,7 @@ slotmem_directory_t *slotmem_directories(void);
 /**
  * Add SlotmemPersistDir. Links in its path are resolved now.
  * @param path absolute
- * @param must_ask 1: this process is going to store in it. 0: check owner and
+ * @param will_store 1: this process is going to store in it. 0: check owner and
  *        mode only if the caller is root or owns it
  * @param reason set to what is wrong with it and how to fix that, or to NULL
  * @param group_writable if root starts the server: set to the directory, or one
@@ -103,7 +107,7 @@ slotmem_directory_t *slotmem_directories(void);
  * @param pool for the texts
  * @return its path with all links resolved, even if the directory is missing
  */
-const char *slotmem_directory_trust(const char *path, int must_ask,
+const char *slotmem_directory_trust(const char *path, int will_store,
                                     const char **reason,
                                     const char **group_writable,
                                     apr_pool_t *pool);
@@ -123,10 +127,10 @@ const char *slotmem_directory_reason(const slotmem_directory_t *directory,
                                      const slotmem_distrust_t *distrust,
                                      apr_pool_t *pool);
 
-/** Close all directories. */
 void slotmem_directory_close_all(void);
 
-/** The same in a process whose descriptors are closed already. */
+/** Mark all directories closed, in a process whose descriptors are closed
+ *  already. */
 void slotmem_directory_forget_all(void);
 
 /**

@@ -32,9 +32,9 @@
 /** The handler of JSON and metrics, for SetHandler. */
 #define SLOTMEM_STATUS_HANDLER "slotmem-status"
 
-/** Write the lines of ?auto. Each key starts with ModSlotmem: one known program
- *  takes a line after the scoreboard for a part of it if the line starts with
- *  one of the scoreboard's letters. */
+/** Write the lines of ?auto. Each key starts with ModSlotmem: a program is
+ *  known that takes a line after the scoreboard for a part of it if the line
+ *  starts with one of the scoreboard's letters. */
 void slotmem_export_auto(request_rec *r);
 
 /** Answer a request to the handler: with metrics for the query ?metrics,

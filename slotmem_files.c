@@ -55,11 +55,11 @@ const char *slotmem_files_holder(char *text, apr_size_t size, pid_t pid)
  * it only after the process has tried. */
 static void log_lock_problem(slotmem_directory_t *directory, apr_status_t rv)
 {
-    int can_mend = rv == APR_SUCCESS || rv == APR_INCOMPLETE;
+    int can_fix = rv == APR_SUCCESS || rv == APR_INCOMPLETE;
 
     if (directory->lock_problem && !directory->lock_logged
-        && (!can_mend || directory->lock_tried)) {
-        rv = can_mend || rv == APR_EINVAL ? APR_SUCCESS : rv;
+        && (!can_fix || directory->lock_tried)) {
+        rv = can_fix || rv == APR_EINVAL ? APR_SUCCESS : rv;
         directory->lock_logged = 1;
         ap_log_error(APLOG_MARK, APLOG_WARNING, rv, ap_server_conf,
                      SLOTMEM_TAG(40)
@@ -94,7 +94,6 @@ static int may_store(slotmem_persist_entry_t *entry)
     pid_t holder = 0;
     apr_status_t rv = ask_for_lock(entry->directory, entry->path, &holder);
 
-    entry->unlocked = rv != APR_SUCCESS;
     /* The process that stores makes the lock file; or memory or descriptors are
      * short, and the lock may be held or not. */
     if (rv == APR_INCOMPLETE || rv == APR_ENOMEM || APR_STATUS_IS_EMFILE(rv)
@@ -213,7 +212,7 @@ void slotmem_files_forget_numbers(void)
 
 /* ---- in the process that stores, or in the parent when it stops ---- */
 
-/* Files that are being stored together. */
+/* Process-local: files that are being stored together. */
 typedef struct round_t {
     slotmem_note_t *notes;
     slotmem_store_t *stores;
@@ -231,8 +230,8 @@ static void start_round(round_t *round, slotmem_note_t *notes, int max,
     round->num = 0;
 }
 
-/* Called just before a new file is put in place, among others. A process whose
- * parent has died ends here: another server may be storing by now. */
+/* Called, among other times, just before a new file is put in place. Ends the
+ * process if the parent has died: another server may be storing by now. */
 static void note_store(void *data, int index)
 {
     round_t *round = data;

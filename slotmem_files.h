@@ -19,7 +19,7 @@
  * these data; it writes a note per file (slotmem_process.h). When the server
  * stops, the parent stores them itself, with notes in its own memory.
  *
- * Concurrency: the parent's one thread, and the process that stores.
+ * Concurrency: the parent's main thread, and the process that stores.
  */
 
 #ifndef SLOTMEM_FILES_H
@@ -62,38 +62,45 @@ typedef struct slotmem_persist_entry_t {
     slotmem_word_t *config_claims; /**< see slotmem_content_t, or NULL */
     slotmem_proxy_t *proxy;     /**< decides where each stored slot goes; or
                                      NULL */
-    /* set by this room; zero when passed to slotmem_persist_add() */
-    slotmem_restore_result_t restored;
-    const char *restored_from;  /**< the file, if the outcome is
-                                     SLOTMEM_RESTORE_DONE; NULL: memory */
-    slotmem_report_t *report;   /**< of the last store; NULL: not published */
+    /* All that follows is zero when passed to slotmem_persist_add(). */
+    /* set by slotmem_persist.c */
     slotmem_directory_t *directory; /* of path */
     slotmem_directory_t *fallback_directory;
-    int fallback_done;          /* 1: nothing is left to be done about it */
+    slotmem_content_t content;  /* what the file gets */
+    slotmem_report_t *report;   /* of the last store; NULL: not published */
+    int pending;                /* 1: a restart did not wait for its store */
+    /* set by slotmem_recover(); the last five change with each store, in
+     * slotmem_outcome_read() */
+    slotmem_restore_result_t restored;
+    const char *restored_from;  /* the file, if the outcome is
+                                   SLOTMEM_RESTORE_DONE; NULL: memory */
+    slotmem_removal_t *removal; /* the removal request that the restore applied;
+                                   or NULL */
+    int unavailable;            /* 1: the file at path must not be replaced */
+    slotmem_carried_t *refused_image; /* carried state that did not fit: store
+                                   it first, and then set it aside; or NULL */
     slotmem_file_state_t file_state; /* see slotmem_store_t */
     slotmem_file_state_t new_state;
     int rejected;               /* 1: the file at path is to be set aside */
     int backup;                 /* 1: keep the file at path as .bak, because not
                                    all of it was restored */
-    slotmem_content_t content;  /* set by slotmem_persist_enable() */
-    int unavailable;            /* 1: the file at path must not be replaced */
-    slotmem_removal_t *removal; /* was applied by the restore; or NULL */
-    int conflict_logged;        /* 1: logged that another server has the lock */
+    /* set by slotmem_files.c */
+    int conflict_logged;        /* 1: another server has the lock, which was
+                                   logged */
     pid_t lock_holder;          /* that server; 0 or less: it has no pid here */
-    int unlocked;               /* 1: there is no lock for the file */
+    int note;                   /* index of its note, or -1 */
+    /* set by slotmem_outcome_read() */
     apr_status_t failed_status; /* of the last failure that was logged */
     const char *failed_step;    /* its step; NULL: none; "": a failure before
                                    the restart */
     int to_log;                 /* 1: this failure is still to be logged */
     int stored;                 /* 1: by the last store */
-    int pending;                /* 1: a restart did not wait for it */
-    int note;                   /* index of its note, or -1 */
-    slotmem_carried_t *refused_image; /* carried state that did not fit, which
-                                   is to be stored and set aside first; or
-                                   NULL */
+    int fallback_done;          /* 1: nothing is left to be done about the
+                                   fallback */
 } slotmem_persist_entry_t;
 
-/** Process-local: all files of the generation. Set by slotmem_persist.c. */
+/** Process-local: all files of the generation. slotmem_persist.c sets it up;
+ *  slotmem_outcome_read() sets cleaned. */
 typedef struct slotmem_files_t {
     apr_array_header_t *entries;    /**< of slotmem_persist_entry_t * */
     slotmem_outliving_t *outliving; /**< what a restart carries over */
@@ -109,7 +116,7 @@ extern slotmem_files_t slotmem_files;
 /** @return the entry of that index, below slotmem_files.entries->nelts */
 slotmem_persist_entry_t *slotmem_files_entry(int i);
 
-/** @return the server that holds a lock, in words. @param text room for them;
+/** @return the server that holds a lock, in words. @param text memory for them;
  *  80 bytes are enough */
 const char *slotmem_files_holder(char *text, apr_size_t size, pid_t pid);
 
@@ -117,7 +124,9 @@ const char *slotmem_files_holder(char *text, apr_size_t size, pid_t pid);
  *  the locks of files that are no longer stored. */
 void slotmem_files_lock(void);
 
-/** Assign a note to each file that may be stored. @return their number */
+/** Start a store: ask for the lock of each file, log and publish which ones
+ *  cannot be stored, and assign a note to each other one. Until its note is
+ *  read, a file counts as not stored. @return the number of notes */
 int slotmem_files_number(void);
 
 /** Take the notes away from all files. */
@@ -130,8 +139,8 @@ void slotmem_files_forget_numbers(void);
 void slotmem_files_store(slotmem_note_t *notes, apr_pool_t *pool);
 
 /** After slotmem_files_store(): for each file that is stored, rename its
- *  fallback so that it is not restored again, and remove the removal that was
- *  applied. */
+ *  fallback so that it is not restored again, and delete the removal request
+ *  that was applied. */
 void slotmem_files_retire(slotmem_note_t *notes, apr_pool_t *pool);
 
 /** Report to the status page. @param outcome SLOTMEM_REPORT_* */

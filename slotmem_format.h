@@ -33,8 +33,8 @@
  * The distributed module writes and reads the first five parts as well. Only
  * this module uses the rest: which slots were claimed at run time, the
  * configured settings at the time of the store, and the labels of the segment.
- * A reader starts at the end: if slotmem_end_t is valid, the file has the shape
- * that it names, and no other one is tried.
+ * A reader starts with END, the struct slotmem_end_t: if it is valid, the file
+ * has the shape that it names, and no other one is tried.
  */
 
 #ifndef SLOTMEM_FORMAT_H
@@ -44,8 +44,8 @@
 
 /** Suffix of a persisted file. */
 #define SLOTMEM_FILE_SUFFIX         ".persist"
-/** Suffixes of files that are kept because the new file lacks some of their
- *  state. */
+/** Suffixes of files that are kept: of one whose state the new file lacks in
+ *  part, and of one in DefaultRuntimeDir that is stored elsewhere now. */
 #define SLOTMEM_BACKUP_SUFFIX       ".bak"
 #define SLOTMEM_RETIRED_SUFFIX      ".old"
 /** Suffix of a file that requests the removal of workers. */
@@ -56,16 +56,17 @@
 #define SLOTMEM_FILE_DIGEST         16
 /** The first word of the section. */
 #define SLOTMEM_FILE_MAGIC          0x534c4d43u
-/** Version of the section and of its end. A reader that finds another version
- *  reads the file as one without a section. */
+/** Version of the section and of END. A reader that finds another version reads
+ *  the file as one without a section. */
 #define SLOTMEM_FILE_VERSION        2u
 
 /** Tags of chunks. Unknown chunks are skipped.
  *
  *  CLAIMS: one byte per slot: 1 claimed at run time, else 0.
  *
- *  WORDS: the configured values of each member or balancer, for the settings
- *  that the balancer-manager can change. The record of each is a list of
+ *  WORDS: the words of the configuration, which are the configured values of
+ *  each member or balancer for the settings that the balancer-manager can
+ *  change. The record of each is a list of
  *  strings, each with its 0 byte: the hash that its slot carries (16
  *  hexadecimal digits: two u32), then pairs of a name and a value, then an
  *  empty string.
@@ -99,7 +100,7 @@ typedef struct slotmem_chunk_t {
     apr_uint64_t length;            /**< of the bytes that follow */
 } slotmem_chunk_t;
 
-/** The last bytes of a file with a section. */
+/** END: the last bytes of a file with a section. */
 typedef struct slotmem_end_t {
     apr_uint32_t magic;             /**< SLOTMEM_FILE_MAGIC */
     apr_uint32_t version;           /**< SLOTMEM_FILE_VERSION */

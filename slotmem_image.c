@@ -117,7 +117,7 @@ static int descriptor_matches(slotmem_reader_t *reader,
     return found && memcmp(found, &expected, sizeof(expected)) == 0;
 }
 
-/* Make the segment as new again. len: bytes of slots that may have been read */
+/* Make the segment empty again. len: bytes of slots that may have been read */
 static void clear_segment(slotmem_segment_t *segment, apr_size_t len)
 {
     memset(segment->slots, 0, len);
@@ -126,8 +126,9 @@ static void clear_segment(slotmem_segment_t *segment, apr_size_t len)
 }
 
 /* Restore the image of geometry->item_num slots if its MD5 is right; otherwise
- * leave the segment empty. Releases before 2.4.34 wrote no descriptor. md5: set
- * to that of all bytes before the image's own */
+ * leave the segment empty. Does not look at the descriptor, which the
+ * distributed module of httpd before 2.4.34 did not write. md5: left at the
+ * state after the last in-use byte */
 static int load_image(slotmem_reader_t *reader, slotmem_segment_t *segment,
                       const slotmem_geometry_t *geometry,
                       const slotmem_file_layout_t *layout, apr_md5_ctx_t *md5)
@@ -149,13 +150,14 @@ static int load_image(slotmem_reader_t *reader, slotmem_segment_t *segment,
 }
 
 /* The number of slots for which the file has exactly the right length, or -1.
- * form: 0: without a descriptor; 1: with one */
+ * form: 0 without a descriptor, 1 with one */
 static apr_int64_t num_by_length(const slotmem_reader_t *reader, int form,
                                  apr_size_t item_size)
 {
     apr_off_t image = SLOTMEM_FILE_HEADER + SLOTMEM_FILE_DIGEST;
-    /* Limit the size of a slot, so that the sum cannot overflow: one that is
-     * longer than the file does not fit in any case. */
+    /* The bytes per slot in the file: its content and its in-use byte. They are
+     * limited, so that the sum cannot overflow: a slot that is longer than the
+     * file does not fit in any case. */
     apr_off_t slot = item_size < (apr_uint64_t)reader->len
                      ? (apr_off_t)item_size + 1 : reader->len + 1;
 
@@ -166,7 +168,7 @@ static apr_int64_t num_by_length(const slotmem_reader_t *reader, int form,
            ? (reader->len - image) / slot : -1;
 }
 
-/* Read the end of a file of this module. Returns 0 if the last bytes are not
+/* Read the END of a file of this module. Returns 0 if the last bytes are not
  * one. */
 static int read_end(slotmem_reader_t *reader, slotmem_end_t *end)
 {
@@ -402,6 +404,7 @@ static int find_any(slotmem_reader_t *reader, slotmem_geometry_t *found,
         slotmem_geometry_t candidate;
         slotmem_file_layout_t layout;
         int this_verified = 0;
+        int is_plausible;
 
         if (!descriptor_at(reader, offset, &candidate, &layout)) {
             continue;
@@ -415,10 +418,10 @@ static int find_any(slotmem_reader_t *reader, slotmem_geometry_t *found,
             this_verified = slotmem_reader_digest_matches(reader, &md5,
                                                           digested);
         }
-        /* A run of zeros near the start looks like a segment of no slots. */
-        if (this_verified
-            || (!verified && (candidate.item_num
-                              || (!verifies && offset == last)))) {
+        /* A run of zeros near the start looks like a segment of no slots. Such
+         * a descriptor counts only at the end of the file. */
+        is_plausible = candidate.item_num || (!verifies && offset == last);
+        if (this_verified || (!verified && is_plausible)) {
             *found = candidate;
             any = 1;
         }
@@ -463,7 +466,7 @@ static int prepare_target(slotmem_image_target_t *target,
 }
 
 /* Load a file of this module, in the shape that its end names. Returns 0 if it
- * is another file or does not fit the request: then the segment is as new. */
+ * is another file or does not fit the request: then the segment is empty. */
 static int load_ours(slotmem_image_target_t *target, slotmem_reader_t *reader,
                      const slotmem_geometry_t *requested,
                      slotmem_geometry_t *geometry, apr_pool_t *scratch)
@@ -540,10 +543,10 @@ int slotmem_image_load(slotmem_image_target_t *target, slotmem_reader_t *reader,
                        const slotmem_geometry_t *requested,
                        slotmem_geometry_t *found, apr_pool_t *scratch)
 {
-    target->is_ours = load_ours(target, reader, requested, found, scratch);
+    int is_ours = load_ours(target, reader, requested, found, scratch);
     /* Do not search a file of this module that does not fit: children write its
      * slots, which can hold what looks like a smaller image. */
-    if (!target->is_ours
+    if (!is_ours
         && (identify_ours(reader, found) || reader->status != APR_SUCCESS
             || !load_theirs(target, reader, requested, found))) {
         return 0;

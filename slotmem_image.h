@@ -34,7 +34,8 @@
 typedef struct slotmem_image_t {
     slotmem_segment_t segment;      /**< in private memory, in the shape of the
                                          file */
-    slotmem_word_t *claims;         /**< a bit per slot: claimed at run time */
+    slotmem_word_t *claims;         /**< one bit per slot: it was claimed at run
+                                         time */
     int has_section;                /**< 0: the distributed module stored it, so
                                          it is not known which slots were
                                          claimed at run time */
@@ -63,12 +64,11 @@ typedef struct slotmem_image_target_t {
     slotmem_image_t *image;         /**< or NULL: segment has memory already,
                                          and takes no more slots than fit */
     int with_claims;                /**< 1: also read the run-time claims: into
-                                         the image, or as slots in use */
-    slotmem_image_section_t section;
-    int is_ours;                    /**< set: 1: this module stored the file, 0:
-                                         the distributed one */
-    apr_uint32_t runtime_claims;    /**< set: their number */
+                                         the image, or else as in-use flags */
     apr_pool_t *pool;               /**< for the image */
+    /* set by slotmem_image_load() */
+    slotmem_image_section_t section;
+    apr_uint32_t runtime_claims;    /**< number of run-time claims */
 } slotmem_image_target_t;
 
 /** @return the descriptor of a geometry, as a file has it */
@@ -78,7 +78,7 @@ slotmem_descriptor_t slotmem_descriptor_of(const slotmem_geometry_t *geometry);
  * Find the image that fits the requested geometry, and read it.
  * @param found set to the shape of the file
  * @return 1; 0: there is none, or it cannot be read (then reader->status says
- *         why); the segment is then as new
+ *         why); the segment is then empty again
  */
 int slotmem_image_load(slotmem_image_target_t *target, slotmem_reader_t *reader,
                        const slotmem_geometry_t *requested,

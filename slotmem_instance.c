@@ -40,8 +40,8 @@ static struct {
     apr_hash_t *by_key;             /* see slotmem_instance_key() */
     const char *default_prefix;     /* of relative names in DefaultRuntimeDir */
     const char *prefix;             /* of relative names */
-    const char *written;            /* the same as written in the configuration:
-                                       links are not resolved */
+    const char *configured_prefix;  /* the same as configured: links are not
+                                       resolved */
 } instances;
 
 void slotmem_instance_reset(apr_pool_t *pool, const char *default_prefix)
@@ -70,10 +70,11 @@ int slotmem_is_anonymous(const char *name)
     return !name || !*name || strcasecmp(name, "none") == 0;
 }
 
-void slotmem_instance_set_prefix(const char *prefix, const char *written)
+void slotmem_instance_set_prefix(const char *prefix, const char *configured)
 {
     instances.prefix = slotmem_instance_name(prefix, instances.pool);
-    instances.written = slotmem_instance_name(written, instances.pool);
+    instances.configured_prefix = slotmem_instance_name(configured,
+                                                        instances.pool);
 }
 
 char *slotmem_instance_name(const char *name, apr_pool_t *pool)
@@ -101,7 +102,8 @@ char *slotmem_instance_name(const char *name, apr_pool_t *pool)
 
 const char *slotmem_instance_key(const char *name, apr_ssize_t *len)
 {
-    const char *const prefixes[] = { instances.prefix, instances.written };
+    const char *const prefixes[] = { instances.prefix,
+                                     instances.configured_prefix };
     apr_size_t suffix = strlen(SLOTMEM_NAME_SUFFIX);
     apr_size_t name_len = strlen(name);
     int i;
@@ -199,13 +201,13 @@ ap_slotmem_instance_t *slotmem_instance_lookup(apr_hash_t *table,
     return found;
 }
 
-/* Log once per process: one known consumer calls create at every request.
+/* Log once per process: a binding for scripts calls create at every request.
  * Children must not take the parent's line for their own. */
-static int is_first_time(_Atomic pid_t *said)
+static int is_first_time(_Atomic pid_t *logged_by)
 {
     pid_t self = getpid();
 
-    return atomic_exchange(said, self) != self;
+    return atomic_exchange(logged_by, self) != self;
 }
 
 apr_status_t slotmem_instance_check_reuse(ap_slotmem_instance_t *inst,
@@ -214,7 +216,7 @@ apr_status_t slotmem_instance_check_reuse(ap_slotmem_instance_t *inst,
     const slotmem_geometry_t *has = &inst->segment.geometry;
 
     if (has->item_size != requested->item_size) {
-        if (is_first_time(&inst->said_size)) {
+        if (is_first_time(&inst->size_logged_by)) {
             ap_log_error(APLOG_MARK, APLOG_ERR, APR_EINVAL, ap_server_conf,
                          SLOTMEM_TAG(04)
                          "segment %s exists with %u slots of %" APR_SIZE_T_FMT
@@ -226,7 +228,7 @@ apr_status_t slotmem_instance_check_reuse(ap_slotmem_instance_t *inst,
         return APR_EINVAL;
     }
     if (has->item_num < requested->item_num
-        && is_first_time(&inst->said_num)) {
+        && is_first_time(&inst->num_logged_by)) {
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
                      SLOTMEM_TAG(05)
                      "segment %s exists with %u slots of %" APR_SIZE_T_FMT

@@ -21,10 +21,12 @@
  * are registered in slotmem_instances() before the MPM runs, and do not change
  * that table.
  *
- * A crash leaves nothing of this room.
+ * A crash leaves nothing behind.
  *
- * Concurrency: the parent has one thread; children read what they inherited
+ * Concurrency: the parent's main thread; children read what they inherited
  * without a lock. The caller must lock a table that a child has for itself.
+ *
+ * Ids such as (C1) are lines of docs/contract.md.
  */
 
 #ifndef SLOTMEM_INSTANCE_H
@@ -50,28 +52,33 @@ struct ap_slotmem_instance_t {
     const char *name;           /**< slotmem_instance_name(), or NULL:
                                    anonymous */
     slotmem_creator_t creator;  /**< if created or attached at run time */
-    const char *shm_path;       /**< the same */
-    _Atomic pid_t said_size;    /**< the process that logged a create with
+    const char *shm_path;       /**< its file, if created or attached at run
+                                   time */
+    _Atomic pid_t size_logged_by; /**< the process that logged a create with
                                    another size of slots under this name */
-    _Atomic pid_t said_num;     /**< the same, for too many slots */
-    slotmem_word_t *config_claims; /**< PERSIST and CLEARINUSE only: one bit per
-                                   slot: claimed by the configuration. A slot in
-                                   use without it was claimed at run time. Only
-                                   the parent writes it. */
+    _Atomic pid_t num_logged_by; /**< the process that logged a create with more
+                                   slots under this name */
+    slotmem_word_t *config_claims; /**< PERSIST and CLEARINUSE only, else NULL:
+                                   one bit per slot, set if the configuration
+                                   claimed it. A slot in use without it was
+                                   claimed at run time. Private to the parent;
+                                   a child has a copy, which it does not
+                                   use. */
     slotmem_persist_entry_t persist; /**< if PERSIST; only in the parent */
 };
 
 /**
  * Start a generation, without instances.
- * @param pool lasts as long as the generation; NULL: it has ended, and
- *        slotmem_instance_pool() is NULL until the next call
+ * @param pool must last as long as the generation; NULL: the generation has
+ *        ended, and slotmem_instance_pool() is NULL until the next call
  * @param default_prefix of the paths of relative names, in DefaultRuntimeDir
  */
 void slotmem_instance_reset(apr_pool_t *pool, const char *default_prefix);
 
-/** Set another directory for relative names. @param prefix of their paths
- *  @param written the same without resolving links */
-void slotmem_instance_set_prefix(const char *prefix, const char *written);
+/** Set another directory for relative names. @param prefix of their paths, with
+ *  links resolved
+ *  @param configured the same as configured: links are not resolved */
+void slotmem_instance_set_prefix(const char *prefix, const char *configured);
 
 /** @return the generation's pool, or NULL: before pre_config */
 apr_pool_t *slotmem_instance_pool(void);
@@ -120,9 +127,10 @@ void slotmem_instance_log_failure(apr_status_t rv, const char *name,
                                   const slotmem_geometry_t *geometry);
 
 /**
- * Persist a new instance: restore it now, and store it from now on. Call this
- * before the MPM runs. If no file can have the name, the instance is not
- * persisted (C6), and a warning says why (SLOTMEM-51).
+ * Persist a new instance: restore it now, and store it from now on. In the
+ * parent only. After the MPM has started, the children do not see the segment,
+ * and the status page does not show its stores. If no file can have the name,
+ * the instance is not persisted (C6), and a warning says why (SLOTMEM-51).
  * @param proxy decides on each stored slot; or NULL
  * @return APR_SUCCESS, whatever the file holds; APR_ENOMEM
  */

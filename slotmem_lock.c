@@ -33,7 +33,8 @@
 #include "slotmem_lock.h"
 
 /* The key under which a process finds its lock files, even after a restart has
- * reloaded this module. Change it with the structs. */
+ * reloaded this module. Raise the number whenever one of these structs
+ * changes. */
 #define LOCK_FILES "slotmem_shm:lock-files:2"
 
 /* Process-local: one byte that is locked. */
@@ -49,11 +50,11 @@ typedef struct lock_file_t {
     int fd;
     dev_t dev;
     ino_t ino;
-    int asked;                  /* 1: since slotmem_lock_start() one of the
+    int confirmed;              /* 1: since slotmem_lock_start() one of the
                                    locks was found to be still held */
     held_t *held;               /* malloc()ed, ordered by offset */
     size_t num;
-    size_t room;
+    size_t capacity;
 } lock_file_t;
 
 /* The list of open lock files of this process. */
@@ -105,15 +106,15 @@ static void note_held(lock_file_t *file, uint32_t offset)
     held_t *held = find_held(file, offset);
     size_t place;
 
-    if (!held && file->num == file->room) {
-        size_t room = file->room ? 2 * file->room : 16;
-        held_t *larger = realloc(file->held, room * sizeof(*larger));
+    if (!held && file->num == file->capacity) {
+        size_t capacity = file->capacity ? 2 * file->capacity : 16;
+        held_t *larger = realloc(file->held, capacity * sizeof(*larger));
 
         if (!larger) {
             return;
         }
         file->held = larger;
-        file->room = room;
+        file->capacity = capacity;
     }
     if (!held) {
         place = place_of(file, offset);
@@ -146,7 +147,7 @@ void slotmem_lock_start(apr_pool_t *process_pool)
     size_t i;
 
     for (file = *lock_files(process_pool); file; file = file->next) {
-        file->asked = 0;
+        file->confirmed = 0;
         for (i = 0; i < file->num; i++) {
             file->held[i].wanted = 0;
         }
@@ -342,8 +343,8 @@ static apr_status_t lock_file(lock_file_t **found,
     return APR_SUCCESS;
 }
 
-/* The offset for a name. Two names with the same offset would only share a
- * lock. */
+/* The offset for a name, as docs/file-format.md defines it. Two names with the
+ * same offset would only share a lock. */
 static uint32_t offset_of(const char *path)
 {
     const char *slash = strrchr(path, '/');
@@ -417,16 +418,17 @@ static apr_status_t lock(slotmem_directory_t *directory, const char *path,
     /* A network file system that has lost its lease loses all locks of a file,
      * so one request per file is enough. A thousand would take long. */
     held = find_held(file, offset);
-    if (held && (held->wanted || file->asked)) {
+    if (held && (held->wanted || file->confirmed)) {
         held->wanted = 1;
         return APR_SUCCESS;
     }
     rv = take(file, offset, other);
     if (held && rv == APR_SUCCESS) {
-        file->asked = 1;
+        file->confirmed = 1;
     }
     else if (held) {
-        file->num = 0;
+        file->num = 0;          /* the kernel has dropped this lock, and so all
+                                   others in the file: request each again */
     }
     if (rv != APR_SUCCESS && rv != APR_EBUSY) {
         directory->lock_problem = "cannot be locked";

@@ -31,10 +31,10 @@
  * its copy with slotmem_lock_close_all(), which does not affect the parent's
  * locks.
  *
- * A crash: the kernel releases the locks. Children do not inherit them, so
+ * After a crash the kernel releases the locks. Children do not inherit them, so
  * children that outlive a killed parent hold none. The empty lock file stays.
  *
- * Concurrency: called only by the parent's one thread, except that the process
+ * Concurrency: called only by the parent's main thread, except that the process
  * that stores calls slotmem_lock_make() and slotmem_lock_is_held().
  */
 
@@ -52,18 +52,19 @@
 /** Name of the lock file in the directory of the persisted files. */
 #define SLOTMEM_LOCK_FILE "slotmem-shm.lock"
 
-/** A generation starts: from now on, a lock that is already held is requested
- *  from the kernel again, once per lock file: if one is still held, so are the
- *  others in that file. */
+/** A generation starts. The kernel may have dropped locks of this process (a
+ *  network file system does so after a lost lease). So the first lock of each
+ *  file that this process believes it holds is requested again; if it is still
+ *  held, the others in that file are taken to be held. */
 void slotmem_lock_start(apr_pool_t *process_pool);
 
 /** Release the locks that were not requested since slotmem_lock_start(). */
 void slotmem_lock_end(apr_pool_t *process_pool);
 
 /**
- * Take the lock of a persisted file, if this process does not hold it yet. A
- * lock is held as long as its lock file stays in the directory, which is
- * checked once each time that the directory was opened.
+ * Take the lock of a persisted file, if this process does not hold it yet. Once
+ * each time the directory is opened, the lock file in it is checked: if another
+ * one has replaced it, the lock is taken again in that one.
  * @param directory open; its lock_problem is set
  * @param path the persisted file in it
  * @param other set to the pid that holds the lock if APR_EBUSY; 0 or less: a

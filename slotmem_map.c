@@ -105,7 +105,8 @@ void slotmem_map_view(slotmem_map_t *map, void *memory, uint32_t num)
     view_levels(map, words ? words + touched : NULL);
     if (touched) {
         map->touched = words;
-        map->first = (uint32_t)((uintptr_t)map->level[0] % SLOTMEM_MAP_PAGE
+        map->words_before =
+            (uint32_t)((uintptr_t)map->level[0] % SLOTMEM_MAP_PAGE
                                 / sizeof(slotmem_word_t));
     }
 }
@@ -114,7 +115,8 @@ void slotmem_map_view(slotmem_map_t *map, void *memory, uint32_t num)
 
 static inline uint32_t page_of(const slotmem_map_t *map, uint32_t word)
 {
-    return (uint32_t)(((uint64_t)map->first + word) / SLOTMEM_MAP_PAGE_WORDS);
+    return (uint32_t)(((uint64_t)map->words_before + word)
+                      / SLOTMEM_MAP_PAGE_WORDS);
 }
 
 /* The first word of level 0 after the page of this word, or after the last one.
@@ -123,7 +125,7 @@ static inline uint32_t end_of_page(const slotmem_map_t *map, uint32_t word)
 {
     uint32_t words = slotmem_map_words(map->num);
     uint32_t left = SLOTMEM_MAP_PAGE_WORDS
-                    - (map->first + word) % SLOTMEM_MAP_PAGE_WORDS;
+                    - (map->words_before + word) % SLOTMEM_MAP_PAGE_WORDS;
 
     return map->touched && left < words - word ? word + left : words;
 }
@@ -140,10 +142,10 @@ static inline int is_touched(const slotmem_map_t *map, uint32_t word)
               & slotmem_map_bit(page);
 }
 
-/* Call this before the first claim in a word. Not inlined, since that is rare.
- * */
+/* Call this before the first claim in a word. That is rare, so it is not
+ * inlined. */
 SLOTMEM_NOINLINE
-static void note_touched(slotmem_map_t *map, uint32_t word)
+static void mark_touched(slotmem_map_t *map, uint32_t word)
 {
     uint32_t page = page_of(map, word);
 
@@ -238,7 +240,7 @@ int slotmem_map_set(slotmem_map_t *map, uint32_t id)
             return 0;
         }
         if (!seen) {
-            note_touched(map, word);
+            mark_touched(map, word);
         }
     } while (!atomic_compare_exchange_weak(bits, &seen, seen | bit));
     if (map->levels > 1 && is_full(map, word, seen | bit)) {
@@ -269,7 +271,7 @@ static uint32_t grab_in_empty(slotmem_map_t *map, uint32_t word)
     slotmem_word_t claimed;
     uint32_t id;
 
-    note_touched(map, word);
+    mark_touched(map, word);
     id = slotmem_map_grab_in(map, word, &claimed);
     if (id != NO_BIT && is_full(map, word, claimed)) {
         mark_full(map, 0, word);
@@ -287,7 +289,7 @@ static inline uint32_t grab_in(slotmem_map_t *map, uint32_t word)
     uint32_t id;
 
     do {
-        slotmem_word_t next = seen + 1;
+        slotmem_word_t next = seen + 1; /* 0: seen is full; 1: it is empty */
 
         if (next <= 1) {
             return next ? grab_in_empty(map, word) : NO_BIT;
@@ -440,13 +442,15 @@ static uint32_t free_in_baseline(const _Atomic slotmem_word_t *word,
     return free_in(word, num);
 }
 
-uint32_t slotmem_map_free_in(const _Atomic slotmem_word_t *word, uint32_t num)
+uint32_t slotmem_map_count_free_in(const _Atomic slotmem_word_t *word,
+                                   uint32_t num)
 {
     return __builtin_cpu_supports("popcnt") ? free_in_popcnt(word, num)
                                             : free_in_baseline(word, num);
 }
 #else
-uint32_t slotmem_map_free_in(const _Atomic slotmem_word_t *word, uint32_t num)
+uint32_t slotmem_map_count_free_in(const _Atomic slotmem_word_t *word,
+                                   uint32_t num)
 {
     return free_in(word, num);
 }
@@ -465,7 +469,8 @@ uint32_t slotmem_map_count_free_hinted(const slotmem_map_t *map)
                        : map->num - word * SLOTMEM_MAP_WORD_BITS;
 
         if (is_touched(map, word)) {
-            num_free -= num - slotmem_map_free_in(&map->level[0][word], num);
+            num_free -= num - slotmem_map_count_free_in(&map->level[0][word],
+                                                        num);
         }
         word = end;
     }

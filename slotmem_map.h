@@ -91,7 +91,7 @@ typedef struct slotmem_map_t {
                                              is set before the first claim in
                                              its page, and never cleared */
     uint32_t top_words;                 /**< words of the highest level */
-    uint32_t first;                     /**< words of the first page that come
+    uint32_t words_before;              /**< words of the first page that come
                                              before level 0 */
 } slotmem_map_t;
 
@@ -184,7 +184,7 @@ static inline uint32_t slotmem_map_grab_in(slotmem_map_t *map, uint32_t word,
         if (id >= map->num) {
             break;
         }
-        *claimed = seen | (seen + 1);
+        *claimed = seen | (seen + 1);   /* sets the lowest 0 bit */
         if (atomic_compare_exchange_weak(bits, &seen, *claimed)) {
             return id;
         }
@@ -233,17 +233,18 @@ static inline int slotmem_map_grab(slotmem_map_t *map, uint32_t *id)
     return 0;
 }
 
-/* The same as the next function: for a map with hints, and for the first num
- * slots of these words. */
+/* The same as the next function, for a map with hints; and for the first num
+ * slots of some words. */
 uint32_t slotmem_map_count_free_hinted(const slotmem_map_t *map);
-uint32_t slotmem_map_free_in(const _Atomic slotmem_word_t *word, uint32_t num);
+uint32_t slotmem_map_count_free_in(const _Atomic slotmem_word_t *word,
+                                   uint32_t num);
 
 /** Count the free slots. No stored count exists that could become wrong. If the
  *  map has hints, pages of level 0 that were never written are not read. */
 static inline uint32_t slotmem_map_count_free(const slotmem_map_t *map)
 {
     return map->touched ? slotmem_map_count_free_hinted(map)
-                        : slotmem_map_free_in(map->level[0], map->num);
+                        : slotmem_map_count_free_in(map->level[0], map->num);
 }
 
 /**

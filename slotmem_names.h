@@ -16,10 +16,11 @@
  * Each server lists the names of its files in slotmem-shm-SERVER.names in the
  * same directory. SERVER is a digest of a text that identifies the server.
  *
- * slotmem-names 1 NAME one line per file
+ *     slotmem-names 1
+ *     NAME                         one line per file
  *
- * A persisted file that is in no list, and whose lock no server holds, belongs
- * to no segment.
+ * A persisted file that is in no list belongs to no segment. slotmem-file also
+ * checks that no server holds the lock of the file.
  *
  * Lifecycle: after a store the list is written if it has changed. It stays
  * when the server stops.

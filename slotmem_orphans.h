@@ -15,8 +15,9 @@
  * slotmem_orphans.h: persisted files that belong to no segment, because a
  * virtual host or balancer was renamed or removed, or because they were set
  * aside. They are only logged: how many there are, and which of them has the
- * state of a segment with a new name. slotmem-file can adopt or remove them;
- * it reads the lists of slotmem_names.h to know which files are in use.
+ * state of a segment with a new name. slotmem-file can adopt or remove them. To
+ * tell which files are in use, both read the lists of slotmem_names.h; this
+ * source writes the lists of its own server.
  *
  * Lifecycle: the parent calls slotmem_orphans_look() when the generation has
  * reached the MPM. The process that stores, or the parent when the server
@@ -24,7 +25,7 @@
  *
  * A crash: see slotmem_names.h.
  *
- * Concurrency: the parent's one thread, and the process that stores.
+ * Concurrency: the parent's main thread, and the process that stores.
  */
 
 #ifndef SLOTMEM_ORPHANS_H
@@ -43,7 +44,7 @@ void slotmem_orphans_look(apr_pool_t *pool);
 /** @return how many slotmem_orphans_look() found. Also valid in children. */
 int slotmem_orphans_num(void);
 
-/** Write the lists of this server's files. */
+/** Write the lists of this server's files, which are in use. */
 void slotmem_orphans_list(apr_pool_t *pool);
 
 #if defined(__GNUC__)

@@ -174,6 +174,7 @@ static void record_states(slotmem_file_state_t *file_state,
 {
     int unknown = result->outcome == SLOTMEM_OUTCOME_UNKNOWN;
 
+    /* A note of unknown outcome may be incomplete: only 1 is valid. */
     if (!unknown || result->new_state.known == 1) {
         *file_state = result->file_state;
         *new_state = result->new_state;
@@ -228,18 +229,18 @@ static void free_stored_images(const slotmem_process_t *process)
 void slotmem_outcome_read(const slotmem_process_t *process,
                           slotmem_failure_e kind)
 {
-    int may_say_more = process->killed || slotmem_process_is_running(process);
+    int more_to_come = process->killed || slotmem_process_is_running(process);
     int i;
 
     for (i = 0; i < slotmem_files.entries->nelts; i++) {
         slotmem_persist_entry_t *entry = slotmem_files_entry(i);
         slotmem_result_t result;
 
-        slotmem_process_read(&result, process, entry->note);
         if (entry->note < 0) {
             continue;
         }
-        if (may_say_more && result.outcome == SLOTMEM_OUTCOME_UNKNOWN) {
+        slotmem_process_read(&result, process, entry->note);
+        if (more_to_come && result.outcome == SLOTMEM_OUTCOME_UNKNOWN) {
             record_states(&entry->file_state, &entry->new_state, &result);
             continue;
         }

@@ -18,9 +18,9 @@
  * Lifecycle: called when a store has ended, or when a restart stops waiting for
  * it.
  *
- * A crash leaves nothing.
+ * A crash leaves nothing behind.
  *
- * Concurrency: the parent's one thread.
+ * Concurrency: the parent's main thread.
  */
 
 #ifndef SLOTMEM_OUTCOME_H
@@ -40,9 +40,10 @@ typedef enum slotmem_failure_e {
                                          once, and logs its own failure */
 } slotmem_failure_e;
 
-/** Take over and log what the notes of a process say. If the process has ended
- *  by itself, a file without an outcome has failed; otherwise the file is
- *  skipped: the process is still running, or the next store repeats it. */
+/** Take over and log what the notes of a process say. A file without an outcome
+ *  has failed if the process has ended on its own. If the process was killed or
+ *  is still running, that file is left for the next store; only its file_state
+ *  and new_state are taken over. */
 void slotmem_outcome_read(const slotmem_process_t *process,
                           slotmem_failure_e kind);
 

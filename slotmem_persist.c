@@ -101,7 +101,7 @@ void slotmem_persist_add(slotmem_persist_entry_t *entry)
         entry->fallback_directory = slotmem_directory_of(entry->fallback);
     }
     slotmem_recover(entry);
-    if (persist.enabled) {      /* it is too late for slotmem_persist_enable() */
+    if (persist.enabled) {      /* slotmem_persist_enable() has run already */
         set_content(entry);
     }
     APR_ARRAY_PUSH(slotmem_files.entries, slotmem_persist_entry_t *) = entry;
@@ -342,7 +342,8 @@ static void log_not_stored_yet(void)
 
 static void carry(slotmem_persist_entry_t *entry)
 {
-    /* The new image replaces the refused one, which was to be set aside. */
+    /* There is one image per path: one that was refused, and is still not
+     * stored, is lost now. */
     int set_aside = entry->refused_image ? entry->refused_image->set_aside
                                          : entry->rejected;
     slotmem_carried_t *image = NULL;
@@ -390,12 +391,13 @@ static void carry_all(void)
             all_stored = 0;
         }
     }
-    slotmem_files.outliving->all_stored = all_stored ? apr_time_now() : 0;
+    slotmem_files.outliving->all_stored_at = all_stored ? apr_time_now() : 0;
     slotmem_files.outliving->owner = getpid();
     slotmem_files.outliving->generation = ap_state_query(AP_SQ_CONFIG_GEN);
 }
 
-/* Until the notes are read, no file counts as stored. */
+/* Mark the files that the restart does not wait for. A note that says "stored"
+ * or "failed" clears the mark when it is read. */
 static void set_pending(void)
 {
     int i;
@@ -416,7 +418,10 @@ static void end_for_restart(void)
 
     slotmem_process_kill(process);
     if (!slotmem_process_wait(process, deadline)) {     /* waits for a disk */
-        /* It may be in a rename(), which takes effect when the disk thaws. */
+        /* It may be in a rename(), which takes effect when the disk thaws: its
+         * notes tell which file may then be at the path. All files count as not
+         * stored, and are carried over; the locks are asked for as before each
+         * store, so that the files of other servers are not pending. */
         slotmem_outcome_read(process, SLOTMEM_SAY_NOTHING);
         slotmem_files_number();
         slotmem_files_forget_numbers();
@@ -489,7 +494,7 @@ static void end_for_good(void)
     here.notes = apr_pcalloc(persist.pool, (here.num + 1)
                                            * sizeof(*here.notes));
     slotmem_files_store(here.notes, persist.pool);
-    /* Try once more what has failed. */
+    /* Try once more to store what has failed. */
     slotmem_files_store(here.notes, persist.pool);
     slotmem_files_retire(here.notes, persist.pool);
     slotmem_outcome_read(&here, SLOTMEM_IS_LOST);
@@ -543,9 +548,9 @@ static void log_failed_start(void)
     }
 }
 
-void slotmem_persist_end(int restarts, int starting)
+void slotmem_persist_end(int restarts, int serves)
 {
-    if (!persist.enabled && starting) {
+    if (!persist.enabled && serves) {
         log_failed_start();
     }
     if (persist.enabled && restarts) {

@@ -27,7 +27,7 @@
  *
  * A crash loses the changes since the last checkpoint.
  *
- * Concurrency: called only by the parent's one thread, except for
+ * Concurrency: called only by the parent's main thread, except for
  * slotmem_persist_forget(). At most one process stores at a time.
  */
 
@@ -40,8 +40,8 @@
 #pragma GCC visibility push(hidden)
 #endif
 
-/** Reset to no segments. @param pool lasts until slotmem_persist_end(); NULL:
- *  the generation has ended */
+/** Reset to no segments. @param pool must last until slotmem_persist_end();
+ *  NULL: the generation has ended */
 void slotmem_persist_reset(apr_pool_t *pool);
 
 /** @return 1: this configuration pass belongs to a restart */
@@ -74,9 +74,10 @@ void slotmem_persist_forget(void);
  * stored. If it was not, and no generation follows, the images carried over
  * from an earlier one are stored.
  * @param restarts 1: another generation follows
- * @param starting 1: if it was not enabled, a start or a restart has failed
+ * @param serves 1: this pass was meant to serve (it was neither the first pass
+ *        nor -t): if it was not enabled, a start or a restart has failed
  */
-void slotmem_persist_end(int restarts, int starting);
+void slotmem_persist_end(int restarts, int serves);
 
 #if defined(__GNUC__)
 #pragma GCC visibility pop

@@ -38,18 +38,19 @@
 #include "slotmem_process.h"
 
 #define PAUSE_MAX 2000                  /* microseconds */
-/* The exit code for lack of memory. Not the number of a signal, because httpd's
- * loop reports exit codes and signals in the same way. */
+/* The exit code for lack of memory. It must not equal the number of a signal:
+ * httpd's loop reports exit codes and signals in the same way. */
 #define LACKED_MEMORY 112
 /* Address space that a store needs, and how much more per file. It is reserved
  * with mmap(), because APR's pools may use mmap() and not malloc(). */
-#define SPARE_SIZE      (1024 * 1024)
-#define SPARE_PER_FILE  4096
-#define FILES_MAX 65536                 /* without close_range() */
+#define RESERVED_SIZE      (1024 * 1024)
+#define RESERVED_PER_FILE  4096
+/* Descriptors that are closed where there is no close_range(). */
+#define FILES_MAX 65536
 
 /* ---- notes ---- */
 
-/* The steps that may fail; a note has the index. */
+/* The steps that may fail; each completes "cannot ". A note has the index. */
 static const char *const steps[] = {
     "finish: the storing process ended early",
     "find memory",
@@ -106,6 +107,15 @@ void slotmem_note_write(slotmem_note_t *note, const slotmem_store_t *store)
     atomic_store(&note->outcome, outcome);
 }
 
+/* Do the outcome and the other fields of a note make sense together? */
+static int is_complete(const slotmem_note_t *note, uint32_t outcome,
+                       uint32_t step)
+{
+    return outcome != SLOTMEM_OUTCOME_UNKNOWN && outcome < SLOTMEM_OUTCOMES
+           && step < STEPS && (outcome == SLOTMEM_OUTCOME_FAILED) == (step != 0)
+           && note->set_aside <= 1 && note->backup <= 1;
+}
+
 void slotmem_note_read(slotmem_result_t *result, const slotmem_note_t *note)
 {
     uint32_t outcome = atomic_load(&note->outcome);
@@ -123,9 +133,7 @@ void slotmem_note_read(slotmem_result_t *result, const slotmem_note_t *note)
         result->aside = (int)aside;
         result->aside_replaced = note->aside_replaced == 1;
     }
-    if (outcome == SLOTMEM_OUTCOME_UNKNOWN || outcome >= SLOTMEM_OUTCOMES
-        || step >= STEPS || (outcome == SLOTMEM_OUTCOME_FAILED) != (step != 0)
-        || note->set_aside > 1 || note->backup > 1) {
+    if (!is_complete(note, outcome, step)) {
         result->step = steps[0];
         result->set_aside = !result->aside;
         result->backup = 1;
@@ -219,7 +227,7 @@ static apr_size_t notes_size(apr_size_t num)
 static void share_notes(const slotmem_process_t *process, int shared)
 {
 #ifdef MADV_DONTFORK
-    madvise(process->notes, notes_size(process->room),
+    madvise(process->notes, notes_size(process->capacity),
             shared ? MADV_DOFORK : MADV_DONTFORK);
 #else
     (void)process;
@@ -230,9 +238,9 @@ static void share_notes(const slotmem_process_t *process, int shared)
 static void unmap_notes(slotmem_process_t *process)
 {
     if (process->notes) {
-        munmap(process->notes, notes_size(process->room));
+        munmap(process->notes, notes_size(process->capacity));
         process->notes = NULL;
-        process->room = 0;
+        process->capacity = 0;
     }
 }
 
@@ -240,7 +248,7 @@ static apr_status_t map_notes(slotmem_process_t *process, apr_size_t num)
 {
     void *notes;
 
-    if (!process->notes || num > process->room) {
+    if (!process->notes || num > process->capacity) {
         notes = mmap(NULL, notes_size(num), PROT_READ | PROT_WRITE,
                      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         if (notes == MAP_FAILED) {
@@ -248,7 +256,7 @@ static apr_status_t map_notes(slotmem_process_t *process, apr_size_t num)
         }
         unmap_notes(process);
         process->notes = notes;
-        process->room = num;
+        process->capacity = num;
         share_notes(process, 0);
     }
     return APR_SUCCESS;
@@ -258,32 +266,31 @@ void slotmem_process_reserve(slotmem_process_t *process, apr_size_t num)
 {
     map_notes(process, num);
     slotmem_process_release(process);
-    process->spare_size = SPARE_SIZE + num * SPARE_PER_FILE;
-    process->spare = mmap(NULL, process->spare_size, PROT_NONE,
-                          MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (process->spare == MAP_FAILED) {
-        process->spare = NULL;
+    process->reserved_size = RESERVED_SIZE + num * RESERVED_PER_FILE;
+    process->reserved = mmap(NULL, process->reserved_size, PROT_NONE,
+                             MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (process->reserved == MAP_FAILED) {
+        process->reserved = NULL;
     }
 }
 
 void slotmem_process_release(slotmem_process_t *process)
 {
-    if (process->spare) {
-        munmap(process->spare, process->spare_size);
-        process->spare = NULL;
+    if (process->reserved) {
+        munmap(process->reserved, process->reserved_size);
+        process->reserved = NULL;
     }
 }
 
-/* Clear all fields except what is reserved. */
-static void forget_process(slotmem_process_t *process)
+void slotmem_process_clear(slotmem_process_t *process)
 {
     slotmem_process_t kept = *process;
 
     memset(process, 0, sizeof(*process));
     process->notes = kept.notes;
-    process->room = kept.room;
-    process->spare = kept.spare;
-    process->spare_size = kept.spare_size;
+    process->capacity = kept.capacity;
+    process->reserved = kept.reserved;
+    process->reserved_size = kept.reserved_size;
 }
 
 apr_status_t slotmem_process_start(slotmem_process_t *process, apr_size_t num,
@@ -295,7 +302,7 @@ apr_status_t slotmem_process_start(slotmem_process_t *process, apr_size_t num,
     apr_status_t rv;
     pid_t pid;
 
-    forget_process(process);
+    slotmem_process_clear(process);
     rv = map_notes(process, num);
     if (rv != APR_SUCCESS) {
         return rv;
@@ -303,7 +310,8 @@ apr_status_t slotmem_process_start(slotmem_process_t *process, apr_size_t num,
     process->num = num;
     memset(process->notes, 0, notes_size(num));
     share_notes(process, 1);
-    /* httpd's handlers in the new process would signal the parent's children. */
+    /* httpd's handlers, in the new process, would signal the parent's
+     * children. */
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &before);
     pid = fork();
@@ -373,11 +381,6 @@ void slotmem_process_kill(slotmem_process_t *process)
         kill(process->proc.pid, SIGKILL);
         process->killed = 1;
     }
-}
-
-void slotmem_process_clear(slotmem_process_t *process)
-{
-    forget_process(process);
 }
 
 /* With MADV_DONTFORK a child has no notes, and something else may be mapped at

@@ -29,7 +29,7 @@
  * A crash of the process leaves what slotmem_store.h says, and notes of what it
  * had done. A crash of the parent ends it.
  *
- * Concurrency: called only by the parent's one thread. The process may write
+ * Concurrency: called only by the parent's main thread. The process may write
  * its notes while the parent reads them.
  */
 
@@ -66,16 +66,17 @@ typedef enum slotmem_fallback_e {
     SLOTMEM_FALLBACKS
 } slotmem_fallback_e;
 
-/** Memory shared by the process and the parent, one per file. Only the process
- *  writes it. The outcome is written last, and is 0 while the other fields
- *  change. */
+/** Memory shared by the process and the parent, one per file. The parent clears
+ *  it before the fork; the process that stores writes it. The outcome is 0
+ *  while the other fields change, and is written after them. Only fallback is
+ *  written later, on its own. */
 typedef struct slotmem_note_t {
     _Atomic uint32_t outcome;       /* slotmem_outcome_e */
     _Atomic uint32_t aside;         /* 1 to SLOTMEM_BAD_FILES: the N of .bad-N;
                                        0: no file was set aside */
     uint32_t aside_replaced;
-    uint32_t set_aside;             /* 1: still to be done */
-    uint32_t backup;                /* 1: still to be done */
+    uint32_t set_aside;             /* 1: the file is still to be set aside */
+    uint32_t backup;                /* 1: the backup is still to be made */
     uint32_t step;                  /* what failed: index in a table, or 0 */
     int32_t status;
     _Atomic uint32_t fallback;      /* slotmem_fallback_e */
@@ -91,10 +92,12 @@ typedef struct slotmem_result_t {
     int set_aside;
     int backup;
     slotmem_fallback_e fallback;
-    const char *step;               /**< if it failed */
+    const char *step;               /**< what failed; also set if the outcome is
+                                         unknown. NULL: the file is stored */
     apr_status_t status;
-    slotmem_file_state_t file_state; /**< see slotmem_store_t; both are set */
-    slotmem_file_state_t new_state; /**< even if the outcome is unknown */
+    /* see slotmem_store_t; set even if the outcome is unknown */
+    slotmem_file_state_t file_state;
+    slotmem_file_state_t new_state;
 } slotmem_result_t;
 
 /** Process-local, in the parent: a process that stores. */
@@ -106,13 +109,14 @@ typedef struct slotmem_process_t {
     int overdue;                    /**< for the caller; 0 at first */
     apr_time_t started;             /**< slotmem_monotonic_now() */
     slotmem_note_t *notes;          /* mapped; NULL: none */
-    apr_size_t num;
-    apr_size_t room;                /* number of notes that fit */
-    void *spare;                    /* reserved addresses, or NULL */
-    apr_size_t spare_size;
+    apr_size_t num;                 /* number of notes in use */
+    apr_size_t capacity;            /* number of notes that fit */
+    void *reserved;                 /* addresses, or NULL */
+    apr_size_t reserved_size;
 } slotmem_process_t;
 
-/** Write the current state of a store to its note. */
+/** Write the current state of a store to its note, in the process that
+ *  stores. */
 void slotmem_note_write(slotmem_note_t *note, const slotmem_store_t *store);
 
 /** Read and check a note. @param result every field is set */
@@ -161,7 +165,7 @@ int slotmem_process_wait(slotmem_process_t *process, apr_time_t deadline);
 /** Kill it. If it waits for a disk it may take long to end. */
 void slotmem_process_kill(slotmem_process_t *process);
 
-/** Forget a process that has ended. What is reserved stays. */
+/** Clear what is known of a process that has ended. What is reserved stays. */
 void slotmem_process_clear(slotmem_process_t *process);
 
 /**
@@ -177,7 +181,7 @@ void slotmem_process_watch(slotmem_process_t *process, void (*on_end)(void),
 /** Stop that: on_end may be unloaded and the pool destroyed afterwards. */
 void slotmem_process_unwatch(slotmem_process_t *process);
 
-/** In a child of the parent: give up its copy of the notes. */
+/** In a child of the parent: give up the child's copy of the notes. */
 void slotmem_process_forget(slotmem_process_t *process);
 
 #if defined(__GNUC__)

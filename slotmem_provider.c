@@ -21,6 +21,8 @@
  *
  * Concurrency: slots and their in-use map take no lock; see slotmem_map.h. The
  * set of configuration claims is private to the parent.
+ *
+ * Ids such as (E2) are lines of docs/contract.md.
  */
 
 #include <string.h>
@@ -37,9 +39,9 @@
 
 /* ---- claims ---- */
 
-/* All calls before the MPM runs belong to the configuration, in any process.
- * Those of a child, under -X as well, are made at run time. So are those of
- * cleanups after the MPM has run. */
+/* All calls before the MPM runs belong to the configuration. The others are
+ * made at run time, even those of cleanups after the MPM has run. That depends
+ * on httpd's state and not on the process: under -X there is only one. */
 static int is_configuring(void)
 {
     int state = ap_state_query(AP_SQ_MAIN_STATE);
@@ -48,7 +50,8 @@ static int is_configuring(void)
            && state != AP_SQ_MS_EXITING;
 }
 
-/* One warning per generation, from the process that sees it first. */
+/* One warning per segment and generation, from the process that sees it
+ * first. */
 static void warn_when_full(ap_slotmem_instance_t *inst)
 {
     if (slotmem_map_count_free(&inst->segment.map)
@@ -63,8 +66,10 @@ static void warn_when_full(ap_slotmem_instance_t *inst)
                  inst->segment.geometry.item_num);
 }
 
-/* Note whether the configuration claimed this slot, of a segment that is stored
- * without its in-use flags (E2). newly: 1: the slot was free before */
+/* A claim of a slot in a segment that is stored without its in-use flags (E2).
+ * A claim during configuration sets a bit. A run-time claim sets none: a store
+ * takes each slot in use without a bit for one (slotmem_serialize.c).
+ * newly: 1 if the slot was free before */
 static void record_claim(ap_slotmem_instance_t *inst, apr_uint32_t id,
                          int newly)
 {
@@ -255,9 +260,12 @@ static apr_status_t claim_and_copy(ap_slotmem_instance_t *inst,
 }
 
 /* get and put (D5). Skip the atomic write if the slot is already in use: it
- * would invalidate the cache line in every other CPU. */
-static inline apr_status_t copy(ap_slotmem_instance_t *inst, unsigned int id,
-                                void *buffer, apr_size_t len, int put)
+ * would invalidate the cache line in every other CPU. Rare cases are out of
+ * line; one is a length of 0, for which the buffer may be NULL, which memcpy()
+ * must not get. */
+static inline apr_status_t get_or_put(ap_slotmem_instance_t *inst,
+                                      unsigned int id, void *buffer,
+                                      apr_size_t len, int put)
 {
     apr_size_t offset;
     int in_use;
@@ -289,13 +297,13 @@ static inline apr_status_t copy(ap_slotmem_instance_t *inst, unsigned int id,
 static apr_status_t slotmem_get(ap_slotmem_instance_t *inst, unsigned int id,
                                 unsigned char *dest, apr_size_t dest_len)
 {
-    return copy(inst, id, dest, dest_len, 0);
+    return get_or_put(inst, id, dest, dest_len, 0);
 }
 
 static apr_status_t slotmem_put(ap_slotmem_instance_t *inst, unsigned int id,
                                 unsigned char *src, apr_size_t src_len)
 {
-    return copy(inst, id, src, src_len, 1);
+    return get_or_put(inst, id, src, src_len, 1);
 }
 
 static unsigned int slotmem_num_slots(ap_slotmem_instance_t *inst)
@@ -328,8 +336,8 @@ static apr_status_t grab_and_record(ap_slotmem_instance_t *inst,
     return APR_SUCCESS;
 }
 
-/* If the segment is full, set the id to the number of slots: one consumer
- * ignores the return code (D6). */
+/* If the segment is full, set the id to the number of slots: a consumer is
+ * known that ignores the return code and passes the id to put (D6). */
 static apr_status_t slotmem_grab(ap_slotmem_instance_t *inst,
                                  unsigned int *item_id)
 {

@@ -18,17 +18,19 @@
  *
  * mod_proxy_balancer creates a segment for the balancers of each server, named
  * after that server, and then one for the members of each of its balancers. By
- * then mod_proxy's configuration is complete, so this room reads from it which
- * slots are wanted, and guesses nothing from the order of calls.
+ * then mod_proxy's configuration is complete, so slotmem_wanted.h reads from it
+ * which slots are wanted, and guesses nothing from the order of calls. This
+ * source says what goes into the file's words and labels; slotmem_words.h has
+ * their format and reads words, slotmem_workers.h reads labels.
  *
  * Lifecycle: slotmem_proxy_reset() in pre_config; slotmem_proxy_lookup() in
  * each create before the MPM runs; slotmem_proxy_words() when the generation
  * has reached the MPM; slotmem_proxy_label() and slotmem_proxy_origin() at any
  * time after that.
  *
- * A crash leaves nothing of this room.
+ * A crash leaves nothing behind.
  *
- * Concurrency: the parent's one thread. Children may also call
+ * Concurrency: the parent's main thread. Children may also call
  * slotmem_proxy_label() and slotmem_proxy_origin(), which change nothing.
  */
 
@@ -42,10 +44,12 @@
 #pragma GCC visibility push(hidden)
 #endif
 
-/** Process-local: what the configuration wants of one segment. */
+/** Process-local: one segment, and the slots that the configuration wants in
+ *  it. */
 typedef struct slotmem_proxy_t slotmem_proxy_t;
 
-/** Start a generation. @param pool lasts as long as it; NULL: it has ended */
+/** Start a generation. @param pool must last as long as the generation; NULL:
+ *  the generation has ended */
 void slotmem_proxy_reset(apr_pool_t *pool);
 
 /**
@@ -53,13 +57,13 @@ void slotmem_proxy_reset(apr_pool_t *pool);
  * a name, whatever its type: mod_proxy_balancer's first create is the last
  * chance to copy the configuration, which live slots replace after that.
  * @param name not anonymous
- * @return what is wanted of it; NULL: it is not such a segment, or its slots
+ * @return what is wanted in it; NULL: it is not such a segment, or its slots
  *         have another layout than this module was built for (logged once)
  */
 slotmem_proxy_t *slotmem_proxy_lookup(const char *name,
                                       const slotmem_geometry_t *geometry);
 
-/** Process-local: how to call a segment on a page for people. */
+/** Process-local: what to call a segment on a page for people. */
 typedef struct slotmem_label_t {
     const char *server;         /**< the virtual host's name and port; or NULL:
                                      not known */
@@ -74,13 +78,13 @@ typedef struct slotmem_label_t {
 /**
  * Find the label of a segment in mod_proxy_balancer's configuration, persisted
  * or not. Control characters are escaped; user and password are left out.
- * @param label all is 0 if the segment is not mod_proxy_balancer's
+ * @param label all fields are 0 if the segment is not mod_proxy_balancer's
  * @param name not anonymous
  */
 void slotmem_proxy_label(slotmem_label_t *label, const char *name,
                          apr_pool_t *pool);
 
-/** Does the configuration have the member in this slot of the segment?
+/** @return where the member in this slot of the segment comes from
  *  @param slot other processes may write to it meanwhile */
 slotmem_origin_e slotmem_proxy_origin(const slotmem_proxy_t *proxy,
                                       const void *slot);
@@ -88,7 +92,7 @@ slotmem_origin_e slotmem_proxy_origin(const slotmem_proxy_t *proxy,
 /**
  * Make what a store adds to the file: see SLOTMEM_FILE_WORDS and
  * SLOTMEM_FILE_LABELS. The configuration must be complete.
- * @param words set, with its length in bytes; so are the labels
+ * @param words set, and words_len to their length in bytes; the same for labels
  * @param pool for words and labels
  */
 void slotmem_proxy_words(slotmem_proxy_t *proxy, const char **words,

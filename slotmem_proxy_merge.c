@@ -41,9 +41,10 @@ typedef struct merge_t {
     apr_array_header_t *runtime;    /* of apr_uint32_t: their numbers in the
                                        image, in order */
     const slotmem_removal_t *removal; /* or NULL */
-    const char *removed;            /* names for the log, or NULL: left out */
-    const char *no_room;            /* ... because there is no room */
-    const char *asked;              /* ... because the removal says so */
+    /* slots that are left out: names for the log, or NULL */
+    const char *unwanted;           /* the configuration no longer has them */
+    const char *no_room;            /* there is no room for them */
+    const char *requested;          /* their removal was requested */
     int changed;                    /* 1: a load factor has changed */
     slotmem_proxy_merged_t *merged;
     apr_pool_t *pool;
@@ -122,15 +123,15 @@ static void take_slot(merge_t *merge, apr_uint32_t id)
     proxy_hashes hash = hash_of(merge, id);
     slotmem_wanted_t *wanted = apr_hash_get(merge->proxy->by_hash, &hash,
                                     sizeof(hash));
-    slotmem_removal_worker_t *asked = merge->proxy->has_members
+    slotmem_removal_worker_t *requested = merge->proxy->has_members
         ? slotmem_removal_find(merge->removal, image_slot(merge, id)) : NULL;
 
     if (memcmp(&hash, &nobody, sizeof(hash)) == 0) {
         return;
     }
-    if (asked) {
-        asked->outcome = wanted ? SLOTMEM_REMOVAL_CONFIGURED
-                                : SLOTMEM_REMOVAL_DONE;
+    if (requested) {
+        requested->outcome = wanted ? SLOTMEM_REMOVAL_CONFIGURED
+                                    : SLOTMEM_REMOVAL_DONE;
     }
     if (wanted) {
         if (wanted->from == SLOTMEM_NO_SLOT) {
@@ -138,20 +139,20 @@ static void take_slot(merge_t *merge, apr_uint32_t id)
         }
         return;
     }
-    if (asked) {
-        add_name(merge, &merge->asked, id);
+    if (requested) {
+        add_name(merge, &merge->requested, id);
         return;
     }
     if (merge->image->has_section
         && !slotmem_bit_test(merge->image->claims, id)) {
-        add_name(merge, &merge->removed, id);
+        add_name(merge, &merge->unwanted, id);
         return;
     }
     if (apr_hash_get(merge->seen, &hash, sizeof(hash))) {
         return;                     /* mod_proxy finds the first one */
     }
     if (!is_usable(merge, id) || has_wanted_name(merge, id)) {
-        add_name(merge, &merge->removed, id);
+        add_name(merge, &merge->unwanted, id);
         return;
     }
     apr_hash_set(merge->seen, apr_pmemdup(merge->pool, &hash, sizeof(hash)),
@@ -175,9 +176,9 @@ static void read_image(merge_t *merge)
     }
 }
 
-/* Leave room for all that the configuration wants: drop the highest run-time
- * slots. */
-static void make_room(merge_t *merge)
+/* Drop the highest run-time slots for which there is no room beside what the
+ * configuration wants. */
+static void drop_excess(merge_t *merge)
 {
     apr_uint32_t num = merge->segment->geometry.item_num;
     apr_uint32_t wanted = (apr_uint32_t)merge->proxy->wanted->nelts;
@@ -193,8 +194,8 @@ static void make_room(merge_t *merge)
     }
 }
 
-static const apr_table_t *words_then(const merge_t *merge,
-                                     const slotmem_wanted_t *wanted)
+static const apr_table_t *words_at_store(const merge_t *merge,
+                                         const slotmem_wanted_t *wanted)
 {
     const char *key = apr_psprintf(merge->pool, "%08x%08x", wanted->hash.def,
                                    wanted->hash.fnv);
@@ -231,7 +232,8 @@ static void restore_member(merge_t *merge, apr_uint32_t to, apr_uint32_t from,
         return;
     }
     overruled = slotmem_member_merge(slot, (int)to, wanted->config, stored,
-                                     words_then(merge, wanted), merge->pool);
+                                     words_at_store(merge, wanted),
+                                     merge->pool);
     merge->changed |= slot->lbfactor != stored->lbfactor;
     if (overruled) {
         log_overruled(merge, from, overruled);
@@ -250,7 +252,7 @@ static void restore_balancer(merge_t *merge, apr_uint32_t to,
     const char *overruled =
         slotmem_balancer_merge(slot, (int)to, sname,
                                wanted ? wanted->config : NULL, stored,
-                               wanted ? words_then(merge, wanted) : NULL,
+                               wanted ? words_at_store(merge, wanted) : NULL,
                                merge->pool);
 
     if (overruled) {
@@ -276,7 +278,7 @@ static void restore_slot(merge_t *merge, apr_uint32_t to, apr_uint32_t from,
     merge->merged->restored++;
 }
 
-/* moved: 0: restore the slots that can keep their number; 1: the others */
+/* moved: 0 to restore the slots that keep their number, 1 for the others */
 static void place_slots(merge_t *merge, int moved)
 {
     apr_uint32_t num = merge->segment->geometry.item_num;
@@ -306,7 +308,7 @@ static void reset_balancers(const merge_t *merge)
     const slotmem_proxy_t *proxy = merge->proxy;
     int i;
 
-    if (merge->changed || merge->removed || merge->no_room || merge->asked
+    if (merge->changed || merge->unwanted || merge->no_room || merge->requested
         || merge->merged->restored
            < (apr_uint32_t)(proxy->wanted->nelts + merge->runtime->nelts)) {
         for (i = 0; i < proxy->balancers->nelts; i++) {
@@ -324,11 +326,11 @@ static void log_removals(const merge_t *merge, const char *kept)
     if (!merge->removal) {
         return;
     }
-    if (merge->asked) {
+    if (merge->requested) {
         ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, ap_server_conf,
                      SLOTMEM_TAG(55)
                      "segment %s: removed as requested in %s: %s; %s",
-                     merge->proxy->name, merge->removal->path, merge->asked,
+                     merge->proxy->name, merge->removal->path, merge->requested,
                      kept);
     }
     workers = merge->removal->workers;
@@ -351,12 +353,12 @@ static void log_removals(const merge_t *merge, const char *kept)
 
 static void log_left_out(const merge_t *merge, const char *kept)
 {
-    if (merge->removed) {
+    if (merge->unwanted) {
         ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, ap_server_conf,
                      SLOTMEM_TAG(23)
                      "segment %s: not restored, because the configuration no "
                      "longer has them: %s; %s", merge->proxy->name,
-                     merge->removed, kept);
+                     merge->unwanted, kept);
     }
     if (merge->no_room) {
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
@@ -384,13 +386,13 @@ void slotmem_proxy_merge(slotmem_proxy_merged_t *merged,
 
     memset(merged, 0, sizeof(*merged));
     read_image(&merge);
-    make_room(&merge);
+    drop_excess(&merge);
     place_slots(&merge, 0);
     place_slots(&merge, 1);
     reset_balancers(&merge);
     log_left_out(&merge, kept);
     log_removals(&merge, kept);
-    merged->dropped = merge.removed || merge.no_room || merge.asked;
+    merged->dropped = merge.unwanted || merge.no_room || merge.requested;
 }
 
 /* ---- after a change of name ---- */

@@ -18,9 +18,9 @@
  *
  * Lifecycle: in a create before the MPM runs, after slotmem_proxy_lookup().
  *
- * A crash leaves nothing of this room.
+ * A crash leaves nothing behind.
  *
- * Concurrency: the parent's one thread. The segment is not shared yet, and the
+ * Concurrency: the parent's main thread. The segment is not shared yet, and the
  * image is in private memory.
  */
 

@@ -72,8 +72,9 @@ const char *slotmem_member_name(const proxy_worker_shared *stored,
 
 /* ---- members ---- */
 
-/* Is SHORTER what a field of SIZE bytes keeps of TEXT? */
-static int is_cut(const char *shorter, const char *text, apr_size_t size)
+/* Is shorter equal to text, cut to a field of size bytes? */
+static int is_truncation_of(const char *shorter, const char *text,
+                            apr_size_t size)
 {
     return strncmp(shorter, text, size - 1) == 0;
 }
@@ -85,12 +86,14 @@ int slotmem_member_is_usable(const proxy_worker_shared *stored,
 
     return stored->hash.def && stored->hash.fnv
            && slotmem_words_is_plain(stored->name_ex)
-           && is_cut(stored->name, stored->name_ex, sizeof(stored->name))
+           && is_truncation_of(stored->name, stored->name_ex,
+                               sizeof(stored->name))
            && apr_uri_parse(pool, stored->name_ex, &uri) == APR_SUCCESS
            && uri.scheme && strcmp(uri.scheme, stored->scheme) == 0
            && uri.hostname && *uri.hostname
            && strcmp(uri.hostname, stored->hostname_ex) == 0
-           && is_cut(stored->hostname, uri.hostname, sizeof(stored->hostname))
+           && is_truncation_of(stored->hostname, uri.hostname,
+                               sizeof(stored->hostname))
            && (!uri.port || uri.port == stored->port);
 }
 
@@ -150,13 +153,13 @@ static void clear_generation(proxy_worker_shared *slot, int index)
 const char *slotmem_member_merge(proxy_worker_shared *slot, int index,
                                  const proxy_worker_shared *config,
                                  const proxy_worker_shared *stored,
-                                 const apr_table_t *then, apr_pool_t *pool)
+                                 const apr_table_t *at_store, apr_pool_t *pool)
 {
     const char *overruled;
 
     *slot = *config;
-    overruled = slotmem_words_merge(slotmem_member_settings, slot, stored, then,
-                                    pool);
+    overruled = slotmem_words_merge(slotmem_member_settings, slot, stored,
+                                    at_store, pool);
     carry_over(slot, stored);
     clear_generation(slot, index);
     return overruled;
@@ -247,9 +250,9 @@ void slotmem_balancer_words(apr_array_header_t *strings,
  * to work; not if the configuration sets the nonce, or did so at the store. */
 static void merge_nonce(proxy_balancer_shared *slot,
                         const proxy_balancer_shared *stored,
-                        const apr_table_t *then)
+                        const apr_table_t *at_store)
 {
-    const char *origin = then ? apr_table_get(then, WORD_NONCE) : NULL;
+    const char *origin = at_store ? apr_table_get(at_store, WORD_NONCE) : NULL;
     apr_uuid_t uuid;
 
     if (!slot->nonce_set && !(origin && strcmp(origin, "configured") == 0)
@@ -260,12 +263,13 @@ static void merge_nonce(proxy_balancer_shared *slot,
 
 /* If nobody set max_attempts, mod_proxy sets it to the number of members minus
  * one. */
-static void forget_default_attempts(proxy_balancer_shared *stored,
-                                    const apr_table_t *then)
+static void unset_default_attempts(proxy_balancer_shared *stored,
+                                   const apr_table_t *at_store)
 {
-    const char *members = then ? apr_table_get(then, WORD_MEMBERS) : NULL;
+    const char *members = at_store ? apr_table_get(at_store, WORD_MEMBERS)
+                                   : NULL;
 
-    if (members && !apr_table_get(then, "maxattempts")
+    if (members && !apr_table_get(at_store, "maxattempts")
         && (apr_int64_t)stored->max_attempts + 1
            == apr_strtoi64(members, NULL, 10)) {
         stored->max_attempts_set = 0;
@@ -297,17 +301,18 @@ const char *slotmem_balancer_merge(proxy_balancer_shared *slot, int index,
                                    const char *sname,
                                    const proxy_balancer_shared *config,
                                    const proxy_balancer_shared *stored,
-                                   const apr_table_t *then, apr_pool_t *pool)
+                                   const apr_table_t *at_store,
+                                   apr_pool_t *pool)
 {
     proxy_balancer_shared usable = *stored;
     const char *overruled = NULL;
 
-    forget_default_attempts(&usable, then);
+    unset_default_attempts(&usable, at_store);
     if (config) {
         *slot = *config;
         overruled = slotmem_words_merge(slotmem_balancer_settings, slot,
-                                        &usable, then, pool);
-        merge_nonce(slot, stored, then);
+                                        &usable, at_store, pool);
+        merge_nonce(slot, stored, at_store);
     }
     else {
         *slot = usable;

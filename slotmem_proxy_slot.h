@@ -20,7 +20,7 @@
  * configuration. Strings are made to end inside their fields, pointers are
  * NULL, and fields of a dead generation are cleared.
  *
- * Concurrency: private memory only, called by the parent's one thread.
+ * Concurrency: private memory only, called by the parent's main thread.
  */
 
 #ifndef SLOTMEM_PROXY_SLOT_H
@@ -39,8 +39,8 @@
 void slotmem_member_terminate(proxy_worker_shared *stored);
 void slotmem_balancer_terminate(proxy_balancer_shared *stored);
 
-/** @return its name for people: without user and password, control characters
- *  escaped
+/** @return the member's name for people: without user and password, control
+ *  characters escaped
  *  @param stored terminated */
 const char *slotmem_member_name(const proxy_worker_shared *stored,
                                 apr_pool_t *pool);
@@ -51,13 +51,13 @@ const char *slotmem_member_name(const proxy_worker_shared *stored,
  * @param index number of that slot
  * @param config its configured settings
  * @param stored terminated
- * @param then see slotmem_words_merge()
+ * @param at_store see slotmem_words_merge()
  * @return as slotmem_words_merge()
  */
 const char *slotmem_member_merge(proxy_worker_shared *slot, int index,
                                  const proxy_worker_shared *config,
                                  const proxy_worker_shared *stored,
-                                 const apr_table_t *then, apr_pool_t *pool);
+                                 const apr_table_t *at_store, apr_pool_t *pool);
 
 /**
  * Could mod_proxy have added this member at run time? It derives scheme, host
@@ -75,18 +75,17 @@ void slotmem_member_keep(proxy_worker_shared *slot, int index,
                          const proxy_worker_shared *stored);
 
 /**
- * Restore a balancer.
+ * Restore a balancer. For the other parameters see slotmem_member_merge().
  * @param sname the name of its members' segment
  * @param config its configured settings; NULL: not in the configuration
- * @param stored terminated
- * @param others: as for members
  * @return as slotmem_words_merge()
  */
 const char *slotmem_balancer_merge(proxy_balancer_shared *slot, int index,
                                    const char *sname,
                                    const proxy_balancer_shared *config,
                                    const proxy_balancer_shared *stored,
-                                   const apr_table_t *then, apr_pool_t *pool);
+                                   const apr_table_t *at_store,
+                                   apr_pool_t *pool);
 
 /** Append the other words of a balancer: whether the configuration sets its
  *  nonce (never the nonce itself), and the number of its members. */

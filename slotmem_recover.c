@@ -40,8 +40,9 @@ void slotmem_recover_reset(apr_pool_t *pool)
     }
 }
 
-/* The number that httpd's own module logs for this reason, in a line of its own
- * before AH02554. It has none for a file that cannot be opened. */
+/* The number that the distributed module logs for this reason, in a line of its
+ * own before AH02554. With it, searches of the log still find the reason. A
+ * file that cannot be opened has no number there. */
 static const char *reason_number(const slotmem_restore_result_t *result)
 {
     switch (result->reason_kind) {
@@ -54,8 +55,8 @@ static const char *reason_number(const slotmem_restore_result_t *result)
     }
 }
 
-/* Mention the age if the file is older than a day, because nobody may expect
- * such old state. */
+/* Mention the age if the file is older than a day, because state that old may
+ * come as a surprise. */
 static const char *age_of(const slotmem_restore_result_t *result, char *text,
                           apr_size_t size)
 {
@@ -106,8 +107,8 @@ static void log_restore(const slotmem_persist_entry_t *entry, const char *path,
     }
 }
 
-/* Read the removal beside a file, if there is one. An invalid one is ignored
- * and stays. */
+/* Read the removal request beside a file, if there is one. An invalid one is
+ * ignored and stays. */
 static void read_removal(slotmem_persist_entry_t *entry,
                          slotmem_directory_t *directory, const char *path)
 {
@@ -222,7 +223,7 @@ static void restore_file(slotmem_persist_entry_t *entry)
     entry->file_state = result.file_state;
     /* If the last generation has stored all files, this one was fsynced. */
     entry->file_state.synced
-        = result.file_state.ctime < slotmem_outliving()->all_stored
+        = result.file_state.ctime < slotmem_outliving()->all_stored_at
           && slotmem_outliving()->owner == getpid();
     entry->rejected = result.outcome == SLOTMEM_RESTORE_REJECTED;
     entry->unavailable = result.outcome == SLOTMEM_RESTORE_UNAVAILABLE;

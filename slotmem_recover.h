@@ -16,7 +16,7 @@
  * generation could not store it; else from its file; else from its fallback,
  * the file in DefaultRuntimeDir. Logs the result.
  *
- * Concurrency: the parent's one thread.
+ * Concurrency: the parent's main thread.
  */
 
 #ifndef SLOTMEM_RECOVER_H

@@ -62,11 +62,11 @@ typedef struct slotmem_removal_t {
 } slotmem_removal_t;
 
 /**
- * Read a removal.
+ * Read a removal request.
  * @param directory of the persisted file, open; or NULL
  * @param path the persisted file
  * @param status set to the code of the call that failed, or APR_SUCCESS
- * @param reason set to why the removal is not valid, or NULL
+ * @param reason set to why the request is not valid, or NULL
  * @return NULL: there is none, or it is not valid
  */
 slotmem_removal_t *slotmem_removal_read(slotmem_directory_t *directory,
@@ -74,7 +74,7 @@ slotmem_removal_t *slotmem_removal_read(slotmem_directory_t *directory,
                                         apr_status_t *status,
                                         const char **reason, apr_pool_t *pool);
 
-/** Make a removal without workers. Parameters as above. */
+/** Make a removal request without workers. Parameters as above. */
 slotmem_removal_t *slotmem_removal_make(slotmem_directory_t *directory,
                                         const char *path, apr_pool_t *pool);
 

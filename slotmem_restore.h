@@ -20,7 +20,7 @@
  * yet. It changes no file. slotmem_identify() needs no segment, and may be
  * called on any file at any time.
  *
- * A crash leaves nothing.
+ * A crash leaves nothing behind.
  *
  * Concurrency: the file may be replaced meanwhile; the one that was opened is
  * read.
@@ -38,7 +38,7 @@
 #pragma GCC visibility push(hidden)
 #endif
 
-/** A file may have this many bytes more than the requested segment and its
+/** A file may be this many bytes longer than the requested segment and its
  *  claims need. A larger one is not read (contract B7). */
 #define SLOTMEM_FILE_SPARE ((apr_off_t)16 << 20)
 
@@ -50,9 +50,11 @@ typedef struct slotmem_file_state_t {
                                          before it */
     int synced;                     /**< 1: it and its directory were fsynced
                                          since it was put there */
-    apr_off_t size;                 /**< this and the next four: is it still */
-    apr_time_t mtime;               /**< the same file, unchanged? mtime */
-    apr_time_t ctime;               /**< alone could have been reset */
+    /* These tell whether it is still the same file, unchanged; mtime alone
+     * could have been reset. */
+    apr_off_t size;
+    apr_time_t mtime;
+    apr_time_t ctime;
     apr_ino_t inode;
     apr_dev_t device;
 } slotmem_file_state_t;
@@ -82,9 +84,9 @@ typedef struct slotmem_restore_result_t {
         SLOTMEM_REASON_UNREADABLE,  /**< reading failed */
         SLOTMEM_REASON_CONTENT      /**< its MD5 or its descriptor does not
                                          match */
-    } reason_kind;                  /**< the kind of reason; unset if done */
+    } reason_kind;                  /**< unset if done */
     apr_uint32_t item_num;          /**< slots in the file, if done */
-    apr_uint32_t runtime_claims;    /**< of them, claimed at run time */
+    apr_uint32_t runtime_claims;    /**< how many of them are run-time claims */
     slotmem_file_state_t file_state; /**< of the file, if it was opened */
 } slotmem_restore_result_t;
 
@@ -137,8 +139,8 @@ void slotmem_restore_image_memory(slotmem_restore_result_t *result,
 /**
  * Find out the geometry of a file: that of the largest image that the file
  * starts with or, if no MD5 matches, that of the last descriptor at an offset
- * that fits its own geometry. slotmem_restore() is to verify it. Reads the
- * whole file.
+ * that fits its own geometry. The caller verifies it with slotmem_restore().
+ * Reads the whole file.
  * @param result its outcome is SLOTMEM_RESTORE_DONE if a descriptor was found;
  *        item_num and runtime_claims are unset
  * @param geometry undefined unless the outcome is SLOTMEM_RESTORE_DONE

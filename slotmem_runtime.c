@@ -41,8 +41,8 @@
 #define LOCK_WAIT       apr_time_from_sec(2)
 #define LOCK_PAUSE      5000
 
-/* The directory for the files of segments: the first one that a child can
- * write. With ChrootDir, the paths are below it. */
+/* The directory for the files of segments: the first one that a child can write
+ * to. With ChrootDir, the paths are below it. */
 static const char *const directories[] = { "/dev/shm", "/tmp" };
 
 /* Shared memory, anonymous, one per generation. */
@@ -51,9 +51,10 @@ typedef struct runtime_shared_t {
                                        Set by any child before the name can be
                                        attached; a hint that it is worth looking
                                        for a file */
-    _Atomic apr_uint32_t ended;     /* 1, and the children that have ended.
-                                       Only the parent writes it, and never
-                                       reads it */
+    _Atomic apr_uint32_t ended;     /* 1 + the number of children that have
+                                       ended, so that the first create looks for
+                                       files. Only the parent writes it, and
+                                       never reads it */
     _Atomic apr_uint32_t tidied;    /* the value of ended when a child last
                                        removed files; written with the mutex */
 } runtime_shared_t;
@@ -63,21 +64,22 @@ typedef struct runtime_shared_t {
  * created or attached, which the mutex guards. */
 static struct {
     apr_global_mutex_t *mutex;      /* NULL: no segments at run time */
-    unsigned char secret[APR_MD5_DIGESTSIZE]; /* of the generation's run-time
+    unsigned char secret[APR_MD5_DIGESTSIZE]; /* for the generation's run-time
                                        names; never in shared memory */
-    const char *prefix;             /* of the server's files */
+    const char *prefix;             /* of the names of this server's files */
     runtime_shared_t *shared;       /* NULL: no segments at run time */
     apr_pool_t *pool;               /* NULL in the parent */
     apr_hash_t *by_key;             /* see slotmem_instance_key() */
     slotmem_creator_t self;
-    const char *directory;          /* of the files; NULL: there is none */
-    _Atomic int directory_logged;   /* 1: this child has logged that */
+    const char *directory;          /* for the files; NULL: there is none */
+    _Atomic int directory_logged;   /* 1: this child has logged that there is no
+                                       directory */
 } runtime;
 
 /* The key of a random number that the server keeps over restarts. The files of
  * all its generations have it in their names, because children of an old
  * generation may run for a long time. */
-#define TAG_KEY "mod_slotmem_shm/run-time names"
+#define SERVER_ID_KEY "mod_slotmem_shm/run-time names"
 
 /* ---- the mutex ---- */
 
@@ -115,7 +117,8 @@ static void unlock_runtime(void)
 /* ---- file names ---- */
 
 /* A digest of the name and the generation's secret; nested, so that a digest
- * cannot be extended to that of a longer name. what: which digest */
+ * cannot be extended to that of a longer name. what: 'n' for the file name, 'p'
+ * for the proof, which the header of the segment holds */
 static void digest_of(unsigned char *digest, char what, const char *key,
                       apr_size_t len)
 {
@@ -158,8 +161,8 @@ static slotmem_shm_name_t shm_name_of(const char *name, apr_pool_t *pool)
 /* ---- is a process alive? ---- */
 
 /* Read the state and the start time, in ticks since boot, from /proc/PID/stat.
- * Returns 0 if there is no such file, or if it has another pid, which is of
- * another namespace. */
+ * Returns 0 if there is no such file, or if it names another pid: then /proc is
+ * that of another pid namespace. */
 static int read_stat(const char *who, pid_t pid, char *state,
                      apr_uint64_t *started)
 {
@@ -363,7 +366,7 @@ static apr_status_t check_directory(void)
         ap_log_error(APLOG_MARK, APLOG_ERR, 0, ap_server_conf,
                      SLOTMEM_TAG(50)
                      "cannot create segments at run time: below %s, expected a "
-                     "directory %s or %s that the children can write, found "
+                     "directory %s or %s that the children can write to, found "
                      "none: create one with mkdir -p -m 1777",
                      root ? root : "/", directories[0], directories[1]);
     }
@@ -464,21 +467,21 @@ static apr_status_t create_mutex(apr_pool_t *pool)
 /* Make the prefix of this server's files, the same in all its generations. */
 static apr_status_t find_prefix(apr_pool_t *pool)
 {
-    apr_uint64_t *tag = ap_retained_data_get(TAG_KEY);
+    apr_uint64_t *id = ap_retained_data_get(SERVER_ID_KEY);
     apr_uint64_t random;
     apr_status_t rv;
 
-    if (!tag) {
+    if (!id) {
         rv = apr_generate_random_bytes((unsigned char *)&random,
                                        sizeof(random));
         if (rv != APR_SUCCESS) {
             return rv;
         }
-        tag = ap_retained_data_create(TAG_KEY, sizeof(*tag));
-        *tag = random;
+        id = ap_retained_data_create(SERVER_ID_KEY, sizeof(*id));
+        *id = random;
     }
     runtime.prefix = apr_psprintf(pool, SLOTMEM_NAME_PREFIX
-                                        "%016" APR_UINT64_T_HEX_FMT "-", *tag);
+                                        "%016" APR_UINT64_T_HEX_FMT "-", *id);
     return APR_SUCCESS;
 }
 

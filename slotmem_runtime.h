@@ -22,16 +22,19 @@
  * that have it mapped. When the server stops, slotmem_runtime_end() removes all
  * names.
  *
- * A crash: a creator that is killed leaves its segment's file, until the next
- * create of that name, or of any, when the parent has seen the death, or until
- * the server stops. If the parent is killed too, the files stay. A child that
- * is killed while it holds the mutex gives it up; one that is stopped holds it:
- * then create and attach of run-time names fail after two seconds.
+ * After a crash: a creator that was killed leaves its segment's file. The next
+ * create of that name removes it; or, once the parent has reaped the creator,
+ * the next create of any name; or else the stop of the server. If the parent is
+ * killed too, the files stay. A child that is killed while it holds the mutex
+ * gives it up. One that is stopped (SIGSTOP) keeps it: then create and attach
+ * of run-time names fail after two seconds.
  *
  * Concurrency: create and attach of names take one mutex between processes and
  * threads, which is never held while a consumer's code runs. The parent never
  * creates or attaches such a segment; it removes files by their names and opens
  * none.
+ *
+ * Ids such as (B8) are lines of docs/contract.md.
  */
 
 #ifndef SLOTMEM_RUNTIME_H
@@ -51,7 +54,7 @@ void slotmem_runtime_reset(void);
 /**
  * Prepare what the children need. If the system refuses that, the server still
  * runs, and logs what it cannot do (SLOTMEM-08).
- * @param pool lasts as long as the generation
+ * @param pool must last as long as the generation
  */
 void slotmem_runtime_prepare(server_rec *s, apr_pool_t *pool);
 

@@ -166,7 +166,7 @@ static void unmap_now(mapping_t *mapping, apr_pool_t *pool)
 }
 
 /* Set the length of a new file, and allocate all of it. */
-static apr_status_t make_room(int fd, apr_size_t len)
+static apr_status_t allocate_file(int fd, apr_size_t len)
 {
     int error = 0;
 
@@ -183,7 +183,7 @@ static apr_status_t make_room(int fd, apr_size_t len)
 
 /* Write this first: a large file takes time to allocate, and if the creator is
  * killed meanwhile, its siblings must be able to remove the file. */
-static apr_status_t note_creator(int fd, const slotmem_creator_t *creator)
+static apr_status_t record_creator(int fd, const slotmem_creator_t *creator)
 {
     slotmem_header_t header;
     ssize_t done;
@@ -201,10 +201,10 @@ static apr_status_t fill_file(mapping_t **mapping, int fd, apr_size_t len,
                               const slotmem_creator_t *creator,
                               apr_pool_t *pool)
 {
-    apr_status_t rv = note_creator(fd, creator);
+    apr_status_t rv = record_creator(fd, creator);
 
     if (rv == APR_SUCCESS) {
-        rv = make_room(fd, len);
+        rv = allocate_file(fd, len);
     }
     if (rv == APR_SUCCESS) {
         rv = map_file(mapping, fd, len, pool);

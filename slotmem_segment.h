@@ -37,6 +37,8 @@
  *
  * Concurrency: the caller must hold a lock between processes to create or
  * attach a name. For the slots and their map see slotmem_map.h.
+ *
+ * Ids such as (D3) are lines of docs/contract.md.
  */
 
 #ifndef SLOTMEM_SEGMENT_H
@@ -55,8 +57,8 @@
 /** Alignment of the slots: enough for any type, and a cache line. */
 #define SLOTMEM_ALIGN ((apr_size_t)64)
 
-/** Bytes after the last slot: one known consumer writes an int there, which
- *  could be past the last page (D3). */
+/** Bytes after the last slot. A consumer whose source is not public is known to
+ *  write an int there, which could be past the last page (D3). */
 #define SLOTMEM_SLACK ((apr_size_t)64)
 
 /** The first word of a complete header: written last. */

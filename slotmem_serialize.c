@@ -52,7 +52,7 @@ static void put_head(slotmem_stream_t *stream,
 {
     apr_uint32_t num = content->segment->geometry.item_num;
     apr_uint32_t words = slotmem_map_words(num);
-    apr_uint32_t head[2] = { num, 0 };
+    apr_uint32_t head[2] = { num, 0 };  /* the number of free slots, padding */
     apr_uint32_t word;
 
     slotmem_map_copy(&content->segment->map, in_use);
@@ -73,7 +73,7 @@ static void put_chunk(slotmem_stream_t *stream, apr_uint32_t tag,
     }
 }
 
-/* Put our section: the run-time claims, the words and labels, and the end. */
+/* Put our section: the run-time claims, the words and labels, and END. */
 static void put_section(slotmem_stream_t *stream,
                         const slotmem_content_t *content,
                         const slotmem_word_t *in_use)

@@ -12,8 +12,8 @@
  */
 
 /*
- * slotmem_serialize.h: the bytes of a segment's file, from the segment. Its
- * layout stands in slotmem_format.h.
+ * slotmem_serialize.h: produces the bytes of a segment's file. See
+ * slotmem_format.h for the layout.
  *
  * Concurrency: others may write the slots meanwhile. The bytes are copied piece
  * by piece, and the digest is over the copy: it fits the bytes in the file
@@ -33,21 +33,25 @@
 /** Process-local: what a file is to hold. */
 typedef struct slotmem_content_t {
     const slotmem_segment_t *segment;
-    const unsigned char *image;     /**< if segment is NULL: the bytes of the */
-    apr_size_t image_len;           /**< file, as made earlier by
-                                         slotmem_serialize_to_memory() */
+    /* if segment is NULL: the bytes of the file, as made earlier by
+     * slotmem_serialize_to_memory() */
+    const unsigned char *image;
+    apr_size_t image_len;
     const slotmem_word_t *config_claims; /**< NULL: store the in-use flags as
                                          they are. Otherwise CLEARINUSE: store
                                          no flags, and store as run-time claims
                                          the slots in use that have no bit
                                          here */
-    const char *words;              /**< with config_claims, for our section: */
-    apr_size_t words_len;           /**< SLOTMEM_FILE_WORDS and */
-    const char *labels;             /**< SLOTMEM_FILE_LABELS, each if its */
-    apr_size_t labels_len;          /**< length is not 0; in bytes */
-    apr_size_t stamp_at;            /**< bytes of each slot that a comparison */
-    apr_size_t stamp_len;           /**< ignores: if nothing else has changed,
-                                         the file is not written */
+    /* with config_claims, for our section: the bytes of SLOTMEM_FILE_WORDS and
+     * SLOTMEM_FILE_LABELS; a chunk of length 0 is not written */
+    const char *words;
+    apr_size_t words_len;
+    const char *labels;
+    apr_size_t labels_len;
+    /* the stamp: bytes of each slot that a comparison ignores. If nothing else
+     * has changed, the file is not written */
+    apr_size_t stamp_at;
+    apr_size_t stamp_len;
 } slotmem_content_t;
 
 /**

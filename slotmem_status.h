@@ -36,13 +36,13 @@
 #pragma GCC visibility push(hidden)
 #endif
 
-/** Start a generation, without segments. @param pool lasts as long as it; NULL:
- *  it has ended */
+/** Start a generation, without segments. @param pool must last as long as the
+ *  generation; NULL: the generation has ended */
 void slotmem_status_reset(apr_pool_t *pool);
 
 /**
- * Show a segment from now on. Call this before the MPM runs.
- * @param segment like name and persist, lasts as long as the generation
+ * Show a segment from now on. In the parent only; children that are running do
+ * not see it. segment, name and persist must last as long as the generation.
  * @param name as created, or NULL: anonymous
  * @param persist NULL: not persisted
  */
@@ -83,7 +83,7 @@ typedef struct slotmem_figures_t {
     slotmem_outcome_t store;    /**< outcome of the last store */
     apr_int64_t age;            /**< seconds since the last store; -1: never */
     int failed;                 /**< 1: the last store failed */
-    int others;                 /**< 1: the file is another server's */
+    int others;                 /**< 1: the file belongs to another server */
 } slotmem_figures_t;
 
 /** Process-local: all segments, and their sums. */
@@ -94,15 +94,16 @@ typedef struct slotmem_totals_t {
     int persisted;              /**< persisted segments */
     int refused;                /**< files that were refused */
     int failed;                 /**< stores that failed */
-    int others;                 /**< files of another server */
-    int orphans;                /**< files of no segment, at the start */
+    int others;                 /**< files that belong to another server */
+    int orphans;                /**< files that belonged to no segment when the
+                                     generation started */
     apr_uint64_t slots;
     apr_uint64_t used;
     apr_uint64_t memory;
 } slotmem_totals_t;
 
-/** Compute the figures of all segments that were created before the MPM ran, so
- *  without those that children create at run time. */
+/** Compute the figures of all segments that were created before the MPM ran;
+ *  those that children create at run time are not included. */
 void slotmem_status_collect(slotmem_totals_t *totals, apr_pool_t *pool);
 
 /** @return the name of a segment to show */

@@ -35,7 +35,7 @@
 
 #define CHUNK SLOTMEM_CHUNK
 
-/* Files that are being stored together. */
+/* Process-local: files that are being stored together. */
 typedef struct run_t {
     slotmem_store_t *stores;
     int num;
@@ -44,7 +44,7 @@ typedef struct run_t {
     const char *token;              /* for temporary names */
     apr_pool_t *pool;               /* for results */
     apr_pool_t *scratch;            /* lasts for the run */
-    apr_pool_t *file_pool;          /* cleared after each step of a store */
+    apr_pool_t *file_pool;          /* cleared after each phase of a store */
 } run_t;
 
 static void tell(const run_t *run, const slotmem_store_t *store)
@@ -81,8 +81,8 @@ static apr_status_t rename_file(const slotmem_store_t *store, const char *from,
     return renameat(at, old, at, name) == 0 ? APR_SUCCESS : errno;
 }
 
-static apr_status_t look_at(const slotmem_store_t *store, const char *path,
-                            struct stat *info)
+static apr_status_t stat_file(const slotmem_store_t *store, const char *path,
+                              struct stat *info)
 {
     const char *name;
     int at = name_of(store, path, &name);
@@ -138,7 +138,7 @@ static int is_untouched(const slotmem_file_state_t *state,
 static apr_status_t check_foreign(const slotmem_store_t *store, int *foreign)
 {
     struct stat info;
-    apr_status_t rv = look_at(store, store->path, &info);
+    apr_status_t rv = stat_file(store, store->path, &info);
 
     *foreign = rv == APR_SUCCESS && !is_untouched(&store->file_state, &info);
     return APR_STATUS_IS_ENOENT(rv) ? APR_SUCCESS : rv;
@@ -151,7 +151,7 @@ static int is_same_file(const slotmem_store_t *store)
     struct stat info;
 
     return store->file_state.verified && !store->set_aside
-           && look_at(store, store->path, &info) == APR_SUCCESS
+           && stat_file(store, store->path, &info) == APR_SUCCESS
            && is_untouched(&store->file_state, &info)
            && slotmem_time_of(&info.st_ctim) == store->file_state.ctime
            && slotmem_directory_is_own(store->directory, &info);
@@ -227,10 +227,11 @@ static int start_store(run_t *run, slotmem_store_t *store)
     store->tmp = apr_pstrcat(run->scratch, store->path, SLOTMEM_TMP_SUFFIX,
                              run->token, NULL);
     if (store->new_state.known
-        && look_at(store, store->path, &info) == APR_SUCCESS
+        && stat_file(store, store->path, &info) == APR_SUCCESS
         && is_untouched(&store->new_state, &info)) {
         store->file_state = store->new_state;
-        store->set_aside = 0;       /* both were done before the rename */
+        /* The earlier store kept the old file before it renamed this one. */
+        store->set_aside = 0;
         store->backup = 0;
     }
     store->new_state.known = 0;
@@ -336,7 +337,7 @@ static apr_status_t set_aside(slotmem_store_t *store, apr_pool_t *pool)
         const char *name = apr_psprintf(pool, "%s.bad-%d", store->path, n);
         struct stat info;
 
-        rv = look_at(store, name, &info);
+        rv = stat_file(store, name, &info);
         if (APR_STATUS_IS_ENOENT(rv)) {
             store->aside = name;
             store->aside_replaced = 0;
@@ -418,7 +419,7 @@ static apr_status_t make_backup(slotmem_store_t *store, apr_pool_t *scratch)
 }
 
 /* Keep the file at the path, if it must be kept. */
-static int make_room(run_t *run, slotmem_store_t *store)
+static int keep_old_file(run_t *run, slotmem_store_t *store)
 {
     const char *step = "set the refused file aside";
     int foreign;
@@ -447,7 +448,7 @@ static void install_file(run_t *run, slotmem_store_t *store)
     apr_status_t rv;
 
     tell(run, store);
-    if (!make_room(run, store)) {
+    if (!keep_old_file(run, store)) {
         return;
     }
     rv = rename_file(store, store->tmp, store->path);
@@ -463,7 +464,7 @@ static void install_file(run_t *run, slotmem_store_t *store)
     store->backup = 0;
     store->file_state = store->new_state;
     store->new_state.known = 0;
-    if (look_at(store, store->path, &info) == APR_SUCCESS) {
+    if (stat_file(store, store->path, &info) == APR_SUCCESS) {
         store->file_state.ctime = slotmem_time_of(&info.st_ctim);
         store->file_state.verified = store->file_state.known;
     }
@@ -579,13 +580,13 @@ void slotmem_store_clean(const slotmem_directory_t *directory,
     closedir(dir);
 }
 
-/* Each step is done for all stores before the next step starts. The file system
+/* Each phase is done for all stores before the next one starts. The file system
  * can then write several files to disk at once, and creates all of them before
  * it deletes any: creating a file after many deletions is slow. */
-static void (*const steps[])(run_t *, slotmem_store_t *) = {
+static void (*const phases[])(run_t *, slotmem_store_t *) = {
     write_new_file, sync_file, install_file
 };
-#define STEPS (sizeof(steps) / sizeof(*steps))
+#define PHASES (sizeof(phases) / sizeof(*phases))
 
 static void reset(slotmem_store_t *store)
 {
@@ -606,7 +607,7 @@ void slotmem_store(slotmem_store_t *stores, int num,
     run_t run = { .stores = stores, .num = num, .watch = watch, .pool = pool,
                   .token = watch ? watch->token
                            : apr_psprintf(pool, "%ld", (long)getpid()) };
-    size_t step;
+    size_t phase;
     int i;
 
     for (i = 0; i < num; i++) {
@@ -615,10 +616,10 @@ void slotmem_store(slotmem_store_t *stores, int num,
     run.stream.buffer = apr_palloc(pool, CHUNK);
     apr_pool_create(&run.scratch, pool);
     apr_pool_create(&run.file_pool, run.scratch);
-    for (step = 0; step < STEPS; step++) {
+    for (phase = 0; phase < PHASES; phase++) {
         for (i = 0; i < num; i++) {
             if (!stores[i].step && !stores[i].unchanged) {
-                steps[step](&run, &stores[i]);
+                phases[phase](&run, &stores[i]);
                 apr_pool_clear(run.file_pool);
             }
         }

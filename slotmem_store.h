@@ -22,9 +22,9 @@
  * The file at P is only replaced if this server has read or written it.
  * Otherwise it is first set aside: renamed to P.bad-N.
  *
- * A crash: at every instruction P is whole, with the old state or the new.
- * slotmem_store_clean() removes a P.tmp-T that is left behind. A kill between
- * setting P aside and renaming the new file leaves only P.bad-N.
+ * After a crash at any instruction P is whole, with the old state or the new.
+ * slotmem_store_clean() removes a P.tmp-T that is left behind. After a kill
+ * between setting P aside and renaming the new file there is only P.bad-N.
  *
  * Concurrency: the caller ensures that only one process at a time stores a
  * file. A store only reads the segment.
@@ -61,7 +61,7 @@ typedef struct slotmem_store_t {
     slotmem_file_state_t new_state; /**< on entry: a file that may be at path
                                          instead, because an earlier store ended
                                          between its rename and its report;
-                                         then: the new file */
+                                         during the store: the new file */
     /* how it went; set by slotmem_store() */
     apr_status_t status;
     const char *step;               /**< what failed, or NULL. The old file is
@@ -70,11 +70,11 @@ typedef struct slotmem_store_t {
     int unchanged;                  /**< 1: nothing had to be written */
     int installed;                  /**< 1: the new file is at path */
     const char *aside;              /**< where the refused file went, or NULL */
-    int aside_replaced;             /**< ... 1: it replaced an older one */
+    int aside_replaced;             /**< 1: aside replaced an older file */
     /* scratch */
     const char *tmp;
     apr_file_t *file;               /* being compared or written; or NULL */
-    slotmem_word_t *in_use;         /* room for a copy of the map */
+    slotmem_word_t *in_use;         /* memory for a copy of the map */
 } slotmem_store_t;
 
 /** Process-local: a caller that follows the progress of its stores. */

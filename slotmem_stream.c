@@ -33,7 +33,7 @@ void slotmem_stream_init(slotmem_stream_t *stream, apr_file_t *file,
     stream->fill = 0;
     stream->compared = 0;
     stream->status = APR_SUCCESS;
-    stream->room = file ? CHUNK : 0;
+    stream->capacity = file ? CHUNK : 0;
     if (!file) {
         stream->buffer = NULL;
     }
@@ -53,16 +53,17 @@ void slotmem_stream_flush(slotmem_stream_t *stream)
  * memory: the stream then accepts nothing more. */
 static int grow(slotmem_stream_t *stream)
 {
-    apr_size_t room = stream->room ? 2 * stream->room : 1024;
-    unsigned char *buffer = stream->status == APR_SUCCESS && room > stream->room
-                            ? realloc(stream->buffer, room) : NULL;
+    apr_size_t capacity = stream->capacity ? 2 * stream->capacity : 1024;
+    unsigned char *buffer = stream->status == APR_SUCCESS
+                            && capacity > stream->capacity
+                            ? realloc(stream->buffer, capacity) : NULL;
 
     if (!buffer) {
         stream->status = APR_ENOMEM;
         return 0;
     }
     stream->buffer = buffer;
-    stream->room = room;
+    stream->capacity = capacity;
     return 1;
 }
 
@@ -75,7 +76,7 @@ static void stream_write(slotmem_stream_t *stream, const void *data,
 
     stream->len += (apr_off_t)len;
     while (len) {
-        apr_size_t room = stream->room - stream->fill;
+        apr_size_t room = stream->capacity - stream->fill;
         apr_size_t n = len < room ? len : room;
 
         if (!room && stream->file) {

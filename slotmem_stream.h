@@ -40,10 +40,11 @@ typedef struct slotmem_stream_t {
     int differs;                    /* 1: a difference was found */
     apr_off_t len;                  /* of all bytes so far */
     apr_md5_ctx_t md5;              /* of all bytes so far, if written */
-    unsigned char *buffer;          /* room bytes */
-    apr_size_t room;                /* SLOTMEM_CHUNK, or more in memory */
-    apr_size_t fill;                /* of them in use */
-    apr_size_t compared;            /* of these compared */
+    unsigned char *buffer;
+    apr_size_t capacity;            /* bytes of the buffer: SLOTMEM_CHUNK, or
+                                       any number without a file */
+    apr_size_t fill;                /* bytes of the buffer that are filled */
+    apr_size_t compared;            /* bytes of those that were compared */
     apr_status_t status;            /* the first failure, which stays */
 } slotmem_stream_t;
 
@@ -55,12 +56,13 @@ typedef struct slotmem_stream_t {
 void slotmem_stream_init(slotmem_stream_t *stream, apr_file_t *file,
                          int compares);
 
-/** Write or compare bytes. Does nothing after a failure or a difference. */
+/** Write or compare bytes. Does nothing after a failure or a difference.
+ *  @param data NULL, only if the stream compares: skip len bytes */
 void slotmem_stream_put(slotmem_stream_t *stream, const void *data,
                         apr_size_t len);
 
-/** Write the MD5 of all bytes so far. Compares nothing: in a file that was
- *  verified the MD5 is that of the bytes before it. */
+/** Write the MD5 of all bytes so far. When comparing, skip it: if all bytes
+ *  before it are equal, and the file was verified, the MD5 is equal too. */
 void slotmem_stream_put_digest(slotmem_stream_t *stream);
 
 /** Write the rest of the buffer. */

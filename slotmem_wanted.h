@@ -19,7 +19,7 @@
  * Lifecycle: slotmem_wanted_reset() in pre_config; slotmem_wanted_lookup() in
  * each create before the MPM runs.
  *
- * Concurrency: the parent's one thread. Children may call the functions that
+ * Concurrency: the parent's main thread. Children may call the functions that
  * only read.
  */
 

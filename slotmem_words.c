@@ -35,6 +35,7 @@ struct slotmem_setting_t {
     size_t offset;
     size_t size;                    /* bytes; 0 ends the table */
     enum {
+        /* the kinds up to SETTING_METHOD may be compared as bytes */
         SETTING_TEXT,               /* char[size] */
         SETTING_INT,                /* int, least to most */
         SETTING_INTERVAL,           /* apr_interval_time_t of a health check */
@@ -55,6 +56,7 @@ struct slotmem_setting_t {
 #define FIELD(type, field) offsetof(type, field), sizeof(((type *)0)->field)
 #define MEMBER(field) FIELD(proxy_worker_shared, field)
 #define BALANCER(field) FIELD(proxy_balancer_shared, field)
+#define BITFIELD 0, 1           /* has no offset; copy_value() knows it */
 #define STATUS(letter, flag) \
     { "status=" letter, MEMBER(status), SETTING_FLAG, 0, 0, flag }
 
@@ -96,7 +98,7 @@ static const slotmem_setting_t member_settings[] = {
 static const slotmem_setting_t balancer_settings[] = {
     { "lbmethod", BALANCER(lbpname), SETTING_TEXT, 0, 0, 0 },
     { "stickysession", BALANCER(sticky), SETTING_STICKY, 0, 0, 0 },
-    { "nofailover", BALANCER(index), SETTING_STICKY_FORCE, 0, 0, 0 },
+    { "nofailover", BITFIELD, SETTING_STICKY_FORCE, 0, 0, 0 },
     { "timeout", BALANCER(timeout), SETTING_SECONDS, 0, 7200, 0 },
     { "maxattempts", BALANCER(max_attempts), SETTING_ATTEMPTS, 0, 99, 0 },
     { NULL, 0, 0, SETTING_TEXT, 0, 0, 0 }
@@ -253,7 +255,7 @@ static int has_same_bytes(const slotmem_setting_t *setting, const void *a,
 }
 
 const char *slotmem_words_merge(const slotmem_setting_t *settings, void *slot,
-                                const void *stored, const apr_table_t *then,
+                                const void *stored, const apr_table_t *at_store,
                                 apr_pool_t *pool)
 {
     const void *defaults = defaults_of(settings);
@@ -270,7 +272,7 @@ const char *slotmem_words_merge(const slotmem_setting_t *settings, void *slot,
         if (strcmp(now, format_value(settings, stored, pool)) == 0) {
             continue;
         }
-        word = then ? apr_table_get(then, settings->name) : now;
+        word = at_store ? apr_table_get(at_store, settings->name) : now;
         if (!word) {
             word = format_value(settings, defaults, pool);
         }

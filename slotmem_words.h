@@ -13,16 +13,16 @@
 
 /*
  * slotmem_words.h: the settings of mod_proxy_balancer's members and balancers
- * that the balancer-manager can change: their configured values (the words of
- * the configuration), and whether the configuration or the stored slot wins in
- * a restore (contract E6, E7).
+ * that the balancer-manager can change: their configured values, called the
+ * words of the configuration, and whether the configuration or the stored slot
+ * wins in a restore (contract E6, E7).
  *
  * The newer word wins. A restored slot starts as a copy of the configured
  * settings. If the configured value of a setting is the same as when the slot
  * was stored, the stored value is carried over. Otherwise the configuration was
  * changed after the store, and its value stays.
  *
- * Concurrency: private memory only, called by the parent's one thread. Needs
+ * Concurrency: private memory only, called by the parent's main thread. Needs
  * mod_proxy's header and calls nothing of mod_proxy.
  */
 
@@ -96,7 +96,6 @@ void slotmem_words_append(apr_array_header_t *strings, const char *key,
 void slotmem_words_pair(apr_array_header_t *strings, const char *name,
                         const char *value);
 
-/** End a record. */
 void slotmem_words_end(apr_array_header_t *strings);
 
 /** @return the strings one after another, each with its 0 byte; sets len to
@@ -116,15 +115,15 @@ apr_table_t *slotmem_words_find(const char *words, apr_size_t len,
  * Carry settings over from a stored slot.
  * @param slot a copy of the configured settings; changed
  * @param stored the slot as it was stored: any bytes, strings terminated
- * @param then the words of the configuration at the store: a setting that is
- *        not in it had its default; NULL: not known, and all stored settings
- *        are carried over
+ * @param at_store the words of the configuration at the store: a setting that
+ *        is not in them had its default; NULL: they are not known, and all
+ *        stored settings are carried over
  * @return names of the settings in which the configuration overrules the
  *         stored slot, for people; NULL: none
  */
 const char *slotmem_words_merge(const slotmem_setting_t *settings, void *slot,
-                                const void *stored, const apr_table_t *then,
-                                apr_pool_t *pool);
+                                const void *stored,
+                                const apr_table_t *at_store, apr_pool_t *pool);
 
 /**
  * Replace values that the balancer-manager would refuse by their defaults.

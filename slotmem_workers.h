@@ -13,9 +13,10 @@
 
 /*
  * slotmem_workers.h: decodes a slot of mod_proxy_balancer, and the labels of
- * its segment, for people: for the status page and for the tool, which links
- * this room without httpd. Never shows nonces, secrets, or the user and
- * password of a URL; control characters are escaped.
+ * its segment, for people: for the status page and for the command
+ * slotmem-file, which is linked with this source but not with httpd. Never
+ * shows nonces, secrets, or the user and password of a URL; control characters
+ * are escaped.
  *
  * A slot is untrusted data: any bytes, which other processes may write
  * meanwhile. It is copied first, and the strings of the copy are made to end
