@@ -301,7 +301,8 @@ void slotmem_metrics_write(request_rec *r)
                  "Restarts of the server since its start.");
     ap_rprintf(r, "slotmem_generation %d\n", totals.generation);
     begin_metric(r, "slotmem_orphans",
-                 "Files of no segment when the server was last (re)started.");
+                 "Files that belonged to no segment when the server was last "
+                 "(re)started.");
     ap_rprintf(r, "slotmem_orphans %d\n", totals.orphans);
     for (i = 0; i < sizeof(metrics) / sizeof(metrics[0]); i++) {
         write_metric(r, &metrics[i], all);

@@ -204,12 +204,12 @@ static void write_summary(request_rec *r, const slotmem_totals_t *totals,
                                                  "last store",
                                                  totals->failed), pool),
               ", ",
-              emphasize(totals->others, apr_psprintf(pool, "%d are another "
-                                                 "server's",
+              emphasize(totals->others, apr_psprintf(pool, "%d belong to "
+                                                 "another server",
                                                  totals->others), pool),
               ".", NULL);
     if (totals->orphans) {
-        ap_rprintf(r, " %d files were of no segment at the last start or "
+        ap_rprintf(r, " %d files belonged to no segment at the last start or "
                    "restart: see slotmem-file orphans.", totals->orphans);
     }
     if (dir) {

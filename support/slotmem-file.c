@@ -12,9 +12,9 @@
  */
 
 /*
- * slotmem-file.c: the command that examines persisted files; slotmem-file.8 is
- * its manual. This source has the table of commands, and runs the one on the
- * command line.
+ * slotmem-file.c: the command that examines and repairs persisted files;
+ * slotmem-file.8 is its manual. This source has the table of commands, and runs
+ * the one on the command line.
  *
  *     slotmem-file.c                  the table
  *     tool_verify.c, tool_show.c,     one command each (tool_command.h)
@@ -47,7 +47,8 @@
 #include "tool_options.h"
 #include "tool_output.h"
 
-/* See tool_output_close(). NOLINTBEGIN(cert-err33-c) */
+/* Writes are not checked one by one; tool_output_close() checks them all.
+ * NOLINTBEGIN(cert-err33-c) */
 
 static const tool_command_t *const commands[] = {
     &tool_verify,

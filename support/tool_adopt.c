@@ -38,7 +38,8 @@
 #include "tool_output.h"
 #include "tool_report.h"
 
-/* See tool_output_close(). NOLINTBEGIN(cert-err33-c) */
+/* Writes are not checked one by one; tool_output_close() checks them all.
+ * NOLINTBEGIN(cert-err33-c) */
 
 /* The persisted file whose lock also guards this one (P for P.bak), or NULL. */
 static const char *guarded_name(const char *path, apr_pool_t *pool)

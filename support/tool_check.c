@@ -26,7 +26,8 @@
 #include "tool_members.h"
 #include "tool_output.h"
 
-/* See tool_output_close(). NOLINTBEGIN(cert-err33-c) */
+/* Writes are not checked one by one; tool_output_close() checks them all.
+ * NOLINTBEGIN(cert-err33-c) */
 
 enum { CHECK_OK, CHECK_WARNING, CHECK_CRITICAL, CHECK_UNKNOWN };
 static const char *const levels[] = { "OK", "WARNING", "CRITICAL", "UNKNOWN" };

@@ -21,7 +21,8 @@
 #include "tool_output.h"
 #include "tool_report.h"
 
-/* See tool_output_close(). NOLINTBEGIN(cert-err33-c) */
+/* Writes are not checked one by one; tool_output_close() checks them all.
+ * NOLINTBEGIN(cert-err33-c) */
 
 /* Bytes of a slot in each line of text. */
 #define BYTES_PER_LINE 16u

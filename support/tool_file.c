@@ -114,8 +114,8 @@ int tool_file_is_same(const slotmem_file_state_t *a,
            && a->ctime == b->ctime;
 }
 
-/* Did all passes read the same file? identified: if the file was restored, the
- * one from which the geometry came */
+/* Did all passes read the same file? identified: the file from which the
+ * geometry came; unused unless was_restored */
 static int saw_one_file(const tool_file_t *file, int was_restored,
                         const slotmem_file_state_t *identified)
 {

@@ -39,11 +39,11 @@
 #define TOOL_READ_ATTEMPTS 100
 
 /** Process-local: the geometry that the user requests. What is not set is as
- *  the file says. */
+ *  the file says. Each flag is 1 if that field of geometry is set. */
 typedef struct tool_geometry_request_t {
-    int has_size;                   /**< 1: geometry.item_size is set, */
-    int has_num;                    /**< ... geometry.item_num, */
-    int has_type;                   /**< ... geometry.type */
+    int has_size;
+    int has_num;
+    int has_type;
     slotmem_geometry_t geometry;
 } tool_geometry_request_t;
 

@@ -38,7 +38,8 @@
 #include "tool_members.h"
 #include "tool_output.h"
 
-/* See tool_output_close(). NOLINTBEGIN(cert-err33-c) */
+/* Writes are not checked one by one; tool_output_close() checks them all.
+ * NOLINTBEGIN(cert-err33-c) */
 
 /* Process-local: a directory and its orphans. */
 typedef struct orphans_t {
@@ -241,7 +242,8 @@ static int remove_one(const orphans_t *orphans, const tool_entry_t *entry)
 
 static int remove_all(orphans_t *orphans)
 {
-    const apr_array_header_t *asked = orphans->found;
+    const apr_array_header_t *asked = orphans->found; /* what was reported:
+                                       find_orphans() makes a new array */
     int worst = TOOL_GOOD;
     int i;
 
@@ -270,7 +272,8 @@ static int orphans(const tool_options_t *options, apr_pool_t *pool)
     if ((options->given & TOOL_OPT_YES) && !removes) {
         return tool_usage_error("--yes goes with --remove");
     }
-    /* The directory can be a link: systemd's StateDirectory is one. */
+    /* The directory can be a link: systemd's StateDirectory is one. These
+     * functions take a file; any name in the directory will do. */
     reason = tool_change_begin(apr_pstrcat(pool, at.dir, "/.", NULL), pool);
     if (reason) {
         return tool_path_error(at.dir, reason, APR_SUCCESS);

@@ -35,7 +35,8 @@
 #include "tool_output.h"
 #include "tool_report.h"
 
-/* See tool_output_close(). NOLINTBEGIN(cert-err33-c) */
+/* Writes are not checked one by one; tool_output_close() checks them all.
+ * NOLINTBEGIN(cert-err33-c) */
 
 /* Become the owner of the file, and take its lock. A store creates a new file:
  * with another owner the server might not be able to read it. */

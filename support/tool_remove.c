@@ -33,7 +33,8 @@
 #include "tool_output.h"
 #include "tool_report.h"
 
-/* See tool_output_close(). NOLINTBEGIN(cert-err33-c) */
+/* Writes are not checked one by one; tool_output_close() checks them all.
+ * NOLINTBEGIN(cert-err33-c) */
 
 /* Process-local: the state of the command. */
 typedef struct request_t {

@@ -25,7 +25,8 @@
 #include "tool_output.h"
 #include "tool_report.h"
 
-/* See tool_output_close(). NOLINTBEGIN(cert-err33-c) */
+/* Writes are not checked one by one; tool_output_close() checks them all.
+ * NOLINTBEGIN(cert-err33-c) */
 
 /* is_named: 0: the file comes from --dir, where a file without workers is not
  * an error */

@@ -103,7 +103,7 @@ my %form = (
     '/server-status?auto'     => qr/^ModSlotmemOrphans: 2$/m,
     '/slotmem-status'         => qr/"orphans": 2,/,
     '/slotmem-status?metrics' => qr/^slotmem_orphans 2$/m,
-    '/server-status'          => qr/\. 2 files were of no segment/
+    '/server-status'          => qr/\. 2 files belonged to no segment/
 );
 like($server->get($_)->content, $form{$_}, "... and so does $_")
     for sort keys %form;
