@@ -26,7 +26,7 @@
 
 /* Raise the number whenever one of these structs changes: a restart may load
  * another version of the module. */
-#define KEY "slotmem_shm:outliving:4"
+#define KEY "slotmem_shm:outliving:5"
 
 slotmem_outliving_t *slotmem_outliving(void)
 {
@@ -37,12 +37,26 @@ slotmem_outliving_t *slotmem_outliving(void)
 
 static slotmem_carried_t *find(const char *path)
 {
-    slotmem_carried_t *image = slotmem_outliving()->images;
+    const slotmem_outliving_t *outliving = slotmem_outliving();
 
-    while (image && strcmp(image->path, path) != 0) {
-        image = image->next;
+    return outliving->by_path ? apr_hash_get(outliving->by_path, path,
+                                             APR_HASH_KEY_STRING) : NULL;
+}
+
+/* Append an image. The hash has a pool of its own, which has no parent. */
+static void insert(slotmem_carried_t *image)
+{
+    slotmem_outliving_t *outliving = slotmem_outliving();
+    apr_pool_t *pool;
+
+    if (!outliving->by_path) {
+        apr_pool_create(&pool, NULL);
+        outliving->by_path = apr_hash_make(pool);
     }
-    return image;
+    apr_hash_set(outliving->by_path, image->path, APR_HASH_KEY_STRING, image);
+    image->prev = outliving->last;
+    *(image->prev ? &image->prev->next : &outliving->images) = image;
+    outliving->last = image;
 }
 
 slotmem_carried_t *slotmem_carried_add(const char *path, const char *name,
@@ -52,7 +66,6 @@ slotmem_carried_t *slotmem_carried_add(const char *path, const char *name,
     size_t name_size = strlen(name) + 1;
     slotmem_carried_t *image = malloc(sizeof(*image) + path_size + name_size);
     slotmem_carried_t *older = find(path);
-    slotmem_carried_t **end = &slotmem_outliving()->images;
 
     if (!image) {
         free(bytes);
@@ -67,10 +80,7 @@ slotmem_carried_t *slotmem_carried_add(const char *path, const char *name,
     image->bytes = bytes;
     image->len = len;
     image->note = -1;
-    while (*end) {
-        end = &(*end)->next;
-    }
-    *end = image;
+    insert(image);
     return image;
 }
 
@@ -81,7 +91,8 @@ static slotmem_carried_t *find_name(const char *name)
     slotmem_carried_t *found = NULL;
 
     for (; image; image = image->next) {
-        if (!image->taken && strcmp(image->name, name) == 0) {
+        if (!image->taken && !image->stored
+            && strcmp(image->name, name) == 0) {
             found = image;
         }
     }
@@ -103,14 +114,11 @@ slotmem_carried_t *slotmem_carried_find(const char *path, const char *name)
 
 void slotmem_carried_free(slotmem_carried_t *image)
 {
-    slotmem_carried_t **at = &slotmem_outliving()->images;
+    slotmem_outliving_t *outliving = slotmem_outliving();
 
-    while (*at && *at != image) {
-        at = &(*at)->next;
-    }
-    if (*at) {
-        *at = image->next;
-        free(image->bytes);
-        free(image);
-    }
+    apr_hash_set(outliving->by_path, image->path, APR_HASH_KEY_STRING, NULL);
+    *(image->prev ? &image->prev->next : &outliving->images) = image->next;
+    *(image->next ? &image->next->prev : &outliving->last) = image->prev;
+    free(image->bytes);
+    free(image);
 }

@@ -29,6 +29,8 @@
 #ifndef SLOTMEM_CARRIED_H
 #define SLOTMEM_CARRIED_H
 
+#include "apr_hash.h"
+
 #include "slotmem_process.h"
 
 #if defined(__GNUC__)
@@ -38,6 +40,7 @@
 /** Process-local: the state of a segment, as the bytes of its file. */
 typedef struct slotmem_carried_t {
     struct slotmem_carried_t *next;
+    struct slotmem_carried_t *prev;
     const char *path;               /**< the persisted file */
     const char *name;               /**< of the segment; for the log */
     unsigned char *bytes;
@@ -50,6 +53,10 @@ typedef struct slotmem_carried_t {
     slotmem_file_state_t file_state; /**< see slotmem_store_t */
     slotmem_file_state_t new_state;
     int note;                       /**< index of its note, or -1 */
+    int stored;                     /**< 1: a copy of what the file holds, to
+                                         save the next generation from reading
+                                         it; it has no digests and is not
+                                         stored again */
     int taken;                      /**< 1: a segment was restored from it */
     int refused;                    /**< 1: it did not fit the segment: store
                                          it first; the store of the segment then
@@ -62,6 +69,8 @@ typedef struct slotmem_outliving_t {
     pid_t owner;                    /**< the parent; 0: nothing was carried */
     int generation;                 /**< of the configuration that ended */
     slotmem_carried_t *images;      /**< oldest first */
+    slotmem_carried_t *last;        /**< of them */
+    apr_hash_t *by_path;            /**< all images; NULL: there was none yet */
     slotmem_process_t process;      /**< that stores */
     char token[12];                 /**< for temporary files of token_owner */
     pid_t token_owner;              /**< the parent; 0: there is no token */

@@ -77,6 +77,10 @@ typedef struct slotmem_persist_entry_t {
     slotmem_removal_t *removal; /* the removal request that the restore applied;
                                    or NULL */
     int unavailable;            /* 1: the file at path must not be replaced */
+    unsigned char *copy;        /* its state when the generation ended, as the
+                                   bytes of its file without digests;
+                                   malloc()ed, or NULL */
+    apr_size_t copy_len;
     slotmem_carried_t *refused_image; /* carried state that did not fit: store
                                    it first, and then set it aside; or NULL */
     slotmem_file_state_t file_state; /* see slotmem_store_t */

@@ -93,7 +93,9 @@ static int read_slots(slotmem_reader_t *reader, apr_md5_ctx_t *md5, char *slots,
                                  slots + done, n)) {
             return 0;
         }
-        apr_md5_update(md5, slots + done, n);
+        if (!reader->memory) {
+            apr_md5_update(md5, slots + done, n);
+        }
         done += n;
     }
     return 1;
@@ -291,11 +293,14 @@ static int read_section(slotmem_reader_t *reader,
                              (apr_size_t)len)) {
         return 0;
     }
+    section->bytes = bytes;
+    section->len = (apr_size_t)len - sizeof(end);
+    if (reader->memory) {
+        return 1;
+    }
     memcpy(&end, bytes + len - sizeof(end), sizeof(end));
     apr_md5_update(&md5, bytes, (apr_size_t)len - sizeof(end.digest));
     apr_md5_final(computed, &md5);
-    section->bytes = bytes;
-    section->len = (apr_size_t)len - sizeof(end);
     return memcmp(computed, end.digest, sizeof(computed)) == 0;
 }
 

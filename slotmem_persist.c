@@ -17,6 +17,7 @@
  */
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -40,6 +41,9 @@
 /* How long a restart waits for its store. Requests are delayed meanwhile: with
  * the rest of the restart, by less than two seconds. */
 #define RESTART_WAIT apr_time_from_msec(1500)
+/* Most bytes that a restart copies to save the next generation from reading
+ * files: until that one runs, a copy takes as much memory as its segment. */
+#define COPIES_MAX ((apr_size_t)64 * 1024 * 1024)
 /* A store that takes longer than this is logged. */
 #define OVERDUE apr_time_from_sec(300)
 /* Minimum time between two stores during a graceful stop. */
@@ -169,14 +173,15 @@ static slotmem_report_t *create_reports(void)
            ? apr_shm_baseaddr_get(shm) : NULL;
 }
 
-/* An image that was restored is no longer needed: its segment is stored. */
-static void free_taken_images(void)
+/* Free the images whose segments are stored, or will be: their state is now in
+ * a segment of this generation. */
+static void free_needless_images(void)
 {
     slotmem_carried_t *image, *next;
 
     for (image = slotmem_files.outliving->images; image; image = next) {
         next = image->next;
-        if (image->taken) {
+        if (image->taken || image->stored) {
             slotmem_carried_free(image);
         }
     }
@@ -233,7 +238,7 @@ void slotmem_persist_enable(void)
         set_content(entry);
         entry->report = reports ? &reports[i] : NULL;
     }
-    free_taken_images();
+    free_needless_images();
     slotmem_files.may_wait = !slotmem_persist_is_restart();
     slotmem_files_lock();
     slotmem_files.may_wait = 0;
@@ -340,55 +345,87 @@ static void log_not_stored_yet(void)
                  first->path, same);
 }
 
+/* Copy the segments while they are being stored: the next generation restores
+ * the copies, and reads no file. */
+static void copy_segments(void)
+{
+    apr_size_t left = COPIES_MAX;
+    int i;
+
+    for (i = 0; i < slotmem_files.entries->nelts; i++) {
+        slotmem_persist_entry_t *entry = slotmem_files_entry(i);
+        apr_size_t len = entry->segment->layout.slots_len;
+
+        if (!entry->unavailable && len < left
+            && slotmem_serialize_to_memory(&entry->content, 1, &entry->copy,
+                                           &entry->copy_len) == APR_SUCCESS) {
+            left -= len;
+        }
+    }
+}
+
+/* The image of a segment: if it is stored, its copy. */
+static slotmem_carried_t *add_image(slotmem_persist_entry_t *entry)
+{
+    unsigned char *bytes = entry->copy;
+    apr_size_t len = entry->copy_len;
+
+    if (!entry->stored) {
+        free(bytes);
+        if (slotmem_serialize_to_memory(&entry->content, 0, &bytes, &len)
+            != APR_SUCCESS) {
+            return NULL;
+        }
+    }
+    if (entry->refused_image) {
+        ap_log_error(APLOG_MARK, APLOG_ERR, 0, ap_server_conf,
+                     SLOTMEM_TAG(38)
+                     "segment %s: the state that was not restored from memory "
+                     "is lost: %s could not be stored before the next restart",
+                     entry->name, entry->path);
+    }
+    return slotmem_carried_add(entry->path, entry->name, bytes, len);
+}
+
 static void carry(slotmem_persist_entry_t *entry)
 {
     /* There is one image per path: one that was refused, and is still not
      * stored, is lost now. */
     int set_aside = entry->refused_image ? entry->refused_image->set_aside
                                          : entry->rejected;
-    slotmem_carried_t *image = NULL;
-    unsigned char *bytes;
-    apr_size_t len;
+    slotmem_carried_t *image = add_image(entry);
 
-    if (slotmem_serialize_to_memory(&entry->content, &bytes, &len)
-        == APR_SUCCESS) {
-        if (entry->refused_image) {
-            ap_log_error(APLOG_MARK, APLOG_ERR, 0, ap_server_conf,
-                         SLOTMEM_TAG(38)
-                         "segment %s: the state that was not restored from "
-                         "memory is lost: %s could not be stored before the "
-                         "next restart", entry->name, entry->path);
-        }
-        image = slotmem_carried_add(entry->path, entry->name, bytes, len);
+    if (image) {
+        image->set_aside = set_aside;
+        image->checked = entry->directory->checked;
+        image->file_state = entry->file_state;
+        image->new_state = entry->new_state;
+        image->backup = entry->backup;
+        image->note = entry->note;
+        image->failed = entry->failed_step != NULL;
+        image->stored = entry->stored;
     }
-    if (!image) {
+    else if (!entry->stored) {
         ap_log_error(APLOG_MARK, APLOG_ERR, APR_ENOMEM, ap_server_conf,
                      SLOTMEM_TAG(33)
                      "segment %s: there is no memory to carry its state over "
                      "the restart: changes since the last store of %s are lost",
                      entry->name, entry->path);
-        return;
     }
-    image->set_aside = set_aside;
-    image->checked = entry->directory->checked;
-    image->file_state = entry->file_state;
-    image->new_state = entry->new_state;
-    image->backup = entry->backup;
-    image->note = entry->note;
-    image->failed = entry->failed_step != NULL;
 }
 
-/* Carry over in memory what was not stored. */
+/* Carry over in memory what was not stored, and the copies of what was. */
 static void carry_all(void)
 {
     int all_stored = 1;
     int i;
 
     for (i = 0; i < slotmem_files.entries->nelts; i++) {
-        if (!slotmem_files_entry(i)->stored
-            && !slotmem_files_entry(i)->unavailable) {
-            carry(slotmem_files_entry(i));
-            all_stored = 0;
+        slotmem_persist_entry_t *entry = slotmem_files_entry(i);
+
+        if (!entry->unavailable && (!entry->stored || entry->copy)) {
+            all_stored &= entry->stored;
+            carry(entry);
         }
     }
     slotmem_files.outliving->all_stored_at = all_stored ? apr_time_now() : 0;
@@ -431,9 +468,12 @@ static void end_for_restart(void)
     else {
         collect();
         persist.last_stopping = 0;
-        if (start_process() && !slotmem_process_wait(process, deadline)) {
-            set_pending();
-            slotmem_outcome_read(process, SLOTMEM_TRIES_AGAIN);
+        if (start_process()) {
+            copy_segments();
+            if (!slotmem_process_wait(process, deadline)) {
+                set_pending();
+                slotmem_outcome_read(process, SLOTMEM_TRIES_AGAIN);
+            }
         }
         collect();
     }
@@ -520,6 +560,7 @@ static void end_after_failed_restart(void)
     }
     slotmem_process_wait(&slotmem_files.outliving->process, 0);
     collect();
+    free_needless_images();
     if (slotmem_files.outliving->images) {
         end_for_good();
     }

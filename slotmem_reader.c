@@ -93,7 +93,7 @@ int slotmem_reader_fill(slotmem_reader_t *reader, apr_off_t offset,
 int slotmem_reader_digest(slotmem_reader_t *reader, apr_md5_ctx_t *md5,
                           apr_off_t from, apr_off_t to)
 {
-    while (from < to) {
+    while (from < to && !reader->memory) {
         apr_size_t n = to - from < (apr_off_t)CHUNK ? (apr_size_t)(to - from)
                                                     : CHUNK;
         const unsigned char *bytes = slotmem_reader_bytes(reader, from, n);
@@ -111,9 +111,12 @@ int slotmem_reader_digest_matches(slotmem_reader_t *reader,
                                   const apr_md5_ctx_t *md5, apr_off_t offset)
 {
     apr_md5_ctx_t copy = *md5;
-    const unsigned char *stored = slotmem_reader_bytes(reader, offset,
-                                                       SLOTMEM_FILE_DIGEST);
+    const unsigned char *stored;
 
+    if (reader->memory) {
+        return 1;
+    }
+    stored = slotmem_reader_bytes(reader, offset, SLOTMEM_FILE_DIGEST);
     if (!stored) {
         return 0;
     }

@@ -37,7 +37,10 @@
 /** Process-local: a file that is being verified, read through a window. */
 typedef struct slotmem_reader_t {
     apr_file_t *file;
-    const unsigned char *memory;    /* if not NULL, read instead of the file */
+    const unsigned char *memory;    /* if not NULL, read instead of the file.
+                                       This process made these bytes: their
+                                       digests are not computed, and count as
+                                       right */
     apr_off_t len;                  /* of the file, when it was opened */
     apr_status_t status;            /* the first failure, which stays */
     apr_off_t window_at;            /* the window holds window_len bytes */

@@ -212,11 +212,28 @@ static void restore_from(slotmem_restore_result_t *result,
     apr_pool_clear(recover.scratch);
 }
 
-static void restore_file(slotmem_persist_entry_t *entry)
+/* Restore a copy of what the file at the path holds, if there is one; otherwise
+ * read the file. */
+static void restore_copy_or_file(slotmem_restore_result_t *result,
+                                 slotmem_persist_entry_t *entry,
+                                 slotmem_carried_t *copy)
+{
+    if (copy) {
+        copy->taken = 1;
+        restore_from(result, entry, entry->directory, entry->path, copy);
+        result->file_state = copy->file_state;
+    }
+    if (!copy || result->outcome != SLOTMEM_RESTORE_DONE) {
+        restore_from(result, entry, entry->directory, entry->path, NULL);
+    }
+}
+
+static void restore_file(slotmem_persist_entry_t *entry,
+                         slotmem_carried_t *copy)
 {
     slotmem_restore_result_t result;
 
-    restore_from(&result, entry, entry->directory, entry->path, NULL);
+    restore_copy_or_file(&result, entry, copy);
     log_restore(entry, entry->path, &result);
     entry->restored = result;
     entry->restored_from = entry->path;
@@ -292,10 +309,10 @@ void slotmem_recover(slotmem_persist_entry_t *entry)
 {
     slotmem_carried_t *image = slotmem_carried_find(entry->path, entry->name);
 
-    if (image) {
+    if (image && !image->stored) {
         restore_carried(entry, image);
     }
     else {
-        restore_file(entry);
+        restore_file(entry, image);
     }
 }

@@ -159,26 +159,43 @@ void slotmem_serialize(slotmem_stream_t *stream,
     put_tail(stream, content, in_use);
 }
 
+/* The bytes of the file, or a few more. */
+static apr_size_t size_of(const slotmem_content_t *content)
+{
+    apr_size_t num = content->segment->geometry.item_num;
+
+    return SLOTMEM_FILE_HEADER + content->segment->layout.slots_len + num
+           + SLOTMEM_FILE_DIGEST + sizeof(slotmem_descriptor_t)
+           + sizeof(slotmem_section_t) + 3 * sizeof(slotmem_chunk_t) + num
+           + content->words_len + content->labels_len + sizeof(slotmem_end_t);
+}
+
 apr_status_t slotmem_serialize_to_memory(const slotmem_content_t *content,
+                                         int omits_digests,
                                          unsigned char **bytes,
                                          apr_size_t *len)
 {
     apr_uint32_t num = content->segment->geometry.item_num;
     slotmem_word_t *in_use = calloc(slotmem_map_words(num) + 1,
                                     sizeof(*in_use));
+    apr_size_t capacity = size_of(content);
+    unsigned char *buffer = malloc(capacity);
     slotmem_stream_t stream;
 
-    if (!in_use) {
+    if (!in_use || !buffer) {
+        free(in_use);
+        free(buffer);
         return APR_ENOMEM;
     }
-    slotmem_stream_init(&stream, NULL, 0);
+    slotmem_stream_init(&stream, NULL, buffer, capacity, 0);
+    stream.omits_digests = omits_digests;
     slotmem_serialize(&stream, content, in_use);
     free(in_use);
     if (stream.status != APR_SUCCESS) {
-        free(stream.buffer);
+        free(buffer);
         return stream.status;
     }
-    *bytes = stream.buffer;
+    *bytes = buffer;
     *len = stream.fill;
     return APR_SUCCESS;
 }

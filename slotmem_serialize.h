@@ -66,10 +66,12 @@ void slotmem_serialize(slotmem_stream_t *stream,
 /**
  * Write the bytes to memory.
  * @param content of a segment
+ * @param omits_digests 1: zeros in their place, which takes less time
  * @param bytes set to malloc()ed memory on success
  * @return APR_SUCCESS or APR_ENOMEM
  */
 apr_status_t slotmem_serialize_to_memory(const slotmem_content_t *content,
+                                         int omits_digests,
                                          unsigned char **bytes,
                                          apr_size_t *len);
 

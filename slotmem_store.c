@@ -41,6 +41,7 @@ typedef struct run_t {
     int num;
     const slotmem_store_watch_t *watch;     /* or NULL */
     slotmem_stream_t stream;                /* of the current store */
+    unsigned char *buffer;                  /* of the stream: CHUNK bytes */
     const char *token;              /* for temporary names */
     apr_pool_t *pool;               /* for results */
     apr_pool_t *scratch;            /* lasts for the run */
@@ -167,7 +168,7 @@ static int open_verified_file(run_t *run, slotmem_store_t *store)
         store->file = NULL;
         return 0;
     }
-    slotmem_stream_init(&run->stream, store->file, 1);
+    slotmem_stream_init(&run->stream, store->file, run->buffer, CHUNK, 1);
     return 1;
 }
 
@@ -200,7 +201,7 @@ static int create_new_file(run_t *run, slotmem_store_t *store)
         fail(run, store, "create a new file", rv);
         return 0;
     }
-    slotmem_stream_init(&run->stream, store->file, 0);
+    slotmem_stream_init(&run->stream, store->file, run->buffer, CHUNK, 0);
     return 1;
 }
 
@@ -613,7 +614,7 @@ void slotmem_store(slotmem_store_t *stores, int num,
     for (i = 0; i < num; i++) {
         reset(&stores[i]);
     }
-    run.stream.buffer = apr_palloc(pool, CHUNK);
+    run.buffer = apr_palloc(pool, CHUNK);
     apr_pool_create(&run.scratch, pool);
     apr_pool_create(&run.file_pool, run.scratch);
     for (phase = 0; phase < PHASES; phase++) {

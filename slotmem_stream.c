@@ -16,27 +16,19 @@
  * slotmem_stream.h.
  */
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "slotmem_stream.h"
 
-#define CHUNK SLOTMEM_CHUNK
-
 void slotmem_stream_init(slotmem_stream_t *stream, apr_file_t *file,
+                         unsigned char *buffer, apr_size_t capacity,
                          int compares)
 {
+    memset(stream, 0, sizeof(*stream));
     stream->file = file;
     stream->compares = compares;
-    stream->differs = 0;
-    stream->len = 0;
-    stream->fill = 0;
-    stream->compared = 0;
-    stream->status = APR_SUCCESS;
-    stream->capacity = file ? CHUNK : 0;
-    if (!file) {
-        stream->buffer = NULL;
-    }
+    stream->buffer = buffer;
+    stream->capacity = capacity;
     apr_md5_init(&stream->md5);
 }
 
@@ -47,24 +39,6 @@ void slotmem_stream_flush(slotmem_stream_t *stream)
                                              stream->fill, NULL);
     }
     stream->fill = 0;
-}
-
-/* Double the buffer of a stream without a file. Returns 0 if there is no
- * memory: the stream then accepts nothing more. */
-static int grow(slotmem_stream_t *stream)
-{
-    apr_size_t capacity = stream->capacity ? 2 * stream->capacity : 1024;
-    unsigned char *buffer = stream->status == APR_SUCCESS
-                            && capacity > stream->capacity
-                            ? realloc(stream->buffer, capacity) : NULL;
-
-    if (!buffer) {
-        stream->status = APR_ENOMEM;
-        return 0;
-    }
-    stream->buffer = buffer;
-    stream->capacity = capacity;
-    return 1;
 }
 
 /* Copy the bytes to private memory first: other processes may be writing them.
@@ -79,18 +53,18 @@ static void stream_write(slotmem_stream_t *stream, const void *data,
         apr_size_t room = stream->capacity - stream->fill;
         apr_size_t n = len < room ? len : room;
 
-        if (!room && stream->file) {
-            slotmem_stream_flush(stream);
-            continue;
-        }
-        if (!room && !grow(stream)) {
+        if (!room && !stream->file) {
+            stream->status = APR_ENOSPC;
             return;
         }
         if (!room) {
+            slotmem_stream_flush(stream);
             continue;
         }
         memcpy(stream->buffer + stream->fill, from, n);
-        apr_md5_update(&stream->md5, stream->buffer + stream->fill, n);
+        if (!stream->omits_digests) {
+            apr_md5_update(&stream->md5, stream->buffer + stream->fill, n);
+        }
         stream->fill += n;
         from += n;
         len -= n;
@@ -110,7 +84,7 @@ static void stream_compare(slotmem_stream_t *stream, const void *data,
         apr_size_t n = len < left ? len : left;
 
         if (!left) {
-            stream->fill = CHUNK;
+            stream->fill = stream->capacity;
             stream->compared = 0;
             stream->differs = apr_file_read(stream->file, stream->buffer,
                                             &stream->fill) != APR_SUCCESS;
@@ -139,13 +113,15 @@ void slotmem_stream_put(slotmem_stream_t *stream, const void *data,
 
 void slotmem_stream_put_digest(slotmem_stream_t *stream)
 {
-    unsigned char digest[APR_MD5_DIGESTSIZE];
+    unsigned char digest[APR_MD5_DIGESTSIZE] = { 0 };
     apr_md5_ctx_t copy = stream->md5;
 
     if (stream->compares) {
         stream_compare(stream, NULL, sizeof(digest));
         return;
     }
-    apr_md5_final(digest, &copy);
+    if (!stream->omits_digests) {
+        apr_md5_final(digest, &copy);
+    }
     stream_write(stream, digest, sizeof(digest));
 }

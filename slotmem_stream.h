@@ -34,26 +34,26 @@
 
 /** Process-local: a file that is being written or compared. */
 typedef struct slotmem_stream_t {
-    apr_file_t *file;               /* NULL: the bytes stay in buffer, which
-                                       is malloc()ed and grows */
+    apr_file_t *file;               /* NULL: the bytes stay in buffer */
     int compares;                   /* 1: compare, and write nothing */
     int differs;                    /* 1: a difference was found */
     apr_off_t len;                  /* of all bytes so far */
+    int omits_digests;              /* 1: zeros in their place */
     apr_md5_ctx_t md5;              /* of all bytes so far, if written */
     unsigned char *buffer;
-    apr_size_t capacity;            /* bytes of the buffer: SLOTMEM_CHUNK, or
-                                       any number without a file */
+    apr_size_t capacity;            /* bytes of the buffer */
     apr_size_t fill;                /* bytes of the buffer that are filled */
     apr_size_t compared;            /* bytes of those that were compared */
     apr_status_t status;            /* the first failure, which stays */
 } slotmem_stream_t;
 
 /** Start.
- *  @param file NULL: write to memory. The caller must then free() the buffer,
- *         also after a failure. With a file, the caller provides a buffer of
- *         SLOTMEM_CHUNK bytes.
+ *  @param file NULL: write to memory
+ *  @param buffer of the caller
+ *  @param capacity its bytes: more than 0; enough for all, without a file
  *  @param compares 1: compare with the file; 0: write it */
 void slotmem_stream_init(slotmem_stream_t *stream, apr_file_t *file,
+                         unsigned char *buffer, apr_size_t capacity,
                          int compares);
 
 /** Write or compare bytes. Does nothing after a failure or a difference.
