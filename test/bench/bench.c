@@ -12,8 +12,8 @@
  */
 
 /*
- * bench.c: see bench.h. The process prints a line a row, its fields separated
- * by tabs; test/bench/run makes the table of them.
+ * bench.c: see bench.h. The process prints one line per row, with the fields
+ * separated by tabs; test/bench/run makes the table from them.
  */
 
 #include "bench.h"
@@ -28,8 +28,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* A sample takes about this long, in nanoseconds, unless a row says how
- * often it does its thing. */
+/* How long a sample takes, roughly, in nanoseconds, unless the row sets its
+ * own number of repetitions. */
 #define SAMPLE 1000000u
 #define MOST_PAIRS 101
 
@@ -38,13 +38,14 @@ apr_pool_t *bench_pool;
 const char *bench_disk;
 const char *bench_tmpfs;
 
-static const char *sections;    /* asked for, or NULL: all */
+static const char *sections;    /* the requested ones; NULL: all */
 
-/* Nothing is measured: the rows that can be counted are listed, or one of them
- * is done so many times by one side (SIDES: its limit), and that is all. */
+/* With "on" set, nothing is measured: the program lists the rows that can be
+ * counted, or runs one of them TIMES times for one side (SIDES: for its limit)
+ * and exits. */
 static struct {
     int on;
-    const char *name;           /* of the row, or NULL: list them */
+    const char *name;           /* the row to run; NULL: list the rows */
     int side;
     uint64_t times;
 } count;
@@ -87,7 +88,7 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Sorts them. */
+/* Sorts the values in place. */
 double bench_median(double *values, int num)
 {
     if (num == 0) {
@@ -98,7 +99,7 @@ double bench_median(double *values, int num)
                    : (values[num / 2 - 1] + values[num / 2]) / 2;
 }
 
-/* Nanoseconds that one sample took. */
+/* Returns the nanoseconds that one sample took. */
 static double sample(const bench_op_t *op, uint64_t times)
 {
     uint64_t start;
@@ -119,7 +120,7 @@ static double sample(const bench_op_t *op, uint64_t times)
     return (double)(end - start);
 }
 
-/* How often the thing is done in SAMPLE nanoseconds. */
+/* Returns how many repetitions take SAMPLE nanoseconds. */
 static uint64_t calibrate(const bench_op_t *op)
 {
     uint64_t times = 1;
@@ -188,7 +189,7 @@ double bench(const bench_row_t *row)
     }
     for (i = 0; i < pairs; i++) {
         for (k = 0; k < SIDES + with_limit; k++) {
-            /* each comes first as often as the others */
+            /* rotate the order, so that each goes first equally often */
             int which = (i + k) % (SIDES + with_limit);
 
             took[which][i] = sample(ops[which], times[which])
@@ -235,7 +236,7 @@ static void *shared_memory(size_t len)
     void *memory = mmap(NULL, len, PROT_READ | PROT_WRITE,
                         MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
-    bench_must(memory != MAP_FAILED, "no shared memory");
+    bench_must(memory != MAP_FAILED, "cannot map shared memory");
     return memory;
 }
 
@@ -244,7 +245,7 @@ static void await(pid_t pid)
     int status;
 
     bench_must(waitpid(pid, &status, 0) == pid && status == 0,
-               "a forked process failed");
+               "a child process failed");
 }
 
 double bench_together(void (*work)(void *context, int who, uint64_t times),
@@ -298,7 +299,7 @@ double bench_in_child(double (*work)(void *context), void *context)
 
 /* ---- generations ---- */
 
-void bench_begin(void)
+void bench_start(void)
 {
     int i;
 
@@ -341,7 +342,7 @@ void bench_create(bench_pair_t *pair, const char *name, apr_size_t item_size,
         segment->item_num = item_num;
         bench_must(segment->call->create(&segment->inst, name, item_size,
                                          item_num, type, bench_dso[i]->pconf)
-                   == APR_SUCCESS, "no segment");
+                   == APR_SUCCESS, "create failed");
     }
 }
 
@@ -352,7 +353,7 @@ static host_dso_t *load(const char *name, const char *path)
     char *dir = apr_pstrcat(bench_pool, bench_tmpfs, "/", name, NULL);
 
     bench_must(apr_dir_make_recursive(dir, APR_OS_DEFAULT, bench_pool)
-               == APR_SUCCESS, "no directory for a DSO");
+               == APR_SUCCESS, "cannot make the directory of a DSO");
     return host_load(name, path, dir, bench_pool);
 }
 

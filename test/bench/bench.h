@@ -12,11 +12,11 @@
  */
 
 /*
- * bench.h: two slotmem DSOs side by side in one process, a row of the table
- * at a time. Each row does the same with both in turn, A, B, A, B ..., with
- * what the machine can do at best (its limit) between them, so that a noisy
- * moment meets all of them; what counts is the median of the ratios of the
- * pairs.
+ * bench.h: compares two slotmem DSOs in one process, one row of the table at
+ * a time. A row runs the same operation on both in turn, A, B, A, B ...,
+ * together with the best that the machine can do (the row's limit), so that a
+ * noisy moment affects all of them alike. The result is the median of the
+ * ratios of the pairs.
  */
 
 #ifndef BENCH_H
@@ -30,79 +30,79 @@
 
 enum { OURS, THEIRS, SIDES };
 
-/* One thing that is measured. prepare and finish are not timed. */
+/* One operation to measure. prepare and finish are not timed. */
 typedef struct bench_op_t {
     void (*prepare)(void *context);             /* or NULL */
-    void (*run)(void *context, uint64_t times); /* does it so many times */
+    void (*run)(void *context, uint64_t times); /* repeats it TIMES times */
     void (*finish)(void *context);              /* or NULL */
     void *context;
-    /* or: does it all, and returns the nanoseconds of what counts */
+    /* instead of the three above: does everything, and returns the
+     * nanoseconds of the part that counts */
     double (*measure)(void *context, uint64_t times);
 } bench_op_t;
 
 typedef struct bench_row_t {
     const char *section;
     const char *name;
-    const char *unit;           /* of what is counted: "ns" and so on */
-    double scale;               /* nanoseconds in a unit; 1 if 0 */
-    uint64_t fixed;             /* times in a sample; 0: found out */
-    unsigned per_time;          /* things that one time does; 1 if 0 */
+    const char *unit;           /* of the result: "ns" and so on */
+    double scale;               /* nanoseconds per unit; 0 means 1 */
+    uint64_t fixed;             /* repetitions per sample; 0: calibrate */
+    unsigned per_time;          /* operations per repetition; 0 means 1 */
     bench_op_t op[SIDES];
-    bench_op_t limit;           /* neither run nor measure: none */
+    bench_op_t limit;           /* no limit if run and measure are NULL */
     const char *limit_name;
-    double target;              /* ours : distributed at most; 0: none */
-    double limit_target;        /* ours : limit at most; 0: none */
-    int pairs;                  /* BENCH_PAIRS if 0 */
+    double target;              /* maximum of ours : distributed; 0: none */
+    double limit_target;        /* maximum of ours : limit; 0: none */
+    int pairs;                  /* 0 means BENCH_PAIRS */
 } bench_row_t;
 
 #define BENCH_PAIRS 21
 
 extern host_dso_t *bench_dso[SIDES];
 extern apr_pool_t *bench_pool;
-extern const char *bench_disk;  /* a folder on the disk */
-extern const char *bench_tmpfs; /* a folder in memory */
+extern const char *bench_disk;  /* a directory on the disk */
+extern const char *bench_tmpfs; /* a directory on a tmpfs */
 
-/* Measures a row and prints it; returns ours per thing, in its unit. */
+/* Measures a row and prints it. Returns our time per operation, in its unit. */
 double bench(const bench_row_t *row);
 
-/* Prints a figure that was found otherwise. ours : theirs is their quotient;
- * limit 0: none. */
+/* Prints a row whose figures the caller has found. limit 0: no limit. */
 void bench_figure(const bench_row_t *row, double ours, double theirs,
                   double limit);
 
-/* Prints whether something holds, with what was found. */
+/* Prints whether a claim holds, and what was found. */
 void bench_fact(const char *section, const char *name, int holds,
                 const char *found);
 
 uint64_t bench_now(void);       /* nanoseconds */
 double bench_median(double *values, int num);
 
-/* The process stays on this processor from now on, if there is such. */
+/* Pins the process to this CPU. If there is no such CPU, nothing changes. */
 void bench_pin(int cpu);
 
-/* Two processes, on two processors, do it at the same time, so many times
- * each; they begin together. Returns the nanoseconds of the one that took
- * longer. */
+/* Two processes on two CPUs run WORK at the same time, TIMES times each. They
+ * start together. Returns the nanoseconds of the slower one. */
 double bench_together(void (*work)(void *context, int who, uint64_t times),
                       void *context, uint64_t times);
 
-/* A forked process does it; returns the nanoseconds it says. */
+/* Runs WORK in a forked process and returns the nanoseconds that it reports. */
 double bench_in_child(double (*work)(void *context), void *context);
 
-/* A new generation of both DSOs, or its end. Segments come in between. */
-void bench_begin(void);
+/* Start, run and end a generation of both DSOs. Segments are created between
+ * bench_start() and bench_run_mpm(). */
+void bench_start(void);
 void bench_run_mpm(void);
 void bench_end(void);
 
-/* A segment of each DSO. Ends the program if there is none. */
+/* The same segment in each DSO. bench_create() ends the program on failure. */
 typedef struct bench_pair_t {
     struct bench_segment_t {
         const ap_slotmem_provider_t *call;
         ap_slotmem_instance_t *inst;
         apr_size_t item_size;
         unsigned item_num;
-        void *data;             /* the row's own */
-        uint64_t number;        /* the row's own */
+        void *data;             /* for the row's use */
+        uint64_t number;        /* for the row's use */
     } side[SIDES];
 } bench_pair_t;
 typedef struct bench_segment_t bench_segment_t;
@@ -111,7 +111,7 @@ void bench_create(bench_pair_t *pair, const char *name, apr_size_t item_size,
                   unsigned item_num, unsigned type);
 void bench_must(int holds, const char *what);
 
-/* Is this row asked for? */
+/* Was this section requested? */
 int bench_wants(const char *section);
 
 /* The rows, file by file. */

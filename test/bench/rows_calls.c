@@ -12,7 +12,7 @@
  */
 
 /*
- * rows_calls.c: the provider's calls, one process, one segment at a time.
+ * rows_calls.c: the provider's calls in one process, on one segment at a time.
  */
 
 #include "bench.h"
@@ -62,8 +62,8 @@ static void run_empty(void *context, uint64_t times)
 
 static _Alignas(64) _Atomic uint64_t word;
 
-/* What a grab and a release are at the least: two calls through a pointer, the
- * first to set the lowest 0 bit of a word, the second to clear that bit. */
+/* The least that a grab and a release must do: two calls through a pointer,
+ * one that sets the lowest 0 bit of a word, and one that clears it again. */
 static int set_lowest(void *unused, unsigned *bit)
 {
     uint64_t seen = atomic_load(&word);
@@ -117,8 +117,8 @@ static void run_grab_release(void *context, uint64_t times)
     }
 }
 
-/* The distributed module's callers need a lock for it, which is given up when
- * its holder is killed. */
+/* Callers of the distributed module need a lock around grab and release. It is
+ * robust, so that a killed holder does not block the others. */
 static pthread_mutex_t mutex;
 
 static void run_locked_grab_release(void *context, uint64_t times)
@@ -165,7 +165,7 @@ static void grab_release(unsigned num, unsigned taken, double target)
     bench_row_t row = row_of(&pair, name, run_grab_release);
 
     snprintf(name, sizeof(name), "grab + release, %u of %u taken", taken, num);
-    bench_begin();
+    bench_start();
     bench_create(&pair, name, 64, num, 0);
     bench_run_mpm();
     take(&pair, taken);
@@ -216,7 +216,7 @@ static double fill(unsigned num, double target)
     int i;
 
     snprintf(name, sizeof(name), "fill %u slots by grab", num);
-    bench_begin();
+    bench_start();
     bench_create(&pair, name, 8, num, 0);
     bench_run_mpm();
     for (i = 0; i < SIDES; i++) {
@@ -287,7 +287,7 @@ static void free_slots(unsigned num, unsigned type, double target,
 
     snprintf(name, sizeof(name), "num_free_slots, %u slots%s", num,
              type & AP_SLOTMEM_TYPE_PREGRAB ? ", PREGRAB" : "");
-    bench_begin();
+    bench_start();
     bench_create(&pair, name, 8, num, type);
     bench_run_mpm();
     take(&pair, num / 2);
@@ -307,7 +307,7 @@ static void full(void)
     bench_row_t row = row_of(&pair, "grab when 65536 of 65536 are taken",
                              run_grab);
 
-    bench_begin();
+    bench_start();
     bench_create(&pair, "full", 8, 65536, 0);
     bench_run_mpm();
     take(&pair, 65536);
@@ -346,7 +346,7 @@ static void doall(const char *name, unsigned type, unsigned step,
     unsigned id;
     int i;
 
-    bench_begin();
+    bench_start();
     bench_create(&pair, "doall", 64, 65536, type);
     bench_run_mpm();
     for (i = 0; i < SIDES; i++) {
@@ -395,7 +395,7 @@ static void run_put(void *context, uint64_t times)
 
 static void *(*volatile copy)(void *, const void *, size_t) = memcpy;
 
-/* The same bytes from and to the same addresses as ours. */
+/* Copies the same bytes between the same addresses as our call does. */
 static void run_copy_out(void *context, uint64_t times)
 {
     bench_segment_t *segment = context;
@@ -427,7 +427,7 @@ static void copies(apr_size_t size, double target, double limit_target)
     int i;
 
     memset(buffer, 1, size);
-    bench_begin();
+    bench_start();
     bench_create(&pair, "copies", size, 256, 0);
     bench_run_mpm();
     for (i = 0; i < SIDES; i++) {
@@ -463,7 +463,7 @@ static void growth(double at_1024, double at_65536)
     double exponent = 0;
     double quotient = at_65536 / at_1024;
 
-    while (quotient > 1) {      /* log to the base of 64, in hundredths */
+    while (quotient > 1) {      /* base-64 logarithm, in hundredths */
         quotient /= 1.042463;
         exponent += 0.01;
     }

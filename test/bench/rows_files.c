@@ -30,7 +30,7 @@
 
 #define MOST 1000
 
-/* One DSO, and its segments. */
+/* One DSO and its segments. */
 typedef struct kept_t {
     host_dso_t *dso;
     int num;
@@ -39,7 +39,7 @@ typedef struct kept_t {
     char *slots[MOST];
 } kept_t;
 
-static unsigned char fill_byte;     /* what the slots hold: new each time */
+static unsigned char fill_byte;     /* content of the slots, new each time */
 
 static void create(kept_t *kept)
 {
@@ -71,7 +71,7 @@ static void change(kept_t *kept)
     }
 }
 
-static void begin(kept_t *kept, const char *interval)
+static void configure(kept_t *kept, const char *interval)
 {
     const char *const directives[] = {
         "SlotmemCheckpointInterval", interval, NULL
@@ -86,10 +86,10 @@ static void run(kept_t *kept)
     host_reach_mpm(kept->dso);
 }
 
-/* A generation runs, and has changed since it was created. */
-static void begin_changed(kept_t *kept, const char *interval)
+/* Starts a generation and changes its segments after their creation. */
+static void run_changed(kept_t *kept, const char *interval)
 {
-    begin(kept, interval);
+    configure(kept, interval);
     create(kept);
     run(kept);
     change(kept);
@@ -110,7 +110,7 @@ static double measure_restore(void *context, uint64_t times)
     double took;
 
     (void)times;
-    begin(kept, "0");
+    configure(kept, "0");
     start = bench_now();
     create(kept);
     took = (double)(bench_now() - start);
@@ -124,12 +124,12 @@ static double measure_store(void *context, uint64_t times)
     kept_t *kept = context;
 
     (void)times;
-    begin_changed(kept, "0");
+    run_changed(kept, "0");
     return end(kept);
 }
 
-/* Waits until a checkpoint is due, and returns what starting its process costs
- * the parent. The distributed module has no checkpoints. */
+/* Waits until a checkpoint is due, starts it, and returns the time that this
+ * takes in the parent. The distributed module has no checkpoints. */
 static double checkpoint(kept_t *kept)
 {
     uint64_t start;
@@ -143,26 +143,26 @@ static double checkpoint(kept_t *kept)
     return took;
 }
 
-/* The parent's part of a checkpoint of ours. */
+/* The time that one of our checkpoints takes in the parent. */
 static double measure_checkpoint(void *context, uint64_t times)
 {
     kept_t *kept = context;
     double took;
 
     (void)times;
-    begin_changed(kept, "1");
+    run_changed(kept, "1");
     took = checkpoint(kept);
     end(kept);
     return took;
 }
 
-/* A checkpoint has stored all just before the end. */
+/* The end of a generation right after a checkpoint has stored everything. */
 static double measure_stored(void *context, uint64_t times)
 {
     kept_t *kept = context;
 
     (void)times;
-    begin_changed(kept, "1");
+    run_changed(kept, "1");
     checkpoint(kept);
     host_monitor(kept->dso);
     return end(kept);
@@ -174,14 +174,14 @@ static double measure_unmap(void *context, uint64_t times)
     kept_t *kept = context;
 
     (void)times;
-    begin(kept, "0");
+    configure(kept, "0");
     create(kept);
     change(kept);
-    host_configured(kept->dso);     /* ... and does not reach the MPM */
+    host_configured(kept->dso);     /* without host_reach_mpm(): no store */
     return end(kept);
 }
 
-/* The digest of as many bytes. */
+/* The MD5 digest of the same number of bytes. */
 static double measure_md5(void *context, uint64_t times)
 {
     const kept_t *kept = context;
@@ -200,8 +200,8 @@ static double measure_md5(void *context, uint64_t times)
     return (double)(bench_now() - start);
 }
 
-/* The plain program: new files are written, on their way to the disk from then
- * on, synced and renamed, then the directory is synced. */
+/* The plain program: it writes the new files and starts their writeback, then
+ * calls fsync on each, renames them, and calls fsync on the directory. */
 static double measure_plain(void *context, uint64_t times)
 {
     const kept_t *kept = context;
@@ -221,19 +221,19 @@ static double measure_plain(void *context, uint64_t times)
         snprintf(tmp, sizeof(tmp), "%s/plain-%d.tmp", dir, i);
         fds[i] = open(tmp, O_CREAT | O_EXCL | O_WRONLY, 0600);
         bench_must(fds[i] >= 0 && write(fds[i], bytes, len) == (ssize_t)len,
-                   "no plain file");
+                   "cannot write a plain file");
         sync_file_range(fds[i], 0, 0, SYNC_FILE_RANGE_WRITE);
     }
     for (i = 0; i < kept->num; i++) {
-        bench_must(fsync(fds[i]) == 0 && close(fds[i]) == 0, "no fsync");
+        bench_must(fsync(fds[i]) == 0 && close(fds[i]) == 0, "fsync failed");
     }
     for (i = 0; i < kept->num; i++) {
         snprintf(tmp, sizeof(tmp), "%s/plain-%d.tmp", dir, i);
         snprintf(path, sizeof(path), "%s/plain-%d", dir, i);
-        bench_must(rename(tmp, path) == 0, "no rename");
+        bench_must(rename(tmp, path) == 0, "rename failed");
     }
     i = open(dir, O_RDONLY | O_DIRECTORY);
-    bench_must(i >= 0 && fsync(i) == 0 && close(i) == 0, "no fsync");
+    bench_must(i >= 0 && fsync(i) == 0 && close(i) == 0, "fsync failed");
     return (double)(bench_now() - start);
 }
 
@@ -253,7 +253,7 @@ static bench_row_t row_of(kept_t *kept, const char *section, const char *name,
     return row;
 }
 
-/* Each starts in a directory of its own, which has no other's files. */
+/* Gives each DSO an empty directory of its own. */
 static void use_directory(kept_t *kept, const char *under, const char *name)
 {
     int i;
@@ -262,7 +262,7 @@ static void use_directory(kept_t *kept, const char *under, const char *name)
         char *dir = apr_psprintf(bench_pool, "%s/%s-%s", under, name,
                                  bench_dso[i]->name);
 
-        bench_must(mkdir(dir, 0700) == 0, "no directory");
+        bench_must(mkdir(dir, 0700) == 0, "mkdir failed");
         kept[i].dso = bench_dso[i];
         kept[i].dso->runtime_dir = dir;
     }

@@ -12,7 +12,7 @@
  */
 
 /*
- * rows_memory.c: bytes of shared memory, as the kernel counts them.
+ * rows_memory.c: how much shared memory is used, as counted by the kernel.
  */
 
 #include "bench.h"
@@ -22,7 +22,7 @@
 
 #define SECTION "memory"
 
-/* Bytes of the shared mappings of this process: all, or what is resident. */
+/* Bytes in the shared mappings of this process: all, or the resident ones. */
 static double shared_bytes(int resident)
 {
     FILE *smaps = fopen("/proc/self/smaps", "r");
@@ -30,7 +30,7 @@ static double shared_bytes(int resident)
     char line[512];
     int shared = 0;
 
-    bench_must(smaps != NULL, "no /proc/self/smaps");
+    bench_must(smaps != NULL, "cannot read /proc/self/smaps");
     while (fgets(line, sizeof(line), smaps)) {
         char permissions[8];
         unsigned long long kib;
@@ -48,7 +48,7 @@ static double shared_bytes(int resident)
     return (double)sum;
 }
 
-/* Bytes that a segment adds, with the lowest of its slots put. */
+/* Bytes that a segment adds after a put into each of its first PUT slots. */
 static double segment_bytes(host_dso_t *dso, apr_size_t size, unsigned num,
                             unsigned put, int resident)
 {

@@ -12,8 +12,8 @@
  */
 
 /*
- * rows_names.c: many segments in one generation: each is created, attached in
- * a child, and looked for in vain.
+ * rows_names.c: many segments in one generation: creating them, attaching to
+ * them in a child, and looking for names that do not exist.
  */
 
 #include "bench.h"
@@ -25,7 +25,7 @@
 #define ITEM_SIZE 64
 #define ITEM_NUM 16
 
-/* One DSO, and the names. */
+/* One DSO and the names of its segments. */
 typedef struct many_t {
     host_dso_t *dso;
     char (*names)[24];
@@ -61,7 +61,7 @@ static double measure_create(void *context, uint64_t times)
     return took;
 }
 
-/* As many pieces of shared memory, one page touched. */
+/* Maps the same number of shared areas and touches one page of each. */
 static double measure_mmap(void *context, uint64_t times)
 {
     const many_t *many = context;
@@ -84,7 +84,8 @@ static double measure_mmap(void *context, uint64_t times)
     return took;
 }
 
-/* All names, from this character on, are attached, or none is. */
+/* Attaches to all names, skipping their first FROM characters. All must exist,
+ * or none. */
 static double attach(const many_t *many, int from, int is_there)
 {
     ap_slotmem_instance_t *inst;

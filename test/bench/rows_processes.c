@@ -12,7 +12,7 @@
  */
 
 /*
- * rows_processes.c: two processes on one segment at the same time.
+ * rows_processes.c: two processes that use one segment at the same time.
  */
 
 #include "bench.h"
@@ -39,7 +39,7 @@ static void make_shared(void)
 
     shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    bench_must(shared != MAP_FAILED, "no shared memory");
+    bench_must(shared != MAP_FAILED, "cannot map shared memory");
     pthread_mutexattr_init(&attributes);
     pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
     pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
@@ -136,7 +136,7 @@ static void grabs(void)
         .fixed = 200000, .target = 1 / 2.5
     };
 
-    bench_begin();
+    bench_start();
     bench_create(&pair, "grabs", 64, SLOTS, 0);
     bench_run_mpm();
     row.op[OURS].measure = measure_grab;
@@ -192,7 +192,7 @@ static void neighbours(void)
     };
     int i;
 
-    bench_begin();
+    bench_start();
     bench_create(&pair, "neighbours", 64, SLOTS, 0);
     bench_run_mpm();
     for (i = 0; i < SIDES; i++) {

@@ -47,7 +47,7 @@ void host_use(host_dso_t *dso)
     ap_pglobal = dso->process_pool;
 }
 
-/* ---- what httpd gives to a slotmem module ---- */
+/* ---- the functions of httpd that a slotmem module calls ---- */
 
 #define HOOKED(name, order) dso_now->name = pf, dso_now->name##_order = order
 #include "httpd_stubs.h"
@@ -72,7 +72,7 @@ int ap_state_query(int query)
                                        : AP_SQ_NOT_SUPPORTED;
 }
 
-/* No port. */
+/* This host does not listen. */
 ap_listen_rec *ap_listeners;
 
 void *ap_retained_data_get(const char *key)
@@ -161,7 +161,7 @@ int ap_os_is_path_absolute(apr_pool_t *p, const char *path)
     return *path == '/';
 }
 
-/* For requests, which this host has none of. */
+/* For requests; this host serves none. */
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 #define ABSENT(type, name, parameters) \
@@ -197,7 +197,7 @@ host_dso_t *host_load(const char *name, const char *path,
     }
     dso->module = dlsym(handle, "slotmem_shm_module");
     if (!dso->module) {
-        fail(path, "no slotmem_shm_module in it");
+        fail(path, "it has no symbol slotmem_shm_module");
     }
     dso->name = name;
     dso->runtime_dir = runtime_dir;
@@ -210,7 +210,7 @@ host_dso_t *host_load(const char *name, const char *path,
     apr_hook_global_pool = process_pool;
     dso->module->register_hooks(process_pool);
     if (!dso->provider) {
-        fail(path, "it registers no provider named shm");
+        fail(path, "it does not register a provider named shm");
     }
     return dso;
 }

@@ -12,28 +12,28 @@
  */
 
 /*
- * host.h: a small process that plays httpd for slotmem DSOs, several at once.
+ * host.h: a small process that plays httpd for one or more slotmem DSOs.
  *
- * Each DSO gets its own DefaultRuntimeDir, pconf and log, so that the same
- * calls can be made of two of them side by side. The phases below are those of
- * a server, in its order:
+ * Each DSO gets its own DefaultRuntimeDir, pconf and log, so that a program can
+ * make the same calls to two of them side by side. The phases are those of a
+ * server, in this order:
  *
  *     host_load        LoadModule
  *     host_configure   a configuration pass: pre_config, and post_config of a
- *                      DSO that runs before its consumers; these come now
+ *                      DSO that runs before its consumers, which come next
  *     host_configured  post_config of a DSO that runs after its consumers
  *     host_reach_mpm   optional_fn_retrieve, pre_mpm: the generation runs
  *     host_child_init  in a forked process
  *     host_monitor     the parent's monitor hook
- *     host_settle      waits for the processes that the DSOs have started
+ *     host_settle      waits for the processes that the DSOs started
  *     host_end         pconf is cleared, as at a restart
  *
- * The provider's functions are called directly. host_use() must name the DSO
- * first when create or attach may ask httpd for a path, and before each phase
+ * The program calls the provider's functions directly. It must call host_use()
+ * first when create or attach may ask httpd for a path, and before any hook
  * that is not in the list above; the phases do so themselves.
  *
- * Link with -Wl,-E and -Wl,--no-as-needed, so that the DSOs find httpd's and
- * APR's functions in the program.
+ * Link with -Wl,-E and -Wl,--no-as-needed, so that the DSOs find the functions
+ * of httpd and APR in the program.
  */
 
 #ifndef HOST_H
@@ -60,10 +60,10 @@ typedef struct host_dso_t {
     int generation;
     int config_generation;          /* configuration passes so far */
     apr_hash_t *retained;           /* ap_retained_data_*() */
-    /* lines since the start, by level, and the last of each */
+    /* number of log lines since the start, by level, and the last of each */
     unsigned lines[APLOG_DEBUG + 1];
     char *last_line[APLOG_DEBUG + 1];
-    /* hooks; NULL where the DSO has none */
+    /* the DSO's hooks; NULL if it has none */
     ap_HOOK_pre_config_t *pre_config;
     int pre_config_order;
     ap_HOOK_post_config_t *post_config;
@@ -86,11 +86,11 @@ typedef struct host_dso_t {
 host_dso_t *host_load(const char *name, const char *path,
                       const char *runtime_dir, apr_pool_t *process_pool);
 
-/* The DSO that httpd's functions speak for from now on. */
+/* From now on httpd's functions act for this DSO. */
 void host_use(host_dso_t *dso);
 
 /* The directives are pairs of name and argument, ended by NULL; NULL for none.
- * Those that the DSO lacks are passed over. */
+ * Directives that the DSO does not have are skipped. */
 void host_configure(host_dso_t *dso, const char *const *directives);
 
 void host_configured(host_dso_t *dso);

@@ -12,10 +12,10 @@
  */
 
 /*
- * httpd_stubs.h: the functions of httpd that a module of shared memory calls
- * and that need no state, for programs that play httpd: host.c and fuzz_calls.c.
- * Only one source of a program may include it. Before that it defines
- * HOOKED(name, order), which keeps the hook function pf.
+ * httpd_stubs.h: the stateless functions of httpd that a slotmem module calls,
+ * for programs that play httpd: host.c and fuzz_calls.c. Only one source file
+ * of a program may include it, after it has defined HOOKED(name, order), which
+ * stores the hook function pf.
  */
 
 #ifndef HTTPD_STUBS_H

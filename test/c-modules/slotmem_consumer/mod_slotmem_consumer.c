@@ -12,22 +12,24 @@
  */
 
 /*
- * A consumer of the slotmem provider as third parties write them: it makes its
- * segments at the end of post_config, in each configuration pass, and more of
+ * A consumer of the slotmem provider as third parties write them: it creates
+ * segments at the end of post_config in each configuration pass, and more of
  * them in requests; and it does not care which pool it passes.
  *
  *   consumer-metrics   4 x 4 bytes, PREGRAB: counters, by dptr alone; no slot
- *                      is ever grabbed. Each virtual host creates it.
+ *                      is ever grabbed. Every virtual host creates it.
  *   consumer-table     8 rows, PERSIST: read and written by get and put, many
  *                      rows in one call. Attached in child_init.
- *   any other          counters that a request creates or attaches
+ *   any other          counters that a request creates or attaches to
  *
  * The handler "slotmem-consumer" does what the query says and answers with
- * lines of key=value; with pid=N in that child only, others say here=0.
+ * lines of key=value. With pid=N it does so in that child only; any other
+ * child answers here=0.
  *
- *     do=count n=N              count N times over all metrics, then tell them
+ *     do=count n=N              count N times over all metrics, then list them
  *     do=metrics                visit the metrics, by doall
- *     do=put id=I rows=K text=T K rows from row I on, in one call; do=get reads
+ *     do=put id=I rows=K text=T put K rows, starting at row I, in one call
+ *     do=get id=I rows=K        read them back in one call
  *     do=bump                   count in each row, by doall
  *     do=find text=T            the row that has this text, by doall
  *     do=create name=X size=S num=M n=N   make X, count N times in it
@@ -57,7 +59,7 @@ typedef struct {
     apr_uint32_t count;
 } row_t;
 
-/* What doall is to find, and how many slots it has passed. */
+/* What doall looks for, and how many slots it has visited. */
 typedef struct {
     const char *text;
     int passed;
@@ -111,7 +113,7 @@ static unsigned int number(apr_table_t *args, const char *key)
     return (unsigned int)strtoul(text(args, key), NULL, 10);
 }
 
-/* Counts n times, over all counters in turn; then tells each. */
+/* Counts n times, over all counters in turn, and then lists them. */
 static apr_status_t count(request_rec *r, ap_slotmem_instance_t *inst,
                           unsigned int n)
 {
@@ -164,7 +166,7 @@ static apr_status_t by_doall(request_rec *r, ap_slotmem_instance_t *inst,
     return rv;
 }
 
-/* Room for more than the table, so that it is the provider who refuses. */
+/* Larger than the table, so that it is the provider that refuses. */
 static apr_status_t rows(request_rec *r, apr_table_t *args, int is_put)
 {
     row_t data[2 * ROWS] = { { "", 0 } };

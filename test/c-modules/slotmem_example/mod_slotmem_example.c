@@ -7,7 +7,7 @@
  * License for the specific language governing permissions and limitations
  * under the License. */
 
-/* Counts the requests to each virtual host, over all children and restarts.
+/* Counts the requests to each virtual host, across all children and restarts.
  * The handler slotmem-example lists the counts, one per line. */
 
 #include "httpd.h"
@@ -22,7 +22,7 @@
 #define HOSTS 64
 module AP_MODULE_DECLARE_DATA slotmem_example_module;
 
-/* The content of a slot, and so of the file: no pointers. */
+/* The content of a slot, which is also stored in the file: no pointers. */
 typedef struct {
     apr_uint32_t hits;
     char host[60];
@@ -31,7 +31,7 @@ typedef struct {
 static const ap_slotmem_provider_t *slotmem;
 static ap_slotmem_instance_t *hits;
 
-/* The slot of a host, restored or new. Only the parent adds slots. */
+/* Finds the slot of a host, or grabs a new one. Only the parent adds slots. */
 static slot_t *slot_of(server_rec *s)
 {
     unsigned int id, port = s->addrs ? s->addrs->host_port : s->port;

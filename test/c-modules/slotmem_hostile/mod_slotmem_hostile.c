@@ -12,22 +12,23 @@
  */
 
 /*
- * A consumer of the slotmem provider whose children write over everything
+ * A consumer of the slotmem provider whose children overwrite everything
  * that they share with the parent.
  *
- * In post_config it makes the segments of the table below. The memory that it
- * attacks is found as an intruder would: the mapping in /proc/self/maps that
+ * In post_config it creates the segments of the table below. It finds the
+ * memory to attack as an intruder would: the mapping in /proc/self/maps that
  * holds slot 0 of a segment, from its first byte to its last (APR's size word,
  * header, map, slots); and the mappings that appeared while the slotmem module
  * ran its own post_config, which are its other shared memory.
  *
  *     /hostile?ms=N&how=PATTERN&seed=N
  *
- * writes for N milliseconds what PATTERN says: ones, zeros, magic (the numbers
- * that open headers and sections), huge (sizes without end), random, bits (of
- * the map alone), shape (sizes that are off by little), or, with any other
- * word, one of these at random each time. In between it makes calls of the
- * provider on what it has broken. Answers "done N", the number of writes.
+ * writes for N milliseconds. PATTERN says what: ones, zeros, magic (the numbers
+ * at the start of headers and sections), huge (enormous sizes), random, bits
+ * (of the map only), shape (sizes that are slightly off), or, with any other
+ * word, one of these at random each time. Between the writes it calls the
+ * provider on the memory that it has broken. It answers "done N", the number
+ * of writes.
  */
 
 #include "httpd.h"
@@ -109,7 +110,7 @@ static int hostile_pre_config(apr_pool_t *pconf, apr_pool_t *plog,
     return OK;
 }
 
-/* Just before the slotmem module's own ... */
+/* Runs just before the slotmem module's post_config. */
 static int snapshot(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
                     server_rec *s)
 {
@@ -117,7 +118,7 @@ static int snapshot(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
     return OK;
 }
 
-/* ... and just after it. */
+/* Runs just after it. */
 static int find_others(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
                        server_rec *s)
 {
@@ -195,7 +196,7 @@ static void put(region_t region, apr_size_t at, const void *bytes,
     }
 }
 
-/* Words that some code may take for a number of its own. */
+/* Values that some code may take for a number of its own. */
 static void put_words(region_t region, const uint64_t *words, apr_size_t num)
 {
     apr_size_t end = region.len < 512 || draw() % 2 ? region.len : 512;
@@ -270,7 +271,7 @@ static apr_status_t touch(void *slot, void *data, apr_pool_t *pool)
     return APR_SUCCESS;
 }
 
-/* The provider must stay safe in a child too. */
+/* The provider must also stay safe in a child. */
 static int use(int i)
 {
     ap_slotmem_instance_t *inst = segments[i];

@@ -12,26 +12,26 @@
  */
 
 /*
- * A child that writes over the live slots of mod_proxy_balancer, as the
- * campaign slots tells it.
+ * Lets a child overwrite the live slots of mod_proxy_balancer, for
+ * test/campaigns/slots.
  *
  * The handler slotmem-slots reads commands from the file that its URL names,
- * one a line, and carries them out in the child that got the request:
+ * one per line, and carries them out in the child that got the request:
  *
- *     set TARGET FIELD HEX     bytes from the start of a field; what is left
- *                              of the field stays. Of a single bit: the lowest
- *     raw TARGET HEX           the whole slot
- *     random TARGET SEED       the whole slot
- *     copy TARGET FIELD N      a field from slot N of the same segment
- *     swap TARGET N            with slot N of the same segment
- *     grab TARGET              mark the slot in use
- *     free TARGET              mark it free
- *     dump TARGET              answer the slot in HEX
+ *     set TARGET FIELD HEX     overwrite the first bytes of a field; the rest
+ *                              stays. For a single bit the lowest counts
+ *     raw TARGET HEX           overwrite the whole slot
+ *     random TARGET SEED       overwrite the whole slot with random bytes
+ *     copy TARGET FIELD N      copy a field from slot N of the same segment
+ *     swap TARGET N            swap it with slot N of the same segment
+ *     grab TARGET              mark the slot as in use
+ *     free TARGET              mark it as free
+ *     dump TARGET              answer with the slot in HEX
  *
  * A TARGET is S/B/I: slot I of the members of balancer number B of server
  * number S, each counted from 0 in the order of the configuration; or S/I:
- * slot I of the balancers of server S. The answer ends with "done N", N being
- * the number of lines. fields.h is written by SlotmemFields.pm.
+ * slot I of the balancers of server S. The answer ends with "done N", where N
+ * is the number of lines. SlotmemFields.pm writes fields.h.
  */
 
 #include "httpd.h"

@@ -12,27 +12,28 @@
  */
 
 /*
- * A consumer of the slotmem provider, remote-controlled by the tests.
+ * A consumer of the slotmem provider that the tests control remotely.
  *
- * It knows small commands of the form "op key=value key=value".  A command is
- * run in a place of the server's life that the configuration names,
+ * It knows small commands of the form "op key=value key=value".  A command
+ * runs in the phase of the server that the configuration names,
  *
  *     SlotmemTest WHEN op key=value ...
  *
  * or in a request: /slotmem?op+key=value;op+key=value runs one after the
- * other in one process, values in URL encoding.  Each command answers with
- * one block of key=value lines; blocks are separated by an empty line.  What
- * ran outside of a request is kept and told by the command "results".
+ * other in one process, with the values in URL encoding.  Each command answers
+ * with one block of key=value lines, separated by empty lines.  The answers of
+ * commands that ran outside a request are kept; the command "results" returns
+ * them.
  *
  * WHEN is "config" (when the directive is read), "open_logs" (when the logs are
  * open, before any post_config), "post_config-first", "post_config",
  * "post_config-last", "child_init-first", "child_init", "child_exit" (a cleanup
- * of pchild) or "cleanup" (one of pconf); the log tells what the last two
- * answer.  The first configuration pass runs only what says passes=both.
+ * of pchild) or "cleanup" (one of pconf); the answers of the last two go to the
+ * log.  The first configuration pass runs only commands with passes=both.
  *
  * Out parameters are preset, so that an answer can say "untouched".  Handles
- * are kept by name (or as=NAME) in a table that children inherit by fork and
- * go on with in their own copy.
+ * are kept by name (or as=NAME) in a table that children inherit by fork; each
+ * child then has its own copy.
  */
 
 #include "httpd.h"
@@ -76,15 +77,15 @@ typedef struct {
     const char *line;
 } command_t;
 
-/* One command while it runs. */
+/* A running command. */
 typedef struct {
     const char *op;
     apr_table_t *args;
-    apr_array_header_t *answer;  /* of const char *: the blocks that are done */
-    apr_array_header_t *out;     /* of const char *: the lines of this one */
+    apr_array_header_t *answer;  /* of const char *: the finished blocks */
+    apr_array_header_t *out;     /* of const char *: lines of this block */
     apr_pool_t *pool;            /* for this request or phase */
     ap_slotmem_instance_t *inst; /* of as= or name=; NULL with null=1 */
-    int failed;                  /* the hook is to return an error */
+    int failed;                  /* the hook shall return an error */
 } call_t;
 
 typedef struct {
@@ -108,7 +109,7 @@ static char journal[1 << 16];
 static apr_size_t journal_len;
 static pid_t cleanup_pid;
 static apr_uint32_t stress_seq;
-static void *kept;                        /* of dptr keep=1 */
+static void *kept;                        /* from dptr keep=1 */
 
 static void run_command(call_t *parent, const char *line);
 
@@ -154,8 +155,8 @@ static void say_status(call_t *c, apr_status_t rv)
     say(c, "status=%s", status_name(c->pool, rv));
 }
 
-/* Shows up to SHOWN_BYTES of memory: printable as it is, the rest as %XX,
- * zero bytes at the end left away. */
+/* Shows up to SHOWN_BYTES of memory: printable bytes as they are, the others
+ * as %XX, without the zero bytes at the end. */
 static void say_data(call_t *c, const void *mem, apr_size_t len)
 {
     static const char hex[] = "0123456789ABCDEF";
@@ -207,7 +208,8 @@ static int is_there(call_t *c, const char *key)
     return arg(c, key) && access(arg(c, key), F_OK) == 0;
 }
 
-/* Makes the file at=, with the pid: this request has come so far. */
+/* Creates the file at= with the pid in it, to say that the request has got
+ * this far. */
 static void announce(call_t *c)
 {
     apr_file_t *f;
@@ -267,7 +269,7 @@ static void handle_set(const char *name, ap_slotmem_instance_t *inst)
     unlock_handles();
 }
 
-/* name=, where no name at all stands for the null pointer */
+/* The value of name=, or a null pointer without one. */
 static const char *alias(call_t *c)
 {
     const char *as = arg(c, "as");
@@ -306,11 +308,11 @@ static ap_slotmem_type_t type_arg(call_t *c)
 
 static void stop(int number)
 {
-    signal(number, SIG_IGN);    /* the next write is that of a line of the log */
+    signal(number, SIG_IGN);    /* the next write is a line of the log */
     kill(getpid(), SIGSTOP);
 }
 
-/* No file may get longer: SIGXFSZ comes in the middle of create. */
+/* No file may grow, so SIGXFSZ arrives in the middle of create. */
 static void signal_in_create(void (*on_signal)(int))
 {
     struct rlimit none;
@@ -325,10 +327,11 @@ static void signal_in_create(void (*on_signal)(int))
     setrlimit(RLIMIT_FSIZE, &none);
 }
 
-/* The pool that create is given goes at once.  With emfile=1 the process may
- * open no further file during create; with die=1 it is killed in there, when
- * it gives a new file (so also named shared memory) its length; with stop=1 it
- * stops there, and create fails when it goes on. */
+/* The pool that is passed to create is destroyed right after the call.  With
+ * emfile=1 the process may open no further file during create.  With die=1 it
+ * is killed when create sets the length of a new file (which includes named
+ * shared memory); with stop=1 it stops there, and create fails when it is
+ * continued. */
 static void op_create(call_t *c)
 {
     ap_slotmem_instance_t *inst = UNTOUCHED_INST;
@@ -386,7 +389,7 @@ static void op_attach(call_t *c)
             ? "untouched" : apr_psprintf(c->pool, "%u", num));
 }
 
-/* Offset of a slot from slot 0, for any instance. */
+/* The offset of a slot from slot 0, for any instance. */
 static apr_int64_t offset_of(call_t *c, const void *mem)
 {
     void *base = NULL;
@@ -416,16 +419,16 @@ static void op_dptr(call_t *c)
     }
 }
 
-/* What to write: data=, or fill= all over; len= bytes with zero bytes behind
- * data=, else as many as data= has.  Never more than the slot area and a
- * little stand behind it: a longer one may not be copied anyway. */
-/* Bytes of all slots. Only the call in question is made without an instance. */
+/* The bytes of all slots.  Without an instance only the tested call is made. */
 static apr_size_t area_of(call_t *c)
 {
     return c->inst ? provider->slot_size(c->inst)
                      * provider->num_slots(c->inst) : 0;
 }
 
+/* What to write: data=, or fill= repeated. The length is len=, with zero bytes
+ * after data=, or that of data=. The buffer is only a little larger than the
+ * slot area: the provider must refuse a greater length anyway. */
 static unsigned char *bytes_arg(call_t *c, apr_size_t *len)
 {
     const char *data = arg(c, "data") ? arg(c, "data") : "";
@@ -440,8 +443,8 @@ static unsigned char *bytes_arg(call_t *c, apr_size_t *len)
     return bytes;
 }
 
-/* Writes into a slot through its pointer, as a balancer does, or through the
- * one that was kept before, with kept=1. */
+/* Writes into a slot through its pointer, as a balancer does; with kept=1
+ * through the pointer that an earlier dptr kept. */
 static void op_poke(call_t *c)
 {
     apr_size_t len;
@@ -458,7 +461,7 @@ static void op_poke(call_t *c)
     }
 }
 
-/* All of a segment's slots through one pointer. */
+/* Fills all slots of a segment through one pointer. */
 static void op_dump(call_t *c)
 {
     void *mem = NULL;
@@ -471,8 +474,8 @@ static void op_dump(call_t *c)
     }
 }
 
-/* The buffer is never larger than the slot area and a little: a length over
- * that may not be copied anyway. */
+/* The buffer is only a little larger than the slot area: the provider must
+ * refuse a greater length anyway. */
 static void op_get(call_t *c)
 {
     apr_size_t size = c->inst ? provider->slot_size(c->inst) : 0, i;
@@ -540,9 +543,9 @@ typedef struct {
     jmp_buf leave;
 } visit_t;
 
-/* Writes a digit into each slot with mark=; with each=OP,key=value it runs a
- * command inside; ends with code= at visit number stop=, or leaves doall by
- * longjmp at visit number leave=. */
+/* With mark= it writes a digit into each slot; with each=OP,key=value it runs a
+ * command in the callback.  It returns code= at visit number stop=, or leaves
+ * doall by longjmp at visit number leave=. */
 static apr_status_t visit(void *mem, void *data, apr_pool_t *pool)
 {
     visit_t *v = data;
@@ -596,8 +599,8 @@ static void op_doall(call_t *c)
     say(c, "pool=%s", v.pool_ok ? "same" : "other");
 }
 
-/* What mod_proxy_balancer does for each member: look for it by content in all
- * slots; take its slot if it is there, any free one if not. */
+/* Does what mod_proxy_balancer does for each member: looks for its content in
+ * all slots, takes its slot if it is found, and any free slot if not. */
 static void op_claim(call_t *c)
 {
     const char *data = arg(c, "data") ? arg(c, "data") : "?";
@@ -625,9 +628,9 @@ static void op_claim(call_t *c)
     say(c, "id=%u", id);
 }
 
-/* rounds= times grab, own, release, or until the file until= is there.  The
- * first word of a slot names its owner: two at once would see each other
- * there. */
+/* Repeats grab, own, release rounds= times, or until the file until= exists.
+ * The first word of a slot names its owner, so two owners at once would see
+ * each other there. */
 static void op_stress(call_t *c)
 {
     apr_uint32_t me = (apr_uint32_t)getpid() << 10
@@ -674,7 +677,7 @@ static void op_who(call_t *c)
     say(c, "uid=%d", (int)getuid());
 }
 
-/* The rest of a request runs only in process pid=. */
+/* Only the process pid= runs the rest of the request. */
 static void op_only(call_t *c)
 {
     c->failed = num_arg(c, "pid", 0) != (apr_uint64_t)getpid();
@@ -706,7 +709,7 @@ static void op_identity(call_t *c)
     say(c, "early_inst=%s", early_inst_null ? "null" : "other");
 }
 
-/* Waits until file= is there, max= seconds at most. */
+/* Waits until file= exists, for at most max= seconds. */
 static void op_wait(call_t *c)
 {
     apr_time_t end = apr_time_now()
@@ -739,7 +742,7 @@ static void set_limit(call_t *c, int what, rlim_t value)
     }
 }
 
-/* Bytes of address space that the process has now. */
+/* The bytes of address space that the process uses now. */
 static rlim_t address_space(void)
 {
     FILE *statm = fopen("/proc/self/statm", "r");
@@ -754,10 +757,9 @@ static rlim_t address_space(void)
     return (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE);
 }
 
-/* The process may open spare= files more, and no further one; no file may get
- * longer than file= bytes, nor named shared memory; its user may have
- * processes= of these; it may get memory= bytes more, -1: as many as it likes.
- */
+/* Sets limits: spare= more files may be opened; no file, and no named shared
+ * memory, may grow beyond file= bytes; the user may have processes= processes;
+ * memory= more bytes may be allocated (-1: no limit). */
 static void op_limit(call_t *c)
 {
     if (arg(c, "spare")) {
@@ -800,9 +802,9 @@ static apr_status_t end_hurry(void *dummy)
     return APR_SUCCESS;
 }
 
-/* In post_config: the monitor hooks run every ten times ms=, not every ten
- * seconds.  They run in each tenth pass of a loop in the parent, which sleeps
- * for a second or until there is a signal. */
+/* In post_config: makes the monitor hooks run every ten times ms= instead of
+ * every ten seconds.  They run in each tenth pass of a loop in the parent that
+ * sleeps for a second or until a signal arrives. */
 static void op_hurry(call_t *c)
 {
     signal(SIGALRM, on_alarm);
@@ -810,8 +812,8 @@ static void op_hurry(call_t *c)
     set_alarm((suseconds_t)num_arg(c, "ms", 20) * 1000);
 }
 
-/* Tells whoever supervises the server, as sd_notify() does, but leaves the
- * socket open in what is forked later. */
+/* Notifies the supervisor of the server, as sd_notify() does, but leaves the
+ * socket open in processes that are forked later. */
 static void notify(const char *state)
 {
     struct sockaddr_un to = { .sun_family = AF_UNIX };
@@ -833,7 +835,7 @@ static apr_status_t notify_end(void *dummy)
     return APR_SUCCESS;
 }
 
-/* Now, and in whichever process clears the pool. */
+/* Now, and in any process that clears the pool. */
 static void op_notify(call_t *c)
 {
     notify("READY");
@@ -880,7 +882,7 @@ static void parse(call_t *c, const char *line)
     }
 }
 
-/* A command that a callback runs answers before the one that called it. */
+/* A command that a callback runs answers before the calling command does. */
 static void run_command(call_t *parent, const char *line)
 {
     call_t c = *parent;
@@ -915,7 +917,7 @@ static void run_command(call_t *parent, const char *line)
     parent->failed |= c.failed;
 }
 
-/* Outside of requests: runs what the configuration has for this place. */
+/* Outside requests: runs the commands that are configured for this phase. */
 static int run_phase(const char *when, apr_pool_t *p, const char *only)
 {
     call_t c = {0};
@@ -1018,7 +1020,7 @@ static int post_config_last(apr_pool_t *p, apr_pool_t *plog,
            ? HTTP_INTERNAL_SERVER_ERROR : OK;
 }
 
-/* Under -X the cleanups of pconf run after this, in the same process. */
+/* With -X the cleanups of pconf run after this, in the same process. */
 static apr_status_t forget_mutex(void *dummy)
 {
     handles_mutex = NULL;
@@ -1049,7 +1051,7 @@ static int is_ours(request_rec *r)
     return !strcmp(r->uri, "/slotmem");
 }
 
-/* No file stands behind the address. */
+/* The address has no file behind it. */
 static int map_to_storage(request_rec *r)
 {
     return is_ours(r) ? OK : DECLINED;
