@@ -7,26 +7,27 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-# Speaks with mod_slotmem_test, the consumer under remote control; its
-# commands are in test/c-modules/slotmem_test/mod_slotmem_test.c.
+# Talks to mod_slotmem_test, the consumer that tests control remotely. Its
+# commands are described in test/c-modules/slotmem_test/mod_slotmem_test.c.
 #
 #   my $api = SlotmemApi->new($server);         # a SlotmemServer
 #   my $api = SlotmemApi->new;                  # the server of Apache::Test
 #   my @answers = $api->run('grab name=x', 'info name=x');    # one request
 #   my $answer = $api->run('grab name=x');      # the last one: a hash
 #   $api->check('grab name=x', { id => 0 }, '[D6] text');
-#       # a test: these keys, status=APR_SUCCESS unless given; gives the answer
+#       # a test of these keys, status=APR_SUCCESS unless given; returns the
+#       # answer
 #   $api->run_in($pid, @commands);              # in this child
 #   $api->together(\@commands, ...);            # several requests at a time:
-#       # a list of array references, undef where the connection broke
-#   $api->result('tag');    # of the command with tag=tag in the configuration
+#       # a list of array references; undef where the connection broke
+#   $api->result('tag');    # the answer of the configured command with tag=tag
 #   SlotmemApi::escape($bytes);                 # for a value
-#   SlotmemApi::shm_names(@pids);   # of the named shared memory they have:
-#       # our files; of other modules POSIX's objects, or System V's segments
+#   SlotmemApi::shm_names(@pids);   # the named shared memory that they map:
+#       # our files; for other modules POSIX objects or System V segments
 #       # ("SysV 123")
-#   SlotmemApi::shm_left(@names);   # those that are still there
+#   SlotmemApi::shm_left(@names);   # those that still exist
 #   SlotmemApi::shm_remove(@names);
-#   SlotmemApi::sysv_segments();    # all that the machine has
+#   SlotmemApi::sysv_segments();    # all System V segments of the machine
 
 package SlotmemApi;
 
@@ -70,7 +71,8 @@ sub unescape {
     return $text;
 }
 
-# Our file of a System V segment: the key has the low bits of its inode.
+# Finds our file of a System V segment: the low bits of the key are those of
+# the file's inode number.
 sub sysv_files {
     my $key = hex shift;
     return grep { ((stat)[1] // ~$key) % 0x10000 == $key % 0x10000 }
@@ -126,7 +128,7 @@ sub parse {
     return @answers;
 }
 
-# The answers, or nothing if the connection broke.
+# Returns the answers, or nothing if the connection broke.
 sub try {
     my ($self, @commands) = @_;
     (my $query = $self->path(@commands)) =~ s/^.*\?//;
@@ -144,7 +146,7 @@ sub run {
     return wantarray ? @answers : $answers[-1];
 }
 
-# Answers, one by one, against what is expected; extra keys do not matter.
+# Compares each answer with what is expected; extra keys do not matter.
 sub same {
     my ($self, $answer, $want, $name) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
@@ -162,9 +164,8 @@ sub check {
     return $self->same(scalar $self->run($command), $want, $name);
 }
 
-# Which child answers is the kernel's choice: ask until it is the right one.
-# A connection that is merely open keeps a prefork child busy, so that the
-# others get their turn.
+# The kernel chooses the child that answers: ask until it is the right one. An
+# open connection keeps a prefork child busy, so that the others get a turn.
 sub run_in {
     my ($self, $pid, @commands) = @_;
     my $deadline = time + 20;
@@ -175,7 +176,7 @@ sub run_in {
     die "child $pid does not answer\n";
 }
 
-# Several requests at a time, each from a process of its own.
+# Sends several requests at a time, each from its own process.
 sub together {
     my ($self, @scripts) = @_;
     return $self->finish($self->begin(@scripts));
@@ -214,7 +215,7 @@ sub finish {
     return @answers;
 }
 
-# What ran outside of requests, in the process that answers.
+# The result of a command that ran outside requests, in the answering process.
 sub results {
     my $self = shift;
     return $self->run('results');

@@ -8,38 +8,39 @@
 # under the License.
 
 
-# A user of the balancer-manager, as a browser would be one: every change gets
-# the page, takes the balancer's nonce from it, and posts with a Referer.
+# Uses the balancer-manager as a browser does: every change gets the page, takes
+# the balancer's nonce from it, and posts with a Referer.
 #
 #   my $manager = SlotmemBalancer->new($server);      # a SlotmemServer
 #   my $manager = SlotmemBalancer->new($server, url => 'http://127.0.0.1:99');
 #       url: of another virtual host; the page is /balancer-manager there
-#   $manager->workers('app'): { url, status, factor } of each, in their order;
-#       status as shown, such as "Init Drn Ok".  state: the same of all
-#       balancers, by name.  table('app'): one line of text a worker.
+#   $manager->workers('app'): { url, status, factor } of each, in order; the
+#       status is as shown, such as "Init Drn Ok".  state: the same for all
+#       balancers, by name.  table('app'): one line of text per worker.
 #   $manager->set_worker('app', $url, w_lf => 3, w_status_N => 1);
 #   $manager->drain('app', $url); disable, enable; set_factor('app', $url, 3)
 #   $manager->add_worker('app', $url);        # disabled until enabled
-#   $manager->configure('app', 2, @urls): a server with this balancer alone, with
-#       growth=2 and these members; requests of /app go there.  Marks the log.
+#   $manager->configure('app', 2, @urls): configures a server with this balancer
+#       only, with growth=2 and these members; requests for /app go there.
+#       Calls log_mark.
 #   $manager->add_enabled('app', $url): add_worker and enable
 #   $manager->segment('app'), file('app'): the segment's name, and its file
 #   $manager->slots('app'): (all, in use), as the page shows them
 #   $manager->stored($file, $slots): the file's content, see SlotmemFile, and
 #       slot_of => { url => id }
-#   $manager->served('/app', 30): how often each backend answered 30 requests,
-#       { a => 30 }, or { 503 => 30 } if none did; asks until two rounds of 30
-#       are alike.  count: the same, one round.
+#   $manager->served('/app', 30): how many of 30 requests each backend answered,
+#       { a => 30 }, or { 503 => 30 } if none did; repeats until two rounds of
+#       30 are the same.  count: one round only.
 #
 # SlotmemBackends->new(qw(a b c)): one httpd, one port for each name, that
 # answers every request with the name.  port($name), url($name), stop.
 #
-# SlotmemGate->new: a backend that holds its answer back, for a request in
-# flight.  hold($server, $path) returns when a child waits for the answer;
-# release lets it come and returns what the client got.
+# SlotmemGate->new: a backend that delays its answer, to keep a request in
+# flight.  hold($server, $path) returns when a child is waiting for the answer;
+# release sends the answer and returns what the client got.
 #
-# SlotmemClient->new($url): asks for it all the time, in a process of its own,
-# and has an answer when new returns.  finish ends it, after at least one more
+# SlotmemClient->new($url): requests the URL continuously in its own process; it
+# has had an answer when new returns.  finish ends it, after at least one more
 # request, and returns what count returns.
 
 package SlotmemBalancer;
@@ -86,7 +87,7 @@ EOT
     return;
 }
 
-# ---- what it shows ----
+# ---- what the page shows ----
 
 sub state {
     my $self = shift;
@@ -123,7 +124,7 @@ sub table {
         $self->workers($balancer);
 }
 
-# What follows the balancer's name in the heading is the segment's name.
+# The segment's name follows the balancer's name in the heading.
 sub segment {
     my ($self, $balancer) = @_;
     my ($name) = $self->page =~ m{>balancer://\Q$balancer\E</a> \[(\S+?)\]};
@@ -142,9 +143,9 @@ sub slots {
         m{>balancer://\Q$balancer\E</a>.*?<td>(\d+) \[(\d+) Used\]}s;
 }
 
-# The size of a slot differs between releases of httpd. The end of a file of ours
-# tells it; in another file, the length does, as the rest has 40 bytes and one
-# per slot.
+# The size of a slot differs between releases of httpd. The end of our own files
+# contains it; for any other file it follows from the length, as everything
+# else takes 40 bytes and one per slot.
 sub stored {
     my ($self, $path, $slots) = @_;
     my $bytes = SlotmemServer::slurp($path);
@@ -164,7 +165,8 @@ sub stored {
 
 # ---- changes ----
 
-# From the link in the balancer's heading: the XML of old releases has none.
+# The nonce is in the link in the balancer's heading: the XML of old releases
+# does not have it.
 sub nonce {
     my ($self, $balancer) = @_;
     my ($nonce) = $self->page
@@ -228,8 +230,8 @@ sub who {
     return $name;
 }
 
-# After a change a round differs from the one before, until each child has
-# heard of it and the balancer's own counts are even again.
+# After a change the rounds differ until each child has noticed it and the
+# balancer's own counts are even again.
 sub served {
     my ($self, $path, $requests) = @_;
     my ($before, $now) = ('');
@@ -345,9 +347,9 @@ sub new {
     return bless { pid => $pid, stop => $stop, in => $in }, $class;
 }
 
-# Until the other end of the pipe is closed, also by the end of that process;
-# says when it has the first answer. The pause lets the server be idle now and
-# then, which its start waits for.
+# Runs until the other end of the pipe is closed, which the exit of that process
+# also does, and reports the first answer. The pause lets the server be idle
+# now and then, as its start waits for that.
 sub ask {
     my ($url, $until, $out) = @_;
     my $agent  = LWP::UserAgent->new(timeout => 20, max_redirect => 0);

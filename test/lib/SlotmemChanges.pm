@@ -7,9 +7,9 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-# Many balancers on one server, their configuration, what an operator does to
-# them, and what is seen of them.  One restart serves all of them, so tests
-# that try many changes stay fast; requests go over plain sockets for the same
+# Many balancers on one server: their configuration, the changes that an
+# operator makes, and what can be observed.  They share each restart, so that
+# tests of many changes stay fast; requests use plain sockets for the same
 # reason.
 #
 #   my $c = SlotmemChanges->new($server, { a => $url, b => $url });
@@ -18,14 +18,14 @@
 #   my $seen = $c->observe($port);                # by balancer's name:
 #       # nonce segment slots used sticky failover timeout attempts lbmethod
 #       # workers => [{ name init status factor route redirect lbset elected
-#       #   busy timeout max }], status without Init and Ok; name is the
-#       #   backend's, or the URL if it is nobody's
+#       #   busy timeout max }], status without Init and Ok; name is that of the
+#       #   backend, or the URL if no backend has it
 #   $c->change($seen, 'app', 'drain a', 'factor b 3', 'add x');
-#       # %SlotmemChanges::change says what there is
+#       # %SlotmemChanges::change lists the changes
 #   $c->ask($port, '/app'): the backend's name, or the HTTP status
 #   $c->path($seen->{app}): the persisted file of its members
-#   SlotmemChanges::plain($seen->{app}): one line of text for each worker,
-#       defaults left out: "a", "b Drn f=3 route=r1 lbset=1", in their order
+#   SlotmemChanges::plain($seen->{app}): one line of text per worker, in order
+#       and without defaults: "a", "b Drn f=3 route=r1 lbset=1"
 #   SlotmemChanges::serving($seen->{app}): names of those that get requests
 
 package SlotmemChanges;
@@ -36,7 +36,7 @@ use warnings;
 use IO::Select;
 use IO::Socket::INET;
 
-# From the operator's word to the manager's form; $w is the worker's URL.
+# Maps the operator's word to the manager's form; $w is the worker's URL.
 our %change = (
     add        => sub { (b_nwrkr => $_[0], b_wyes => 1) },
     drain      => sub { (w => $_[0], w_status_N => 1) },
@@ -141,7 +141,7 @@ sub page {
     return $page;
 }
 
-# The tables know what the XML does not, and the other way round.
+# The tables contain what the XML lacks, and vice versa.
 sub observe {
     my ($self, $port) = @_;
     my %seen;
@@ -190,7 +190,7 @@ sub worker {
     };
 }
 
-# An "add" is enabled too; "add-disabled" is not.
+# "add" also enables the worker; "add-disabled" does not.
 sub change {
     my ($self, $seen, $balancer, @changes) = @_;
     my $of = $seen->{$balancer} or die "no balancer://$balancer\n";
@@ -224,7 +224,7 @@ sub path {
         . "/slotmem-shm-$of->{segment}.shm.persist";
 }
 
-# ---- what was seen, as text ----
+# ---- observations as text ----
 
 sub plain {
     my $of = shift;
@@ -239,8 +239,8 @@ sub plain {
     } @{ $of->{workers} };
 }
 
-# Of the lowest set that has any: those in order, and a spare for each of the
-# set that is out of order; else standbys.
+# The workers of the lowest set that has usable ones: those that are in order,
+# and a spare for each one that is not; otherwise its standbys.
 sub serving {
     my $of = shift;
     my %set;

@@ -7,25 +7,25 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-# What two runs of the suites say about each line of the contract, and the
-# table of it. No server: test/compare runs those.
+# Compares what two runs of the suites say about each line of the contract, and
+# makes the table of that. It runs no server; test/compare does.
 #
 #   my @ids = contract_ids($path);        # of docs/contract.md, in its order
 #   my $known = read_known($path);        # of test/compatibility.txt:
 #       # id => { text, chance, only }
 #   my $run = read_run($directory);          # of TAP files:
-#       # suite => [{ key, name, ids, ok }]; undef for a suite that was skipped;
-#       # ok is undef for each test that was skipped, which has no name
-#   merge_run($run, $again);              # what failed once has failed
+#       # suite => [{ key, name, ids, ok }]; undef for a skipped suite; ok is
+#       # undef for a skipped test, which has no name
+#   merge_run($run, $again);              # a failure in either run counts
 #   my $lines = judge($ours, $theirs, $known, @ids);
 #       # id => { ours, compared, differ, elsewhere, failed, verdict, faults }
 #   my @rows = rows($lines, $known, @ids);
 #   my @rows = read_rows($path), write_rows($path, $made_with, @rows);
 #       # between the two markers of docs/compatibility.md
 #
-# An assertion counts for each line that its name cites. One that fails on the
-# other module needs a known difference of one of its lines; a line with none
-# of its own points to those.
+# An assertion counts for each line that its name cites. If it fails on the
+# other module, one of these lines must have a known difference; the lines that
+# have none refer to it.
 
 package SlotmemCompare;
 
@@ -71,7 +71,7 @@ sub read_known {
     return \%known;
 }
 
-# ---- what a run said ----
+# ---- the output of a run ----
 
 sub read_suite {
     my $parser = TAP::Parser->new({ tap => slurp(shift) });
@@ -111,9 +111,9 @@ sub merge_run {
 
 # ---- the verdict ----
 
-# Each assertion of ours, with what it says on the other module: 1, 0 if it
-# fails or is not reached, or undef where that cannot be asked: in a suite that
-# was skipped, or in a part of it that is as large as what is missing.
+# Pairs each assertion of ours with its result on the other module: 1; 0 if it
+# fails or is not reached; or undef if it cannot be tested there, because the
+# suite was skipped, or a part of it that is as large as what is missing.
 sub pairs {
     my ($ours, $theirs) = @_;
     my @pairs;
@@ -181,7 +181,7 @@ sub verdict {
     return;
 }
 
-# Rows that cannot stand: what is different, and what is said and not so.
+# Finds the faults: unexpected differences, and known ones that do not occur.
 sub row_faults {
     my ($lines, $known, @ids) = @_;
     my @faults;
@@ -191,11 +191,11 @@ sub row_faults {
             @{ $line->{failed} };
         push @faults, map { "$id: no known difference: $_" }
             @{ $line->{faults} };
-        push @faults, "$id: a difference is known, and none was seen"
+        push @faults, "$id: a difference is known, but none was seen"
             if $what && !$what->{only} && !$line->{differ};
-        push @faults, "$id: nothing was compared, and nothing says why"
+        push @faults, "$id: nothing was compared, and no reason is given"
             if $line->{verdict} eq 'not compared' && !$what;
-        push @faults, "$id: it was compared"
+        push @faults, "$id: was compared after all"
             if $what && $what->{only} && $line->{compared};
     }
     my %is = map { $_ => 1 } @ids;

@@ -7,20 +7,21 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-# A disk for a SlotmemServer that can be slow, stand still or fail: fsync() of
-# slow_disk.c, preloaded. It has a directory in the server's.
+# A disk for a SlotmemServer that can be slow, hang or fail: slow_disk.c is
+# preloaded and replaces fsync(). Its directory is in the server's.
 #
 #   my $disk = SlotmemDisk->new($server);   # before the server is started
 #   $disk->start(@args);                    # the server, with this disk
 #   $disk->set(delay => 4000);  $disk->set(hold => '');
-#   $disk->set(fail => $pid);              # once, in this process
-#   $disk->set(faildir => $pid);           # once, for a directory
-#   $disk->set(report => 255);             # nonsense in the next report
-#   $disk->set(ahead => $pid);             # its clock is ahead
-#   $disk->well;                            # no more of that
+#   $disk->set(fail => $pid);               # once, in this process
+#   $disk->set(faildir => $pid);            # once, for a directory
+#   $disk->set(report => 255);              # fills the next report with a byte
+#   $disk->set(ahead => $pid);              # the clock of the process is ahead
+#   $disk->well;                            # the disk works normally again
 #   $disk->storing;                         # pids of the processes that store
-#   $disk->others;                          # of all others but the parent
-#   SlotmemDisk::files_of($pid);            # what /proc/PID/fd names
+#   $disk->others;                          # pids of the others, except the
+#                                           # parent's
+#   SlotmemDisk::files_of($pid);            # the targets of /proc/PID/fd
 
 package SlotmemDisk;
 
@@ -69,7 +70,7 @@ sub well {
     return;
 }
 
-# A session of its own tells it from all others.
+# A process that stores has a session of its own; no other process does.
 sub storing {
     my $self   = shift;
     my $server = $self->{server};

@@ -11,14 +11,14 @@
 # and what a restore does with each of them (contract E6, E7).
 #
 #   my $fields = SlotmemFields->new($include);  # where mod_proxy.h is;
-#       dies if the header has a field that the table below has not, or the
-#       other way round: somebody must decide what becomes of a new field
-#   $fields->list('member'):  { name, rule, bit, text } of each, in order; or
+#       dies if the header has a field that the table below lacks, or vice
+#       versa: a developer must decide what a restore does with a new field
+#   $fields->list('member'):  { name, rule, bit, text } of each, in order; also
 #       'balancer'
-#   $fields->write($path): a header in C, for programs that set or check any
+#   $fields->write($path): writes a C header for programs that set or check any
 #       field by its name
 #
-# A field that this release of httpd does not have yet is passed over.
+# A field that this release of httpd does not have yet is skipped.
 
 package SlotmemFields;
 
@@ -30,8 +30,9 @@ my %struct = (
     balancer => 'proxy_balancer_shared'
 );
 
-# config: the configuration's. merge: the newer word wins. carry: the stored
-# value, within limits. zero, place: as said. other: checked one by one.
+# config: the configuration's value. merge: the newer setting wins. carry: the
+# stored value, within limits. zero, place: what the name says. other: checked
+# one by one.
 my %rules = (
     member => {
         config => [qw(name name_ex scheme hostname hostname_ex port uds_path
@@ -63,7 +64,7 @@ my %rules = (
     }
 );
 
-# Added within 2.4, after the oldest release that this is for.
+# Added within 2.4, after the oldest release that is supported.
 my %may_lack = map { $_ => 1 }
     qw(is_host_matchable address_ttl address_ttl_set address_expiry);
 

@@ -7,21 +7,21 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-# The persisted file of a segment, written and read by tests on their own:
-# docs/contract.md, section E, says what is where.
+# Writes and reads the persisted file of a segment independently of the module.
+# docs/contract.md, section E, has the layout.
 #
 #   my $bytes = SlotmemFile::encode(size => 16, num => 4, type => 1,
 #       slots => ['a', 'b'], used => [0, 2]);
-#       # also: free => the number to write if not the right one;
+#       # also: free => the number to write instead of the right one;
 #       # claims => [ids], the run-time claims; legacy => 1, ends at the MD5
 #   my $file = SlotmemFile::decode($bytes, 16, 4);
 #       # free, slots, used, size, num, type, digest_ok, exact; for a file
 #       # with a section: claims, words (by key, then by name), labels, and
-#       # claims_ok: the section and its end are right
+#       # claims_ok, which says that the section and its end are right
 #   my ($size, $num, $type) = SlotmemFile::shape($bytes);
-#       # as the end of a file with a section says; else ()
+#       # from the end of a file with a section; otherwise ()
 #   my $image = SlotmemFile::image($bytes, 16, 4);
-#       # the part that all modules share, in hex; short if the file is
+#       # the part that all modules share, in hex; short if the file is short
 
 package SlotmemFile;
 
@@ -37,25 +37,25 @@ use constant { CLAIMS => 0x534d4c43, WORDS => 0x53445257, LABELS => 0x534c424c }
 
 my $description = $Config{ptrsize} == 8 ? 'Q L L' : 'L L L x4';
 
-# Which ids there are, as a byte for each slot, and back.
-sub marks {
+# Converts a list of ids to one byte per slot, and back.
+sub flags {
     my ($num, @ids) = @_;
-    my @marks = (0) x $num;
-    @marks[@ids] = (1) x @ids;
-    return pack 'C*', @marks;
+    my @flags = (0) x $num;
+    @flags[@ids] = (1) x @ids;
+    return pack 'C*', @flags;
 }
 
 sub ids {
-    my @marks = unpack 'C*', shift;
-    return [grep { $marks[$_] } 0 .. $#marks];
+    my @flags = unpack 'C*', shift;
+    return [grep { $flags[$_] } 0 .. $#flags];
 }
 
-# Our section, after the image: the claims, other chunks ([tag, bytes], ...) and
-# the end.
+# Makes our section, which follows the image: the claims, other chunks ([tag,
+# bytes], ...) and the end.
 sub section {
     my ($image, %of) = @_;
     my $bytes = $image . pack 'L L', MAGIC, $of{version} // VERSION;
-    for ([CLAIMS, marks($of{num}, @{ $of{claims} })], @{ $of{chunks} || [] }) {
+    for ([CLAIMS, flags($of{num}, @{ $of{claims} })], @{ $of{chunks} || [] }) {
         my ($tag, $content) = @$_;
         $bytes .= pack('L L Q', $tag, 0, length $content) . $content;
     }
@@ -64,7 +64,7 @@ sub section {
     return substr($bytes, length $image) . md5($bytes);
 }
 
-# The chunks of a section by their tags, or undef: it has no such form.
+# Returns the chunks of a section by tag, or undef if it is malformed.
 sub chunks {
     my $bytes = shift;
     my %chunks;
@@ -100,14 +100,14 @@ sub encode {
     my $free  = $of{free} // $of{num} - @{ $of{used} };
     my $bytes = pack 'L x4', $free;
     $bytes .= pack "a$of{size}", $of{slots}[$_] // '' for 0 .. $of{num} - 1;
-    $bytes .= marks($of{num}, @{ $of{used} });
+    $bytes .= flags($of{num}, @{ $of{used} });
     $bytes .= md5($bytes);
     return $bytes if $of{legacy};
     $bytes .= pack $description, @of{qw(size num type)};
     return $of{claims} ? $bytes . section($bytes, %of) : $bytes;
 }
 
-# (size, num, type) as the end of a file of ours has them; else ().
+# Returns (size, num, type) from the end of one of our files; otherwise ().
 sub shape {
     my $bytes = shift;
     return if length $bytes < 48;

@@ -7,16 +7,16 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-# Lets a suite go to its end with a module that does not keep the contract.
-# test/apache-tests has every suite load it, by PERL5OPT, for any module but
-# our own.
+# Lets a suite run to its end with a module that does not keep the contract.
+# test/apache-tests makes every suite load it, through PERL5OPT, for any module
+# except ours.
 #
-# What ends a suite otherwise is noted ("kept going: ...") and passed over:
-#   - a request without an answer is answered with "status=no answer"
+# Failures that would end the suite are noted ("kept going: ...") instead:
+#   - a request without an answer gets the answer "status=no answer"
 #   - a server that does not start, restart or stop is killed; the next start
-#     or restart starts it anew
-#   - a wait gives up sooner, and the suite goes on
-# A suite that takes longer than $seconds is ended.
+#     or restart starts a new one
+#   - a wait gives up sooner, and the suite continues
+# A suite that takes longer than $seconds is stopped.
 
 package SlotmemKeepGoing;
 
@@ -38,7 +38,7 @@ sub note_it {
     return;
 }
 
-# Replaces a method by $with->($original, @arguments).
+# Replaces a method with $with->($original, @arguments).
 sub replace {
     my ($name, $with) = @_;
     no strict 'refs';
@@ -73,7 +73,7 @@ replace('SlotmemServer::new', sub {
     return $new->($class, %opt, timeout => 8);
 });
 
-# Waits of the library's own end in the methods below.
+# The methods below handle the failures of the library's own waits.
 replace('SlotmemServer::wait_until', sub {
     my ($wait, @arguments) = @_;
     return $wait->(@arguments) if (caller 1)[0] eq 'SlotmemServer';
@@ -118,7 +118,8 @@ replace('SlotmemBalancer::stored', sub {
     return { used => ['no file'], claims => ['no file'] };
 });
 
-# Ends a suite that hangs. The harness waits for whoever has its pipe.
+# Ends a suite that hangs, with its processes: the harness waits for every
+# process that holds its pipe open.
 sub watch {
     my $suite = $$;
     defined(my $watcher = fork) or die "fork: $!\n";

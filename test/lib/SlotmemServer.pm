@@ -18,35 +18,39 @@
 #   mpm, dso ('': none; 'static': linked into httpd), testmod (0: without
 #   mod_slotmem_test), servers and threads (how many children, and threads in
 #   each), log_level, timeout (s).
-# start(@args): daemonised as in real life; @args may hold -X, -DFOREGROUND.
-# graceful, restart: done when the log says "resuming normal operations" anew,
-#   every new child is ready, and every old one has ended; graceful(wait_old
-#   => 0) leaves the last point out, for a request in flight in an old child.
-#   restart and stop call during => sub { ... } when the first child has ended.
-# restart_fails($signal), start_fails: expect failure and give the output and
+# start(@args): daemonised as in production; @args may have -X, -DFOREGROUND.
+# graceful, restart: return when the log says "resuming normal operations"
+#   again, every new child is ready, and every old one has exited;
+#   graceful(wait_old => 0) omits the last point, for a request in flight in an
+#   old child.  restart and stop call during => sub { ... } when the first child
+#   has exited.
+# restart_fails($signal), start_fails: expect failure and return the output and
 #   the new part of the log, or undef if the server runs after all.
 # kill_parent: kill -9 of the parent only.  end_children: its orphans, by pid.
 # slow_start($path): sends a request; returns a handle when a child works on
 #   it (or when $arrived->() says so).  slow_finish($handle): its response.
 # config($text): for the next (re)start; may use ${PORT} and ${ROOT}.
 #   ServerRoot is a temp directory with conf/ logs/ run/ (DefaultRuntimeDir) and
-#   htdocs/.  /server-status is there: do not proxy the whole of "/".
-# log, log_mark, log_since, log_count(qr/x/): the error log; log_count counts
-#   lines after the last mark, log_since gives them.
-# log_has($tag, $level, @names): how many lines after the last mark are this
-#   message at this level ('*': at any) and name all of these. A string or a
-#   number must stand by itself after the tag, as often as it is given here; a
-#   pattern may match the system's reason and httpd's number before it too.
-# log_only: the same, or a text if another message at that level names them.
-# log_lines: the lines of log_has. said($text, ...): log_has, but in a text, as
-#   configtest gives it; there 'config' is the level of what ends the start.
-#   So a test needs no words of a message. test/messages.txt has all tags. The
-#   distributed module has none, and is held to the level and the names.
+#   htdocs/.  The server has /server-status: do not proxy the whole of "/".
+# log, log_mark, log_since, log_count(qr/x/): the error log; log_since returns
+#   the lines after the last mark, log_count counts them.
+# log_has($tag, $level, @names): how many lines after the last mark have this
+#   message at this level ('*': at any) and contain all the names. A string or a
+#   number must occur as a whole word after the tag, as many times as it is
+#   given here; a pattern may also match the system's reason and httpd's number,
+#   which precede the tag.
+# log_only: the same, or a text if another message at that level has the names.
+# log_lines: the lines of log_has. said($text, ...): log_has on a text, such as
+#   the output of configtest; a message that ends the start has the level
+#   'config' there. This way a test does not depend on the wording of a message.
+#   test/messages.txt has all tags. The distributed module has none, so only the
+#   level and the names are compared.
 # step('write'): how a line of the log names that step of a store.
 # has_directive('SlotmemPersistDir'): whether the module under test knows it.
-# Processes are found by their command line, which names the private directory,
-# so a lost pid file hides nothing.  Everything is ended and removed when the
-# object goes, also at exit.  Needs Linux's /proc.
+# Processes are found by their command line, which contains the private
+# directory, so a lost pid file hides nothing.  When the object is destroyed,
+# also at exit, all processes are ended and all files removed.  Needs Linux's
+# /proc.
 
 package SlotmemServer;
 
@@ -67,7 +71,7 @@ use Time::HiRes qw(sleep time);
 my %live;     # every server of this process, for END
 my %taken;    # ports given out
 
-# A signal that ends the test must pass through END.
+# A signal that ends the test must still run END.
 for my $signal (qw(HUP INT TERM)) {
     $SIG{$signal} = sub { exit 130 }
         if !$SIG{$signal} || $SIG{$signal} eq 'DEFAULT';
@@ -100,7 +104,7 @@ sub default_dso {
         || dirname(abs_path(__FILE__)) . '/../../.libs/mod_slotmem_shm.so';
 }
 
-# Whether the module under test knows a directive of ours.
+# Whether the module under test has one of our directives.
 sub has_directive {
     my ($class, $name) = @_;
     my $dso = $class->default_dso;
@@ -108,7 +112,7 @@ sub has_directive {
     return index(slurp($dso), $name) >= 0;
 }
 
-# Whether that is our module, whose messages have tags.
+# Whether the module under test is ours, whose messages have tags.
 my %ours;
 sub is_ours {
     my $dso = default_dso();
@@ -130,8 +134,8 @@ sub load_module {
     die "no module $name: $file is missing\n";
 }
 
-# Below the range that outgoing connections take their ports from, so that
-# none of these grabs the port while the server is stopped.
+# The port is below the range for outgoing connections, so that none of these
+# takes it while the server is stopped.
 sub free_port {
     for (1 .. 1000) {
         my $port = 10000 + int rand 20000;
@@ -197,7 +201,7 @@ sub DESTROY {
 
 # ---- the configuration ----
 
-# Limits so wide that the server neither adds nor reaps a child by itself.
+# The limits are so wide that the server never adds or ends a child by itself.
 # The numbers: servers, threads in each, threads in all.
 my %limits = (prefork => <<'EOT', threaded => <<'EOT');
     StartServers        %1$d
@@ -215,7 +219,7 @@ EOT
     MaxRequestWorkers   %3$d
 EOT
 
-# What LoadModule takes, or '' if there is nothing to load.
+# The argument of LoadModule, or '' if there is nothing to load.
 sub dso_file {
     my $self = shift;
     return $self->{dso} eq 'static' ? '' : $self->{dso};
@@ -284,7 +288,7 @@ sub modules {
     return $self->config($self->{config});
 }
 
-# ---- places and requests ----
+# ---- paths and requests ----
 
 sub root        { return $_[0]{root} }
 sub rundir      { return "$_[0]{root}/run" }
@@ -340,9 +344,9 @@ sub log_count {
 
 # ---- messages ----
 
-# The messages of the module under test in a text. A line of the log is
+# Finds the messages of the module under test in a text. A line of the log is
 # "[time] [slotmem_shm:level] [pid N] (N)reason: AHNNNNN: SLOTMEM-NN: text",
-# without what does not apply, a message of the configuration only the end.
+# without the parts that do not apply; a configuration message has the end only.
 sub messages {
     my $text = shift;
     my @messages;
@@ -360,7 +364,7 @@ sub messages {
     return @messages;
 }
 
-# A name stands by itself: not in another one, nor in a path.
+# A name must be a whole word: not part of another one, nor of a path.
 sub names_all {
     my ($message, @names) = @_;
     my %times;
@@ -376,8 +380,8 @@ sub names_all {
     return 1;
 }
 
-# At this level, or at any; of a module without tags at any above debug, since
-# at debug it tells every call.
+# At this level, or at any. For a module without tags "any" excludes debug, as
+# it logs every call there.
 sub at_level {
     my ($message, $level) = @_;
     return $message->{level} eq $level if $level ne '*';
@@ -418,8 +422,8 @@ sub log_only {
 
 # docs/messages.md has the steps in the order in which a store takes them, and
 # doc-tests compares their words with the source.
-my @steps = qw(finish memory open-directory trust-directory create write flush close aside backup rename
-    flush-directory);
+my @steps = qw(finish memory open-directory trust-directory create write fsync
+    close aside backup rename fsync-directory);
 
 sub step {
     my ($class, $name) = @_;
@@ -443,8 +447,8 @@ sub slurp {
     return scalar(<$in>) // '';
 }
 
-# Whether a process that has no command line any more still holds its files,
-# its port among them: until it is a zombie, with all its threads gone.
+# Whether a process whose command line is already gone still holds its files,
+# including its port. It does until it is a zombie and all its threads are gone.
 sub is_ending {
     my $pid = shift;
     my ($state) = slurp("/proc/$pid/stat") =~ /\) (\S)/ or return 0;
@@ -452,7 +456,7 @@ sub is_ending {
     return $state !~ /[ZX]/ || @threads > 1;
 }
 
-# All processes of this server, whoever their parent is.
+# All processes of this server, whatever their parent.
 sub processes {
     my $self = shift;
     my $file = $self->config_file;
@@ -486,7 +490,7 @@ sub children {
         $self->processes;
 }
 
-# Until $done->() is true, or $giveup->() says why it never will be.
+# Waits until $done->() is true, or $giveup->() says why it never will be.
 sub wait_until {
     my ($self, $what, $done, $giveup) = @_;
     my $deadline = time + $self->{timeout};
@@ -507,7 +511,7 @@ sub log_tail {
     return join '', @lines;
 }
 
-# A parent ends its children; orphans may not hear the first signal.
+# A parent ends its children; orphans may not react to the first signal.
 sub end_processes {
     my $self   = shift;
     my $parent = $self->parent || 0;
@@ -524,7 +528,7 @@ sub end_processes {
     return;
 }
 
-# Only a server in the foreground is a child of ours.
+# Only a server in the foreground is a child of this process.
 sub reap {
     my $self = shift;
     waitpid $self->{launched}, 0 if $self->{launched};
@@ -534,7 +538,7 @@ sub reap {
 
 # ---- running httpd ----
 
-# Runs httpd and waits for this very process unless $background.
+# Runs httpd and waits for the process that it started, unless $background.
 # Only root can start a server as another user: new(uid => 1, gid => 1).
 sub become_user {
     my $self = shift;
@@ -589,9 +593,9 @@ sub configtest {
     return $self->run_args('-t');
 }
 
-# A generation is up when the log says so and each of its threads is ready;
-# the status page counts those of the current generation only, and the one
-# that answers is busy.  Under -X nothing is logged, and there are no children.
+# A generation is up when the log says so and all its threads are ready.  The
+# status page counts only the threads of the current generation, and the one
+# that answers is busy.  With -X nothing is logged, and there are no children.
 sub wait_ready {
     my ($self, $mark, %old) = @_;
     my $gone = sub { $self->processes ? '' : 'the server has ended' };
@@ -656,10 +660,10 @@ sub stop {
     return $self;
 }
 
-# mpm_event can crash when it is told to stop while a worker closes the
-# connection of the last request, with or without slotmem modules: its main
-# thread then closes the socket that the worker has just freed. Nothing shows
-# when that is over, so give it time.
+# mpm_event can crash if it is stopped while a worker closes the connection of
+# the last request, with or without slotmem modules: its main thread then closes
+# the socket that the worker has just freed. The end of that is not visible from
+# outside, so give it time.
 sub settle {
     my $self = shift;
     sleep 0.1 if ($self->{mpm} // '') eq 'event';
@@ -671,7 +675,7 @@ sub graceful_stop {
     return $self->stop(signal => 'WINCH');
 }
 
-# While the parent waits for its children: the first of them has ended.
+# Runs while the parent waits for its children: the first one has exited.
 sub call_during {
     my ($self, $during, @old) = @_;
     my %old = map { $_ => 1 } @old;
@@ -739,7 +743,7 @@ sub end_children {
 
 # ---- a request in flight ----
 
-# How many workers are busy, this request among them.
+# How many workers are busy, including the one of this request.
 sub busy {
     my $self = shift;
     my ($board) =
@@ -763,7 +767,7 @@ sub slow_start {
     return $socket;
 }
 
-# A response, or one with the code 599 if the connection ended without any.
+# The response, or one with the code 599 if the connection ended without any.
 sub slow_finish {
     my ($self, $socket) = @_;
     my $text = '';

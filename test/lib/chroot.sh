@@ -8,13 +8,13 @@
 # under the License.
 #
 # chroot.sh: a clean chroot with a release of Debian, for the scripts that
-# source this. As root, on Debian, from this machine's own mirrors.
+# source this file. It needs root on Debian, and uses this machine's mirrors.
 #
-# The script sets top, our source, and work, the directory for all this, then
-# calls in_namespaces with itself and what makes it go on inside; there it
-# calls make_chroot. What is mounted and what runs inside ends with the script,
-# and the chroot is removed. What stays is work/cache, the packages that were
-# fetched. No service is started in a chroot.
+# The script sets top (our source tree) and work (a working directory), then
+# calls in_namespaces with its own path and the arguments that make it continue
+# inside; there it calls make_chroot. When the script ends, so do its mounts and
+# processes, and the chroot is removed. Only work/cache remains, with the
+# fetched packages. No service is started in a chroot.
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # top and work
 
@@ -27,7 +27,7 @@ fail() {
 
 # ---- outside ----
 
-# The processes in the namespace end with their first one.
+# The processes in the namespace end when its first one does.
 remove_chroot() {
     local status=$? tries=50
     if [ "${inside-}" ]; then
@@ -41,12 +41,12 @@ remove_chroot() {
     exit "$status"
 }
 
-# in_namespaces COMMAND...: in its own, for mounts, processes and System V's
-# shared memory.
+# in_namespaces COMMAND...: runs it in its own namespaces for mounts, processes
+# and System V shared memory.
 in_namespaces() {
     [ "$(id -u)" = 0 ] || fail "only root can make a chroot"
     if ! command -v debootstrap >/dev/null; then
-        echo "${0##*/}: missing here, to be installed: debootstrap"
+        echo "${0##*/}: installing debootstrap"
         apt-get update -qq
         DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes \
             --no-install-recommends -o DPkg::Lock::Timeout=120 debootstrap \
@@ -72,14 +72,14 @@ in_chroot() {
 
 this_release() { sed -n 's/^VERSION_CODENAME=//p' /etc/os-release; }
 
-# This machine's mirrors, "URI RELEASE COMPONENT" a line.
+# This machine's mirrors, one "URI RELEASE COMPONENT" per line.
 mirrors() {
     apt-get indextargets 'Created-By: Packages' 'Component: main' \
         --format "\$(REPO_URI) \$(RELEASE) \$(COMPONENT)" | sort -u
 }
 
-# make_chroot RELEASE: another release than this machine's is as it was made,
-# without its updates.
+# make_chroot RELEASE: a release other than this machine's comes as it was first
+# published, without updates.
 make_chroot() {
     local mirror
     mirror=$(mirrors |
@@ -104,7 +104,8 @@ make_chroot() {
     in_chroot apt-get -qq update
 }
 
-# copy_source DIRECTORY: what git tracks, or would, not what was built.
+# copy_source DIRECTORY: copies the files that git tracks or would track, and
+# nothing that was built.
 copy_source() {
     mkdir -p "$root$1"
     cd "$top" || return

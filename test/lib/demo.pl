@@ -8,7 +8,7 @@
 # under the License.
 
 
-# The story that test/demo tells.
+# The steps that test/demo shows.
 
 use strict;
 use warnings;
@@ -17,7 +17,7 @@ use File::Basename qw(basename);
 use SlotmemBalancer;
 
 $| = 1;
-$SIG{PIPE} = sub { exit 1 };    # clean up also after: test/demo | head
+$SIG{PIPE} = sub { exit 1 };    # so that "test/demo | head" cleans up too
 my $serve = @ARGV && $ARGV[0] eq '--serve';
 if ($serve) {
     $SIG{$_} = sub { print "\nStopped; nothing is left behind.\n"; exit 0 }
@@ -50,7 +50,7 @@ EOT
 my $manager  = SlotmemBalancer->new($server);
 my $requests = 30;
 
-# ---- telling ----
+# ---- output ----
 
 my $step = 0;
 
@@ -62,7 +62,7 @@ sub title {
 
 sub children { return join ' ', sort { $a <=> $b } $server->children }
 
-# The table, which is also what is compared.
+# Prints the table of workers and returns it for comparison.
 sub show {
     my $served = $manager->served('/shop', $requests);
     my @lines  = map {
@@ -85,8 +85,8 @@ sub same {
     my $ok = $found eq $set;
     $failed++ if !$ok;
     print $ok
-        ? "   => all as it was set\n"
-        : "   => FAILED: not what was set before\n";
+        ? "   => everything is as it was set\n"
+        : "   => FAILED: this is not what was set before\n";
     return;
 }
 
@@ -108,9 +108,9 @@ sub show_file {
     return;
 }
 
-# ---- the story ----
+# ---- the steps ----
 
-print "mod_slotmem_shm: what you set in the balancer-manager stays\n";
+print "mod_slotmem_shm keeps what you set in the balancer-manager\n";
 $server->start;
 printf "A private httpd on 127.0.0.1 (%s, children %s) with a balancer\n"
     . "of three workers, BalancerPersist On, and room for two more.\n",
@@ -119,7 +119,7 @@ printf "A private httpd on 127.0.0.1 (%s, children %s) with a balancer\n"
 title('As configured');
 show();
 
-title('Set in the balancer-manager: red drained, green times 3, gold added');
+title('Set in the balancer-manager: red drained, green x 3, gold added');
 $manager->drain('shop', $url{red});
 $manager->set_factor('shop', $url{green}, 3);
 $manager->add_worker('shop', $url{gold});
@@ -134,13 +134,13 @@ title('After a graceful restart: new children ' . children()
 same(show());
 
 $server->stop;
-title('After stop, no process is left: the state is in the persisted file');
+title('After stop no process is left: the state is in the persisted file');
 show_file($path, $slots);
 print <<'EOT';
 
    In a stored file no slot is in use: the next start claims red, green and
-   blue again, by their addresses. gold is in no configuration, so a mark of
-   its own keeps its slot, and no other worker gets it.
+   blue again by their addresses. gold is not in the configuration, so a
+   run-time claim keeps its slot, and no other worker gets it.
 EOT
 
 $server->start;
@@ -152,7 +152,7 @@ if ($failed) {
         $server->log_tail;
     exit 1;
 }
-print "\nEverything that was set is there. ";
+print "\nEverything that was set is still there. ";
 if (!$serve) {
     print "Try it by hand: test/demo --serve\n";
     exit 0;
@@ -160,14 +160,14 @@ if (!$serve) {
 print "Now try it by hand:\n\n";
 my @tries = (
     [$server->url('/balancer-manager'),  'drain, add, change'],
-    [$server->url('/server-status'),     'what the server does, and the slots'],
-    [$server->url('/slotmem-status'),    'the same of the slots, as JSON'],
+    [$server->url('/server-status'),     'server status, with the slots'],
+    [$server->url('/slotmem-status'),    'the status of the slots as JSON'],
     [$server->url('/slotmem-status?metrics'), 'for Prometheus'],
     [$server->url('/shop'),              'who answers?'],
     ['kill -USR1 ' . $server->parent,    'graceful restart; -HUP: a hard one'],
     [$server->rundir,                    'the persisted files'],
 );
 printf "   %-46s %s\n", @$_ for @tries;
-print "\nCtrl-C ends it.\n";
+print "\nCtrl-C stops it.\n";
 sleep 1 while $server->processes;
 die "demo: the server has ended. The error log:\n", $server->log_tail;

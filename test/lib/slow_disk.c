@@ -12,20 +12,22 @@
  */
 
 /*
- * slow_disk.c: to be preloaded: a disk that is slow, stands still or fails, for
- * one program. The directory SLOTMEM_DISK says how fsync() goes from now on:
+ * slow_disk.c: a library to preload into one program, which simulates a disk
+ * that is slow, hangs or fails. Files in the directory SLOTMEM_DISK change how
+ * fsync() behaves from now on:
  *
- *     delay   each takes as many milliseconds as this file says
- *     hold    each waits as long as this file is there
- *     fail    the next one of the process whose pid this file says fails with
+ *     delay   each call takes the number of milliseconds in this file
+ *     hold    each call waits as long as this file exists
+ *     fail    the next call of the process whose pid is in this file fails with
  *             EIO, and removes this file
- *     faildir the same for the next one of a directory
- *     report  the next one of a process that stores fills its report with the
- *             byte that this file says, removes this file, and ends the process
+ *     faildir the same for the next call on a directory
+ *     report  the next call of a process that stores fills its report with the
+ *             byte in this file, removes this file, and ends the process
  *
- * and how the clock:
+ * and the clock:
  *
- *     ahead   for the process whose pid this file says it is ten minutes later
+ *     ahead   the clock of the process whose pid is in this file is ten minutes
+ *             ahead
  */
 
 #include <dlfcn.h>
@@ -40,7 +42,7 @@
 
 #define AHEAD 600
 
-static void *report;            /* what was shared last before a fork */
+static void *report;            /* the last shared mapping before a fork */
 static size_t report_len;
 
 static const char *path_of(const char *name, char path[512])
@@ -49,7 +51,7 @@ static const char *path_of(const char *name, char path[512])
     return path;
 }
 
-/* The number in a file, or 0. */
+/* Returns the number in a file, or 0. */
 static int number_in(const char *name)
 {
     char path[512];
@@ -92,7 +94,7 @@ int clock_gettime(clockid_t clock, struct timespec *now)
     return rv;
 }
 
-/* Is the next one of this process to fail? Once. */
+/* Shall this call fail? Only once: the file is removed. */
 static int fails(const char *name)
 {
     char path[512];
