@@ -16,12 +16,13 @@
  * memory, and are killed at any instruction.
  *
  * Each slot has an owner word beside the map. A worker sets it from 0 to its
- * own number after a grab, and clears it before the release: who finds it set
- * was granted a slot that has an owner. A slot that is in use and has no owner
- * was caught by a kill between the two steps; there can be one for each kill.
+ * own number after a grab, and clears it before the release. A worker that
+ * finds it already set was granted a slot that has an owner. A slot that is in
+ * use and has no owner is the result of a kill between the two steps; each kill
+ * can leave one.
  *
- * Slots that are resident stay in use from the start to the end, so that few
- * are free and words fill and empty all the time.
+ * Resident slots stay in use from start to end, so that few slots are free and
+ * words fill and empty all the time.
  */
 
 #include "unit.h"
@@ -31,20 +32,20 @@
 #include <time.h>
 
 #define WORKERS         4
-#define HELD            6       /* slots that a worker holds at most */
+#define HELD            6       /* maximum of slots that a worker holds */
 #define KILLS_A_ROUND   40
-#define SECONDS         1.8     /* for one number of slots */
-#define RESIDENT        1u      /* owner: in use from the start to the end */
+#define SECONDS         1.8     /* per number of slots */
+#define RESIDENT        1u      /* owner: in use from start to end */
 
 /* Shared memory. */
 typedef struct shared_t {
     _Atomic uint64_t grants;
     _Atomic uint64_t double_grants;
     _Atomic uint64_t bad_answers;
-    _Atomic uint32_t owner[];   /* one a slot: a worker's number, or 0 */
+    _Atomic uint32_t owner[];   /* one per slot: a worker's number, or 0 */
 } shared_t;
 
-/* The parent's. */
+/* The parent's own memory. */
 typedef struct arena_t {
     slotmem_map_t map;          /* in shared memory */
     shared_t *shared;
@@ -52,7 +53,7 @@ typedef struct arena_t {
     pid_t pid[WORKERS];
     uint32_t number[WORKERS];
     uint32_t last_number;
-    uint32_t resident;          /* slots */
+    uint32_t resident;          /* number of resident slots */
     uint32_t kills;
     uint32_t orphans;           /* in use, with no owner */
     uint32_t stale;             /* hints that hid a free slot after a round */
@@ -84,7 +85,7 @@ static uint32_t claim(arena_t *arena, uint32_t number, unit_random_t *random)
     uint32_t none = 0;
 
     if (unit_below(random, 8) == 0 && id == arena->map.num) {
-        /* Full: look for one by id, as fgrab does. */
+        /* Full: try to claim one by id, as fgrab does. */
         id = unit_below(random, arena->map.num);
         if (!slotmem_map_set(&arena->map, id)) {
             return arena->map.num;
@@ -102,7 +103,7 @@ static uint32_t claim(arena_t *arena, uint32_t number, unit_random_t *random)
     return id;
 }
 
-/* Used by the parent too, for slots of workers that are gone. */
+/* The parent uses it too, for slots of workers that have ended. */
 static void release(arena_t *arena, uint32_t number, uint32_t id)
 {
     shared_t *shared = arena->shared;
@@ -157,7 +158,7 @@ static void start(arena_t *arena, int i)
     }
 }
 
-/* Kill a worker at any instruction, and release the slots that it owned. */
+/* Kill a worker at a random instruction and release the slots that it owned. */
 static void end(arena_t *arena, int i)
 {
     uint32_t id;
@@ -173,7 +174,7 @@ static void end(arena_t *arena, int i)
     }
 }
 
-/* All workers are gone: account for each slot. */
+/* All workers have ended: account for each slot. */
 static void account(arena_t *arena, uint32_t kills)
 {
     uint32_t orphans = 0;
@@ -184,7 +185,7 @@ static void account(arena_t *arena, uint32_t kills)
         int in_use = slotmem_map_test(&arena->map, id);
 
         if (owner && !in_use) {
-            fail_msg("slot %u of %u is free, and owned", id, arena->map.num);
+            fail_msg("slot %u of %u is free but owned", id, arena->map.num);
         }
         assert_true(owner == 0 || owner == RESIDENT);
         orphans += in_use && !owner;
@@ -223,12 +224,12 @@ static void one_round(arena_t *arena)
     for (i = 0; i < WORKERS; i++) {
         end(arena, i);
     }
-    /* Nobody waits for the dead. */
+    /* Nobody waits for the killed workers. */
     assert_true(arena->shared->grants > grants);
     account(arena, arena->kills - kills);
 }
 
-/* Grab to the end: each free slot once.
+/* Grab until the map is full: each free slot must be granted once.
  * in_order: no hint is stale, so the ids must ascend */
 static void drain(arena_t *arena, int in_order)
 {
@@ -250,7 +251,7 @@ static void drain(arena_t *arena, int in_order)
     assert_int_equal(unit_walk(&arena->map, NULL), 0);
 }
 
-/* One slot in `stride` is not resident. */
+/* One slot in every `stride` is not resident. */
 static void stress(uint32_t num, uint32_t stride)
 {
     size_t map_len = slotmem_map_size(num);
@@ -300,7 +301,7 @@ static void test_one_word(void **state)
     stress(64, 4);
 }
 
-/* [D6][D10][D11] One summary level; a word has one free slot or none. */
+/* [D6][D10][D11] One summary level; each word has at most one free slot. */
 static void test_one_summary(void **state)
 {
     (void)state;

@@ -15,9 +15,9 @@
  * stress_map_threads.c: threads that grab and release slots of one map. Built
  * with -fsanitize=thread.
  *
- * What a thread writes to a slot it owns is plain memory: ThreadSanitizer
- * reports a race when a slot has two owners, and when a claim does not see what
- * the last owner wrote before it released the slot.
+ * The threads write to their slots without atomics: ThreadSanitizer reports a
+ * race if a slot has two owners, or if a claim does not see what the last owner
+ * wrote before it released the slot.
  */
 
 #include "unit.h"
@@ -25,12 +25,12 @@
 #include <pthread.h>
 
 #define THREADS 4
-#define HELD    8               /* slots that a thread holds at most */
+#define HELD    8               /* maximum of slots that a thread holds */
 
 typedef struct arena_t {
     slotmem_map_t map;
-    unsigned int *owner;        /* one a slot: thread, or 0 */
-    unsigned char *resident;    /* one a slot: in use all the time */
+    unsigned int *owner;        /* one per slot: a thread's number, or 0 */
+    unsigned char *resident;    /* one per slot: in use all the time */
     uint32_t rounds;
     pthread_barrier_t start;
 } arena_t;
@@ -126,7 +126,7 @@ static void *work(void *data)
     return NULL;
 }
 
-/* Threads share the few slots that are not resident: one in `stride`. */
+/* The threads share the few slots that are not resident: one in `stride`. */
 static void stress(uint32_t num, uint32_t stride, uint32_t rounds)
 {
     arena_t arena = { .rounds = rounds };

@@ -13,8 +13,8 @@
 
 /*
  * test_directory.c: whom the server trusts with its directories and files.
- * Most of it needs root, to give things to others. Every body runs in a child,
- * which may become another user.
+ * Most tests need root, to give files to other users. Every body runs in a
+ * child, which may become another user.
  */
 
 #include <grp.h>
@@ -28,7 +28,7 @@
 #include "slotmem_directory.h"
 
 #define NOBODY 65534
-#define GROUP 54321             /* nobody is in it, unless a test says so */
+#define GROUP 54321             /* has no members unless a test adds one */
 
 static const char *in_dir(unit_place_t *place, const char *name)
 {
@@ -57,7 +57,7 @@ static slotmem_directory_t *directory_at(unit_place_t *place, const char *path)
     return directory;
 }
 
-/* Open it as SlotmemPersistDir. */
+/* Open the directory as SlotmemPersistDir. */
 static apr_status_t open_checked(unit_place_t *place, const char *path,
                                  int create, slotmem_distrust_t *distrust)
 {
@@ -75,7 +75,7 @@ static int is_trusted(unit_place_t *place, const char *path)
            && distrust.kind == SLOTMEM_TRUSTED;
 }
 
-/* It is not opened: this is why, and that is the culprit. */
+/* The directory must be refused for this reason, and the culprit named. */
 static int is_refused(unit_place_t *place, const char *path, unsigned kind,
                       const char *culprit)
 {
@@ -95,7 +95,7 @@ static void run_as_root(void (*body)(void *), void *place)
     int code;
 
     if (geteuid() != 0) {
-        fputs("skipped: needs root, to give things to others\n", stderr);
+        fputs("skipped: needs root, to give files to other users\n", stderr);
         skip();
     }
     code = unit_in_child(body, place);
@@ -110,7 +110,7 @@ static void become_nobody(void)
     CHILD_CHECK(setgid(NOBODY) == 0 && setuid(NOBODY) == 0);
 }
 
-/* ---- the list ---- */
+/* ---- the list of directories ---- */
 
 static void list(void *data)
 {
@@ -143,7 +143,7 @@ static void list(void *data)
     CHILD_CHECK(slotmem_directories() == NULL);
 }
 
-/* A directory is entered once, and open once at most. */
+/* A directory is listed once, and is open at most once. */
 static void test_list(void **state)
 {
     assert_int_equal(unit_in_child(list, *state), 0);
@@ -166,12 +166,12 @@ static void foreign_owner(void *data)
     CHILD_CHECK(chown(path, 0, 0) == 0 && chown(above, NOBODY, 0) == 0);
     CHILD_CHECK(is_refused(place, path, SLOTMEM_FOREIGN_OWNER, above));
     CHILD_CHECK(chmod(place->dir, 0755) == 0);
-    become_nobody();            /* its own, root's above and below */
+    become_nobody();            /* owns it; root owns those above and below */
     CHILD_CHECK(is_trusted(place, path));
 }
 
-/* [E8] It must belong to the user who runs the server, or to root, and so must
- * the directories above. */
+/* [E8] The directory and those above it must belong to the user who runs the
+ * server, or to root. */
 static void test_foreign_owner(void **state)
 {
     run_as_root(foreign_owner, *state);
@@ -183,7 +183,7 @@ static void written_by_all(void *data)
     const char *above = make_dir(place, "above", 0755);
     const char *path = make_dir(place, "above/dir", 0775);
 
-    CHILD_CHECK(is_trusted(place, path));       /* by its group: allowed */
+    CHILD_CHECK(is_trusted(place, path));       /* the group may write */
     CHILD_CHECK(chmod(path, 0777) == 0);
     CHILD_CHECK(is_refused(place, path, SLOTMEM_WRITTEN_BY_ALL, path));
     CHILD_CHECK(chmod(path, 01777) == 0);
@@ -194,8 +194,8 @@ static void written_by_all(void *data)
     CHILD_CHECK(is_trusted(place, path));
 }
 
-/* [E8] Nobody else may write it, sticky or not; above it, only where each can
- * exchange no more than what is his own. */
+/* [E8] Nobody else may write to it, sticky or not. Others may write to the
+ * directories above only if users can replace nothing but their own files. */
 static void test_written_by_all(void **state)
 {
     assert_int_equal(unit_in_child(written_by_all, *state), 0);
@@ -226,7 +226,7 @@ static void exchanged(void *data)
     CHILD_CHECK(is_refused(place, path, SLOTMEM_NO_DIRECTORY, above));
 }
 
-/* [E8] A component that was exchanged for a link is not followed. */
+/* [E8] A component that was replaced with a link is not followed. */
 static void test_exchanged(void **state)
 {
     assert_int_equal(unit_in_child(exchanged, *state), 0);
@@ -258,20 +258,20 @@ static void missing(void *data)
     umask(0);
     slotmem_directory_close_all();
     CHILD_CHECK(rmdir(path) == 0);
-    /* Only SlotmemPersistDir is made. */
+    /* Only SlotmemPersistDir itself is created. */
     CHILD_CHECK(slotmem_directory_open(directory_at(place, path), 1, &distrust)
                 == ENOENT);
     CHILD_CHECK(unit_count_entries("/proc/self/fd") == open_files);
 }
 
-/* [B13][E8] One that is missing is made when that is asked for, for its owner
- * alone; what is above it is not. */
+/* [B13][E8] A missing directory is created on request, with access for its
+ * owner only; the directories above it are not created. */
 static void test_missing(void **state)
 {
     assert_int_equal(unit_in_child(missing, *state), 0);
 }
 
-/* What is said of a configured path at the start. */
+/* What the start says about a configured path. */
 static const char *reason_of(unit_place_t *place, const char *path,
                              const char **resolved, const char **warning)
 {
@@ -357,15 +357,15 @@ static void ways(void *data)
                      in_dir(place, "loop")));
 }
 
-/* [E8][B13] All links on the way are looked at, and the directories that they
- * stand in; a link to what is missing is a directory that is missing. */
+/* [E8][B13] All links in the path are checked, and so are the directories that
+ * contain them. A link without a target is a missing directory. */
 static void test_ways(void **state)
 {
     assert_int_equal(unit_in_child(ways, *state), 0);
 }
 
-/* [E8] At the start links are resolved, and the reason names the path that is
- * wrong and the command that mends it. */
+/* [E8] The start resolves links; the reason names the path at fault and the
+ * command that fixes it. */
 static void test_trust(void **state)
 {
     assert_int_equal(unit_in_child(trust, *state), 0);
@@ -392,13 +392,14 @@ static void trust_others(void *data)
     become_nobody();
     CHILD_CHECK(says(reason_of(place, path, &resolved, &warning),
                      "chown 65534", path));
-    slotmem_directory_reset(place->pool);       /* httpd -t by another user */
+    slotmem_directory_reset(place->pool);       /* httpd -t as another user */
     slotmem_directory_trust(path, 0, &reason, &warning, place->pool);
     CHILD_CHECK(!reason && !warning);
 }
 
-/* [E8] Whoever owns a link in the path chooses the directory. A group that may
- * write is worth a warning. Only who stores, root and the owner ask. */
+/* [E8] The owner of a link in the path chooses the directory. A group that may
+ * write deserves a warning. Only the user who stores, root and the owner ask.
+ * */
 static void test_trust_others(void **state)
 {
     run_as_root(trust_others, *state);
@@ -421,7 +422,7 @@ static struct stat file_of(uid_t uid, gid_t gid, mode_t mode)
     slotmem_directory_trusts(directory, \
                              &(struct stat){ .st_uid = uid, .st_gid = gid })
 
-/* Open a directory that is not checked, of some mode. */
+/* Open an unchecked directory that has this mode. */
 static slotmem_directory_t *open_with(unit_place_t *place, const char *path,
                                       int checked)
 {
@@ -444,7 +445,7 @@ static void files(void *data)
 
     CHILD_CHECK(chmod(place->dir, 0755) == 0);
     CHILD_CHECK(chown(path, 0, GROUP) == 0);
-    directory = open_with(place, path, 1);      /* root shares with none */
+    directory = open_with(place, path, 1);      /* root shares with nobody */
     CHILD_CHECK(!directory->group_shared);
     CHILD_CHECK(slotmem_directory_mode(directory) == 0600);
     CHILD_CHECK(TRUSTS(directory, 0, GROUP));
@@ -453,7 +454,7 @@ static void files(void *data)
     CHILD_CHECK(chmod(path, 0777) == 0);
     become_nobody();
     directory = open_with(place, path, 0);
-    CHILD_CHECK(!directory->group_shared);      /* everybody may write */
+    CHILD_CHECK(!directory->group_shared);      /* anybody may write to it */
     CHILD_CHECK(slotmem_directory_mode(directory) == 0600);
     CHILD_CHECK(TRUSTS(directory, 0, 0) && TRUSTS(directory, NOBODY, 1));
     CHILD_CHECK(!TRUSTS(directory, 1, GROUP));
@@ -504,8 +505,8 @@ static void shared(void *data)
     close(fd);
 }
 
-/* [E8] Where the group may write, and others may not, files are the group's,
- * with mode 0660, whatever the umask. */
+/* [E8] If the group may write and others may not, files belong to the group and
+ * have mode 0660, whatever the umask. */
 static void test_shared(void **state)
 {
     run_as_root(shared, *state);
@@ -533,8 +534,8 @@ static void foreign_group(void *data)
     close(fd);
 }
 
-/* [E8] A server that is not in the group cannot give it files: they are its
- * own. */
+/* [E8] A server that is not in the group cannot give it files, and keeps them
+ * to itself. */
 static void test_foreign_group(void **state)
 {
     run_as_root(foreign_group, *state);

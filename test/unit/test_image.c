@@ -15,8 +15,7 @@
  * test_image.c: our section in a persisted file, and reading an image of any
  * number of slots.
  *
- * The expected bytes are made by unit_file.h, from the layout in
- * slotmem_format.h.
+ * unit_file.h makes the expected bytes, from the layout in slotmem_format.h.
  */
 
 #include "unit_file.h"
@@ -67,7 +66,7 @@ static apr_uint32_t count_claims(const content_t *content)
     return count;
 }
 
-/* What a content's file is to the distributed module. */
+/* The part of a content's file that the distributed module understands. */
 static content_t without_section(content_t content)
 {
     content.claims = NULL;
@@ -75,9 +74,9 @@ static content_t without_section(content_t content)
     return content;
 }
 
-/* ---- chunks and sections, by the tests' own hand ---- */
+/* ---- chunks and sections, written by the tests themselves ---- */
 
-/* A chunk that says it has len bytes. */
+/* A chunk whose header says that it has len bytes. */
 static bytes_t chunk_with(apr_pool_t *pool, uint32_t tag, uint64_t len,
                           bytes_t content)
 {
@@ -116,7 +115,7 @@ static bytes_t labels_chunk(apr_pool_t *pool, const content_t *content)
     return chunk(pool, TAG_LABELS, labels);
 }
 
-/* The image of a content alone, as the distributed module stores it. */
+/* Only the image of a content, as the distributed module stores it. */
 static bytes_t encode_image(apr_pool_t *pool, const content_t *content)
 {
     bytes_t bytes = encode(pool, content);
@@ -125,7 +124,7 @@ static bytes_t encode_image(apr_pool_t *pool, const content_t *content)
     return bytes;
 }
 
-/* A file of an image and of chunks, whatever these are. */
+/* A file that consists of an image and of arbitrary chunks. */
 static bytes_t with_section(apr_pool_t *pool, const content_t *content,
                             bytes_t chunks)
 {
@@ -144,7 +143,7 @@ static bytes_t with_section(apr_pool_t *pool, const content_t *content,
 
 /* ---- reading ---- */
 
-/* Of the image that was read last: until its pool goes, its file is open. */
+/* For the last image: its file stays open until its pool is destroyed. */
 static apr_pool_t *image_pool;
 
 static int section_setup(void **state)
@@ -158,8 +157,8 @@ static int section_teardown(void **state)
     return unit_teardown(state);
 }
 
-/* Read a file of these bytes as an image, for a geometry. It stays as it
- * was. */
+/* Read a file with these bytes as an image, for a geometry. The file must not
+ * change. */
 static slotmem_restore_result_t read_image(unit_place_t *place,
                                            slotmem_image_t *image,
                                            slotmem_geometry_t asked,
@@ -188,7 +187,7 @@ static void assert_text(const char *found, apr_size_t len,
     }
 }
 
-/* An image holds a content; with its section, if it has one. */
+/* An image has this content, and its section if there is one. */
 static void assert_image(const slotmem_restore_result_t *result,
                          const slotmem_image_t *image,
                          const content_t *content)
@@ -216,8 +215,8 @@ static void assert_image(const slotmem_restore_result_t *result,
                 content->labels_len);
 }
 
-/* Restored by either way for its own number of slots and for more: the slots,
- * and with a section in `content` its claims. */
+/* Restored in both ways, for its own number of slots and for more: the slots,
+ * and the claims if `content` has a section. */
 static void assert_restores(unit_place_t *place, const content_t *content,
                             bytes_t bytes)
 {
@@ -245,7 +244,7 @@ static void assert_restores(unit_place_t *place, const content_t *content,
 
 /* ---- what comes out ---- */
 
-/* Words and labels of these lengths, or none. */
+/* Words and labels of these lengths, if any. */
 static const struct {
     size_t words;
     size_t labels;
@@ -254,7 +253,7 @@ static const struct {
 };
 
 /* [E11][E12] Words and labels come out of a file as they went in, whatever
- * bytes they are; the file has its exact length. */
+ * their bytes; the file has exactly the right length. */
 static void test_words_and_labels(void **state)
 {
     unit_place_t *place = *state;
@@ -285,8 +284,8 @@ static void test_words_and_labels(void **state)
     }
 }
 
-/* [E12] Chunks that nobody knows are passed by, wherever they stand and
- * whatever their bytes; so is the order. */
+/* [E12] Unknown chunks are skipped, wherever they are and whatever their bytes.
+ * The order of the chunks does not matter. */
 static void test_unknown_chunks(void **state)
 {
     unit_place_t *place = *state;
@@ -325,10 +324,10 @@ static void test_unknown_chunks(void **state)
     }
 }
 
-/* ---- what is believed ---- */
+/* ---- what is trusted ---- */
 
-/* Put into a chunk what makes the file as a whole begin with an image of
- * `num` slots, too: its MD5 and its description at the offsets for that. */
+/* Put bytes into a chunk that make the whole file also start with an image of
+ * `num` slots: its MD5 and its description, at the offsets for these. */
 static bytes_t with_larger_image(apr_pool_t *pool, const content_t *content,
                                  uint32_t num)
 {
@@ -359,9 +358,9 @@ static bytes_t with_larger_image(apr_pool_t *pool, const content_t *content,
     return bytes;
 }
 
-/* [E12] An end that fits is believed, and nothing else is tried: the file also
- * begins with an image of more slots, for which its length is enough. Without
- * an end that fits, it is that. */
+/* [E12] An end that fits is trusted, and nothing else is tried: the file also
+ * starts with an image of more slots, and is long enough for it. Without a
+ * fitting end that image is the content. */
 static void test_end_is_believed(void **state)
 {
     unit_place_t *place = *state;
@@ -401,8 +400,8 @@ static void test_end_is_believed(void **state)
     assert_int_equal(found.item_num, 16);
 }
 
-/* [E12] The end fits, and the MD5 of the image does not: nothing is tried, not
- * the smaller image that stands in the slots either. */
+/* [E12] The end fits but the MD5 of the image does not: nothing else is tried,
+ * not even the smaller image within the slots. */
 static void test_image_is_damaged(void **state)
 {
     unit_place_t *place = *state;
@@ -428,7 +427,7 @@ static void test_image_is_damaged(void **state)
     assert_holds(&segment, NULL, 0);
 }
 
-/* A number in the last 48 bytes, its offset there and its bytes. */
+/* A number in the last 48 bytes: its offset there, and its size. */
 static const struct {
     size_t at;
     size_t len;
@@ -436,7 +435,7 @@ static const struct {
     { 0, 4 }, { 4, 4 }, { 8, 8 }, { 16, 4 }, { 20, 4 }, { 24, 8 }
 };
 
-/* Add to such a number. Returns 0 when it is as it was. */
+/* Add to such a number. Returns 0 if that leaves it unchanged. */
 static int add(unsigned char *at, size_t len, uint64_t change)
 {
     uint64_t wide;
@@ -461,8 +460,8 @@ static const uint64_t changes[] = {
 };
 
 /* [E2][E12] An end with another magic, version, item_size, item_num, type or
- * length, and an MD5 that fits: no section. What is before it is restored as a
- * file of the distributed module's. */
+ * length, and an MD5 that fits: there is no section. The bytes before it are
+ * restored as a file of the distributed module. */
 static void test_end_that_lies(void **state)
 {
     unit_place_t *place = *state;
@@ -486,8 +485,8 @@ static void test_end_that_lies(void **state)
     }
 }
 
-/* [E12] A shape that the end names, of item_size and item_num whose product
- * wraps, or that is none of a file of its length. */
+/* [E12] An end whose item_size and item_num have a product that wraps, or do
+ * not fit the length of the file. */
 static void test_end_that_overflows(void **state)
 {
     static const struct {
@@ -514,9 +513,9 @@ static void test_end_that_overflows(void **state)
     }
 }
 
-/* [E12] A section that has no head, or one of another version or magic; whose
- * chunks lie about their length or have no zero; without claims, or with claims
- * of another length: no section, whatever else it has. */
+/* [E12] A section without a head, or with one of another version or magic; with
+ * chunks of a wrong length, or without their zero; without claims, or with
+ * claims of another length: it does not count, whatever else it has. */
 static void test_section_that_lies(void **state)
 {
     static const uint64_t lengths_that_lie[] = {
@@ -537,10 +536,10 @@ static void test_section_that_lies(void **state)
     assert_restores(place, &theirs, \
                     with_section(pool, &content, (chunks)))
 
-    /* No claims: no chunks at all, or others. */
+    /* Without claims: no chunks at all, or other chunks. */
     NO_SECTION(bytes_make(pool, 0));
     NO_SECTION(words);
-    /* Of another length. */
+    /* Claims of another length. */
     for (i = 0; i < 24; i++) {
         if (i != 10) {
             bytes = chunk(pool, TAG_CLAIMS, bytes_make(pool, i));
@@ -549,7 +548,7 @@ static void test_section_that_lies(void **state)
             NO_SECTION(bytes_join(pool, claims, bytes));
         }
     }
-    /* Past the end: the last of the chunks, and the first. */
+    /* The last chunk, then the first one, extends past the end. */
     for (i = 0; i < ELEMENTS(lengths_that_lie); i++) {
         bytes = chunk_with(pool, TAG_WORDS, lengths_that_lie[i],
                            bytes_make(pool, 0));
@@ -563,11 +562,11 @@ static void test_section_that_lies(void **state)
                            (bytes_t){ content.claims, 10 });
         NO_SECTION(bytes);
     }
-    /* Less than a chunk's head. */
+    /* Fewer bytes than the head of a chunk. */
     for (i = 1; i < 16; i++) {
         NO_SECTION(bytes_join(pool, claims, bytes_make(pool, i)));
     }
-    /* What is always 0. */
+    /* The field that must be 0. */
     for (i = 4; i < 8; i++) {
         bytes = bytes_join(pool, words, claims);
         bytes.data[words.len + i] = 1;
@@ -576,14 +575,14 @@ static void test_section_that_lies(void **state)
         bytes.data[claims.len + i] = 1;
         NO_SECTION(bytes);
     }
-    /* The head, with an MD5 that fits. */
+    /* Another head, with an MD5 that fits. */
     for (i = 0; i < 8; i++) {
         bytes = with_section(pool, &content, bytes_join(pool, claims, words));
         bytes.data[image.len + i] ^= 1;
         digest_again(bytes);
         assert_restores(place, &theirs, bytes);
     }
-    /* No head: the end follows the image, or some of a head. */
+    /* No head: the end follows the image, or part of a head. */
     for (i = 0; i < 8; i++) {
         bytes = bytes_join(pool, image, bytes_random(pool, i + END_LEN));
         end_again(bytes, &content);
@@ -611,14 +610,15 @@ static void test_section_cut_or_longer(void **state)
                         bytes_join(place->pool, whole,
                                    bytes_make(place->pool, i)));
     }
-    /* Twice: the last is at the wrong place. */
+    /* The end twice: the last one is in the wrong place. */
     part = whole;
     part.data += image_end(&content);
     part.len -= image_end(&content);
     assert_restores(place, &theirs, bytes_join(place->pool, whole, part));
 }
 
-/* [E12] Each byte of it changed: no section, as its MD5 does not fit. */
+/* [E12] Each byte of the section changed: no section, as its MD5 does not fit.
+ * */
 static void test_section_flipped(void **state)
 {
     unit_place_t *place = *state;
@@ -635,7 +635,7 @@ static void test_section_flipped(void **state)
     assert_restores(place, &content, bytes);
 }
 
-/* [E12] A section has 16 MiB besides its claims, and no more. */
+/* [E12] A section can have 16 MiB besides its claims, and no more. */
 static void test_longest_section(void **state)
 {
     unit_place_t *place = *state;
@@ -665,9 +665,9 @@ static void test_longest_section(void **state)
 
 enum form_t { OURS, THEIRS, WITHOUT_DESCRIPTION, FORMS };
 
-/* [E5][E6] An image is read whatever number of slots is requested, from both
- * modules' files: fewer, as many and more. A file that has no description says
- * nothing of its number. */
+/* [E5][E6] An image is read from both modules' files whatever number of slots
+ * is requested: fewer, the same and more. A file without a description does not
+ * say how many slots it has. */
 static void test_any_number(void **state)
 {
     static const apr_uint32_t held[] = { 0, 1, 7, 64, 65 };
@@ -706,7 +706,7 @@ static void test_any_number(void **state)
     }
 }
 
-/* [E6] Slots of another size and another type are not read, however many. */
+/* [E6] Slots of another size or type are not read, whatever their number. */
 static void test_other_slots(void **state)
 {
     unit_place_t *place = *state;
@@ -736,8 +736,8 @@ static void test_other_slots(void **state)
     }
 }
 
-/* [E4] The distributed module stored fewer slots in place of more: what it
- * stored is the image, and what is left over after it is none. */
+/* [E4] The distributed module stored fewer slots over more: the image is what
+ * it stored, and the bytes left over after it do not count. */
 static void test_left_over(void **state)
 {
     unit_place_t *place = *state;
@@ -772,8 +772,8 @@ static void test_no_file(void **state)
     assert_null(image.words);
 }
 
-/* [E3] Each call that reading an image makes fails once: nothing is read, and
- * a want of resources says so. */
+/* [E3] Each call made while reading an image fails once: nothing is read, and a
+ * lack of resources is reported as such. */
 static void test_fault_at_each_call(void **state)
 {
     static const struct {

@@ -13,7 +13,7 @@
 
 /*
  * test_lock.c: which of two processes may store a persisted file. Every body
- * runs in a child, since a lock file stays open as long as its process.
+ * runs in a child, since a lock file stays open until its process ends.
  */
 
 #include <grp.h>
@@ -50,7 +50,7 @@ static apr_status_t take_lock(unit_place_t *place, const char *path)
     return ask(place, path, &other);
 }
 
-/* The same as it is asked for while the server runs. */
+/* The same, as the server asks for it while it runs. */
 static apr_status_t take_existing(unit_place_t *place, const char *path)
 {
     slotmem_directory_t *directory = slotmem_directory_of(path);
@@ -62,13 +62,13 @@ static apr_status_t take_existing(unit_place_t *place, const char *path)
                                                           &other, place->pool);
 }
 
-/* The directories are opened anew by what comes next. */
+/* The next call opens the directories again. */
 static void next_round(void)
 {
     slotmem_directory_close_all();
 }
 
-/* What another process is answered when it asks for the lock. */
+/* The answer that another process gets when it asks for the lock. */
 static apr_status_t ask_elsewhere(unit_place_t *place, const char *path,
                                   pid_t holder)
 {
@@ -96,14 +96,14 @@ static void begin(unit_place_t *place)
     slotmem_lock_start(place->pool);
 }
 
-/* How many files are open, but for directories. */
+/* The number of open files, not counting directories. */
 static uint32_t count_open(void)
 {
     slotmem_directory_close_all();
     return unit_count_entries("/proc/self/fd");
 }
 
-/* As the process that stores does it, in which the parent's are closed. */
+/* As in the process that stores, which has closed the parent's files. */
 static void make_elsewhere(unit_place_t *place, const char *path)
 {
     pid_t pid = fork();
@@ -121,7 +121,7 @@ static void make_elsewhere(unit_place_t *place, const char *path)
     CHILD_CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0);
 }
 
-/* ---- who has it ---- */
+/* ---- the process that holds the lock ---- */
 
 static void exclude(void *data)
 {
@@ -142,8 +142,8 @@ static void exclude(void *data)
     CHILD_CHECK(ask_elsewhere(place, a, getpid()) == APR_EBUSY);
 }
 
-/* [B2] A file belongs to one process, names in a directory do not meet, and all
- * of them take one open file. */
+/* [B2] A file belongs to one process. Names in a directory do not collide, and
+ * together they need one open file. */
 static void test_exclude(void **state)
 {
     assert_int_equal(unit_in_child(exclude, *state), 0);
@@ -176,7 +176,7 @@ static void many(void *data)
     }
 }
 
-/* [B2] Of many locks those that are asked for are kept, and no others. */
+/* [B2] Out of many locks only those that are asked for again are kept. */
 static void test_many(void **state)
 {
     assert_int_equal(unit_in_child(many, *state), 0);
@@ -207,8 +207,8 @@ static void release(void *data)
     CHILD_CHECK(count_open() == open_files);
 }
 
-/* [B2] A lock that nobody asks for after a restart is given up; with the last
- * one of a directory its lock file is closed. */
+/* [B2] A lock that nobody asks for after a restart is released. With the last
+ * lock of a directory its lock file is closed. */
 static void test_release(void **state)
 {
     assert_int_equal(unit_in_child(release, *state), 0);
@@ -240,8 +240,8 @@ static void alias(void *data)
     }
 }
 
-/* [B2] Spellings of a directory share one open lock file, since closing a
- * second one would give up all locks. */
+/* [B2] All spellings of a directory share one open lock file, since closing a
+ * second one would release all its locks. */
 static void test_alias(void **state)
 {
     assert_int_equal(unit_in_child(alias, *state), 0);
@@ -274,7 +274,7 @@ static void forked(void *data)
     CHILD_CHECK(ask_elsewhere(place, a, parent) == APR_EBUSY);
 }
 
-/* [B2] A process that was forked sees the lock, and its end leaves it alone. */
+/* [B2] A forked process sees the lock, and does not release it when it ends. */
 static void test_forked(void **state)
 {
     assert_int_equal(unit_in_child(forked, *state), 0);
@@ -306,14 +306,14 @@ static void remove_file(void *data)
     }
 }
 
-/* [B2] Somebody removes the lock file: the holder makes a new one as soon as
+/* [B2] Somebody removes the lock file: the holder creates a new one as soon as
  * the directory is opened again, and closes the old one at a restart. */
 static void test_remove_file(void **state)
 {
     assert_int_equal(unit_in_child(remove_file, *state), 0);
 }
 
-/* Is the lock file as the server makes it? */
+/* Is the lock file as the server creates it? */
 static int is_own(const char *file)
 {
     struct stat info;
@@ -380,7 +380,7 @@ static void (*const plants[])(unit_place_t *, const char *) = {
     put_dangling_link
 };
 
-/* Before the server comes, and while it holds the lock. */
+/* Before the server starts, and while it holds the lock. */
 static void plant(void *data)
 {
     unit_place_t *place = data;
@@ -410,7 +410,7 @@ static void plant(void *data)
             CHILD_CHECK(is_own(file));
             CHILD_CHECK(ask_elsewhere(place, path, getpid()) == APR_EBUSY);
             CHILD_CHECK(has_target == (stat(target, &after) == 0));
-            if (has_target) {   /* not opened to write, nor its mode changed */
+            if (has_target) {   /* neither written nor its mode changed */
                 CHILD_CHECK(before.st_ino == after.st_ino
                             && before.st_mode == after.st_mode
                             && unlink(target) == 0);
@@ -423,9 +423,9 @@ static void plant(void *data)
     }
 }
 
-/* [B7][E8] A lock file that has content, two links, another mode or owner, and
- * a FIFO or a symbolic link in its place, are replaced; what a link leads to
- * stays as it is. */
+/* [B7][E8] A lock file that has content, two links, or another mode or owner is
+ * replaced, and so is a FIFO or a symbolic link in its place. The target of a
+ * link does not change. */
 static void test_plant(void **state)
 {
     assert_int_equal(unit_in_child(plant, *state), 0);
@@ -448,7 +448,8 @@ static void in_the_way(void *data)
     CHILD_CHECK(!slotmem_directory_of(path)->lock_problem);
 }
 
-/* [E8] What cannot be replaced is named, and the next round tries again. */
+/* [E8] If it cannot be replaced, the error names it, and the next round tries
+ * again. */
 static void test_in_the_way(void **state)
 {
     assert_int_equal(unit_in_child(in_the_way, *state), 0);
@@ -477,7 +478,7 @@ static void group(void *data)
     CHILD_CHECK(ask_elsewhere(place, path, getpid()) == APR_EBUSY);
 }
 
-/* [E8] Servers that share a directory by its group share its lock file. */
+/* [E8] Servers that share a directory through its group share its lock file. */
 static void test_group(void **state)
 {
     int code = unit_in_child(group, *state);
@@ -498,7 +499,7 @@ static void no_directory(void *data)
         take_lock(place, in_dir(place, "none/a.persist"))));
 }
 
-/* [B7] A directory that is not there is an error, and no crash. */
+/* [B7] A directory that does not exist is an error, not a crash. */
 static void test_no_directory(void **state)
 {
     assert_int_equal(unit_in_child(no_directory, *state), 0);
@@ -532,8 +533,8 @@ static void not_made(void *data)
     }
 }
 
-/* [B14][E9] While it serves, the parent makes no lock file, and replaces none:
- * what it holds stays until another process has. */
+/* [B14][E9] While it serves, the parent neither creates nor replaces a lock
+ * file: the lock file that it holds stays until another process replaces it. */
 static void test_not_made(void **state)
 {
     assert_int_equal(unit_in_child(not_made, *state), 0);

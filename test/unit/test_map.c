@@ -12,15 +12,15 @@
  */
 
 /*
- * test_map.c: the in-use map in one thread, against a plain model.
+ * test_map.c: the in-use map in one thread, compared with a simple model.
  */
 
 #include "unit.h"
 
 #include <sys/mman.h>
 
-/* Around each number of slots that adds a word or a level: 16 words have no
- * summary, 16 * 64 words one level of it, 16 * 64 * 64 words two. */
+/* Numbers around each one that adds a word or a level: 16 words have no
+ * summary, 16 * 64 words have one level of it, 16 * 64 * 64 words have two. */
 static const uint32_t sizes[] = {
     0, 1, 63, 64, 65, 1023, 1024, 1025, 4096, 65536, 65537, 300000
 };
@@ -28,8 +28,8 @@ static const uint32_t sizes[] = {
 /* A map and its model. */
 typedef struct pair_t {
     slotmem_map_t map;
-    void *memory;               /* exactly as long as the map says */
-    unsigned char *used;        /* the model: one byte a slot */
+    void *memory;               /* exactly the size that the map asks for */
+    unsigned char *used;        /* the model: one byte per slot */
     uint32_t num;
     unit_random_t random;
 } pair_t;
@@ -53,7 +53,7 @@ static void pair_free(pair_t *pair)
     free(pair->used);
 }
 
-/* What grab must give: the plain search. */
+/* What grab must return, by a linear search. */
 static uint32_t lowest(const pair_t *pair)
 {
     const unsigned char *found = pair->num ? memchr(pair->used, 0, pair->num)
@@ -86,7 +86,7 @@ static void clear(pair_t *pair, uint32_t id)
     pair->used[id] = 0;
 }
 
-/* Bring the map to a share of slots in use, in 256ths; by random ids. */
+/* Claim or release random slots until this share, in 256ths, is in use. */
 static void bring_to(pair_t *pair, uint32_t share)
 {
     uint32_t id;
@@ -106,8 +106,8 @@ static void fill(pair_t *pair)
     bring_to(pair, 256);
 }
 
-/* What a hostile process can do: change bits of words that are no slot's, or
- * no word's, at every level. */
+/* Do what a hostile process can: change bits that belong to no slot, or to no
+ * word, at every level. */
 static void scribble_past_the_end(pair_t *pair)
 {
     uint32_t k;
@@ -126,7 +126,7 @@ static void scribble_past_the_end(pair_t *pair)
     }
 }
 
-/* Write every hint of a map; bits past the end of a level too. */
+/* Write every hint of a map, including the bits past the end of a level. */
 static void write_hints(pair_t *pair, int value)
 {
     uint32_t k;
@@ -149,7 +149,7 @@ static void flip_hints(pair_t *pair)
     }
 }
 
-/* Random calls, each checked against the model. */
+/* Make random calls, and compare each with the model. */
 static void churn(pair_t *pair, uint32_t calls, int hostile)
 {
     while (calls--) {
@@ -184,7 +184,7 @@ static void churn(pair_t *pair, uint32_t calls, int hostile)
 }
 
 /* Nearly empty, half full, nearly full (a word fills and empties all the time),
- * and full to the last slot. */
+ * and completely full. */
 static void churn_at_every_share(uint32_t num, int hostile)
 {
     static const uint32_t shares[] = { 0, 128, 250, 256 };
@@ -201,8 +201,8 @@ static void churn_at_every_share(uint32_t num, int hostile)
     pair_free(&pair);
 }
 
-/* [D6][D7][D9] grab gives the lowest free id, or the number of slots when
- * there is none; set, clear, test, next and the count agree with the model. */
+/* [D6][D7][D9] grab returns the lowest free id, or the number of slots if there
+ * is none; set, clear, test, next and the count agree with the model. */
 static void test_model(void **state)
 {
     size_t i;
@@ -213,7 +213,7 @@ static void test_model(void **state)
     }
 }
 
-/* [D6][D7][D9] The same with four levels, close to full: words of each level
+/* [D6][D7][D9] The same with four levels and nearly full: words of each level
  * fill and empty. */
 static void test_model_four_levels(void **state)
 {
@@ -226,8 +226,8 @@ static void test_model_four_levels(void **state)
     pair_free(&pair);
 }
 
-/* [D6][D11] Junk past the last slot, and past the last hint, in shared memory
- * never becomes an id, never counts, and is never copied. */
+/* [D6][D11] Junk past the last slot, or past the last hint, in shared memory
+ * never becomes an id, is never counted, and is never copied. */
 static void test_junk_past_the_end(void **state)
 {
     size_t i;
@@ -238,8 +238,8 @@ static void test_junk_past_the_end(void **state)
     }
 }
 
-/* [D1] The levels are those that slotmem_map.h draws, and lie one after the
- * other in as many bytes as the map says. */
+/* [D1] The levels are those in the diagram of slotmem_map.h; they are adjacent
+ * and take as many bytes as the map says. */
 static void test_levels(void **state)
 {
     static const struct {
@@ -291,7 +291,7 @@ static void test_levels(void **state)
     }
 }
 
-/* Pages of a range of shared memory that there are. */
+/* The pages of a range of shared memory that exist. */
 static size_t pages_of(void *memory, size_t len)
 {
     size_t pages = len / (size_t)getpagesize();
@@ -320,9 +320,9 @@ static void *shared(size_t *len)
     return memory;
 }
 
-/* [D1][D9] To count, to search and to copy reads no page of shared memory that
- * was never written, but the notes of which were; what was claimed in a page,
- * by either way, is counted, wherever the map begins in its page. */
+/* [D1][D9] Counting, searching and copying read no page of shared memory that
+ * was never written, except the notes about written pages. Claims in a page,
+ * made in either way, are counted wherever the map starts in its page. */
 static void test_untouched_pages(void **state)
 {
     enum { NUM = 1 << 24, LEN = NUM / 8 };  /* level 0: 2 MiB */
@@ -369,7 +369,7 @@ static void test_untouched_pages(void **state)
     free(copy);
 }
 
-/* [D1][D9] A look at the largest segment costs no memory to speak of. */
+/* [D1][D9] Looking at the largest segment needs hardly any memory. */
 static void test_count_largest(void **state)
 {
     size_t len = slotmem_map_size(UINT32_MAX);
@@ -386,8 +386,8 @@ static void test_count_largest(void **state)
     munmap(memory, len);
 }
 
-/* [D6][D7] Set and clear say whether they did it; a second call of either
- * writes nothing: it works on memory that cannot be written. */
+/* [D6][D7] Set and clear say whether they changed the slot. A second call of
+ * either writes nothing: it works on read-only memory. */
 static void test_second_call_writes_nothing(void **state)
 {
     size_t len = 65536;
@@ -411,8 +411,8 @@ static void test_second_call_writes_nothing(void **state)
     munmap(memory, len);
 }
 
-/* [D6] The claim that fills a word says so above it, a grab as well as a claim
- * by id, and as far up as that fills words in turn. */
+/* [D6] A claim that fills a word, whether a grab or by id, sets the hint above
+ * it, and so on upwards as long as that fills a word. */
 static void test_hints_when_filled(void **state)
 {
     enum { NUM = 70000 };
@@ -444,8 +444,8 @@ static void test_hints_when_filled(void **state)
     free(memory);
 }
 
-/* A full map, said again and again, stays a full map; one slot that is
- * released is the next one granted. */
+/* A full map stays full, however often grab is called; a released slot is the
+ * next one granted. */
 static void check_full(pair_t *pair)
 {
     uint32_t i;
@@ -465,7 +465,7 @@ static void check_full(pair_t *pair)
     }
 }
 
-/* [D6][D7][D9] Grabs to the end grant every id, in order; then all is full. */
+/* [D6][D7][D9] Grabs grant every id in order, until the map is full. */
 static void test_full(void **state)
 {
     size_t i;
@@ -488,8 +488,8 @@ static void test_full(void **state)
     }
 }
 
-/* [D8] The search for slots in use starts at any id, the last and one more
- * included, and misses none. */
+/* [D8] The search for slots in use can start at any id, including the last one
+ * and the one after it, and misses no slot. */
 static void test_next(void **state)
 {
     pair_t pair;
@@ -514,8 +514,8 @@ static void test_next(void **state)
     pair_free(&pair);
 }
 
-/* [E1] Copying, as a store does, writes the words of the slots and not one
- * more. */
+/* [E1] A copy, as a store makes it, writes the words of the slots and no more.
+ * */
 static void test_copy_stays_in_its_words(void **state)
 {
     size_t i;
@@ -537,8 +537,8 @@ static void test_copy_stays_in_its_words(void **state)
     }
 }
 
-/* [D6][D11] Hints that say too little, as a process that was killed may
- * leave them: every answer is right, and the looks set the hints right. */
+/* [D6][D11] Missing hints, as a killed process may leave them: every answer is
+ * right, and the searches correct the hints. */
 static void test_hints_too_low(void **state)
 {
     size_t i;
@@ -568,7 +568,7 @@ static void test_hints_too_low(void **state)
     }
 }
 
-/* Grab to the end: each free slot comes once, then the map says full. */
+/* Grab until the map is full: each free slot is granted once. */
 static void drain(pair_t *pair)
 {
     uint32_t left = slotmem_map_count_free(&pair->map);
@@ -585,8 +585,8 @@ static void drain(pair_t *pair)
     assert_int_equal(lowest(pair), pair->num);
 }
 
-/* [D6][D11] Hints that say "full" where slots are free: grab never says full
- * before all is, and grants every slot once. */
+/* [D6][D11] Hints that say "full" although slots are free: grab never says full
+ * before the whole map is, and grants every slot once. */
 static void test_hints_stale_full(void **state)
 {
     size_t i;
@@ -607,8 +607,8 @@ static void test_hints_stale_full(void **state)
     }
 }
 
-/* [D11] One word that is hidden by a stale hint: grabs pass it by, until a
- * release in that word brings it back. */
+/* [D11] A stale hint hides a word: grabs skip it until a release in that word
+ * corrects the hint. */
 static void test_release_heals(void **state)
 {
     pair_t pair;
@@ -630,7 +630,7 @@ static void test_release_heals(void **state)
 }
 
 /* [D6][D11] Hints that are wrong in any way, at any time: no slot is granted
- * twice, none is withheld at the end, and a drained map is in order. */
+ * twice, none is withheld in the end, and an emptied map is in order. */
 static void test_hints_at_random(void **state)
 {
     static const uint32_t summarised[] = { 1025, 4096, 65537, 300000 };
@@ -662,8 +662,8 @@ static void test_hints_at_random(void **state)
     }
 }
 
-/* [D6] The largest number of slots there is: the last id is granted, and an
- * untouched map costs no memory but that of the hints written here. */
+/* [D6] The largest possible number of slots: the last id is granted, and an
+ * untouched map needs no memory except for the hints that this test writes. */
 static void test_largest(void **state)
 {
     size_t size = slotmem_map_size(UINT32_MAX);
@@ -684,7 +684,7 @@ static void test_largest(void **state)
     assert_int_equal(slotmem_map_clear(&map, last), 1);
     assert_int_equal(slotmem_map_next(&map, last - 1000), UINT32_MAX);
 
-    /* Hints that leave the last word as the only one to look at. */
+    /* The hints leave only the last word to search. */
     word = last;
     for (k = 1; k < map.levels; k++) {
         memset((void *)map.level[k], 0xff,

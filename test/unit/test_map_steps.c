@@ -16,12 +16,12 @@
  * killed, before each of their accesses to shared memory.
  *
  * The map is compiled into this file with a hook before each atomic operation.
- * The hook makes whole calls of "other processes", up to two of them, at chosen
- * accesses of the first call, and ends that call by longjmp where it is to be
- * killed: its steps so far stay in memory, as those of a killed process do.
+ * At chosen accesses of the first call the hook makes up to two complete calls
+ * of "other processes". To kill the first call it ends it by longjmp: the steps
+ * so far stay in memory, as those of a killed process do.
  *
- * The word at which the calls aim is full but for a slot at most, and so are
- * the words around it, so that each call touches the hints.
+ * The calls aim at one word. This word and those around it have at most one
+ * free slot, so that each call touches the hints.
  */
 
 #include <stdatomic.h>
@@ -88,18 +88,18 @@ UNUSED static inline void real_store(_Atomic uint64_t *word, uint64_t bits)
 typedef struct act_t {
     enum { NOTHING, GRAB, SET, CLEAR } call;
     uint32_t id;                /* for SET and CLEAR */
-    uint32_t at;                /* access of the first call; 0 for itself */
-    uint32_t result;            /* NONE: not made, or not returned */
+    uint32_t at;                /* access of the first call; 0: is the first */
+    uint32_t result;            /* NONE: not called, or did not return */
 } act_t;
 
 #define NONE        UINT32_MAX
 #define NEVER       UINT32_MAX
-#define WORD        2           /* at which the calls aim: 128 to 191 */
-#define HOLE        130         /* the slot there that may be free */
+#define WORD        2           /* the calls aim at it: slots 128 to 191 */
+#define HOLE        130         /* the slot in it that may be free */
 #define WORDS       1100        /* enough for the maps here */
 
-/* A grab looks at each word before it says full. A map with more slots than
- * this has some free at its end, so that none does: it would take too long. */
+/* A grab looks at each word before it says full, which would take too long
+ * here. So a map with more slots than this has free ones at its end. */
 #define MANY_SLOTS  10000
 #define SPARE       3u
 
@@ -108,13 +108,13 @@ typedef struct scene_t {
     _Atomic uint64_t memory[WORDS];
     uint64_t before[WORDS];     /* the memory before the calls */
     uint64_t expected[WORDS];
-    act_t acts[3];              /* the first is interrupted by the others */
+    act_t acts[3];              /* the others interrupt the first */
     uint32_t kill_at;           /* access of the first call, or NEVER */
-    uint32_t accesses;          /* of the first call, so far */
-    uint32_t least_free;        /* at any moment */
+    uint32_t accesses;          /* of the first call so far */
+    uint32_t least_free;        /* lowest number free at any moment */
     int hooked;                 /* the first call is running */
     jmp_buf killed;
-    /* over all runs */
+    /* totals of all runs */
     uint64_t runs;
     uint64_t stale_by_release;  /* kills that left a stale hint */
     uint64_t stale_by_claim;
@@ -145,8 +145,8 @@ static void note_free(void)
     }
 }
 
-/* A whole call of another process. Its grab says full if and only if no slot is
- * free, whatever the first call has left undone. */
+/* A complete call of another process. Its grab says full if and only if no slot
+ * is free, whatever the first call has not finished. */
 static void interrupt(act_t *act)
 {
     uint32_t num_free = slotmem_map_count_free(&scene.map);
@@ -178,13 +178,13 @@ static void access_point(void)
     scene.hooked = 1;
 }
 
-/* Level 0, in one of the copies of the memory. */
+/* Level 0 in one of the copies of the memory. */
 static uint64_t *slots_of(uint64_t *memory)
 {
     return memory + (scene.map.level[0] - scene.memory);
 }
 
-/* By how much a call changed a slot: 1, 0 or -1. */
+/* The change that a call made to a slot: 1, 0 or -1. */
 static int change(const act_t *act, uint32_t id)
 {
     if (act->result == NONE) {
@@ -197,8 +197,8 @@ static int change(const act_t *act, uint32_t id)
            : act->call == SET ? 1 : act->call == CLEAR ? -1 : 0;
 }
 
-/* Work out a slot's state from what the calls said. A slot that was granted, or
- * released, once too often comes out as neither 0 nor 1. */
+/* Compute a slot's state from the results of the calls. The result is neither 0
+ * nor 1 for a slot that was granted, or released, once too often. */
 static void expect(uint32_t id)
 {
     int state;
@@ -211,7 +211,7 @@ static void expect(uint32_t id)
     for (i = 0; i < ELEMENTS(scene.acts); i++) {
         state += change(&scene.acts[i], id);
     }
-    /* A call that was killed may have had its effect, or not. */
+    /* A killed call may or may not have had its effect. */
     if (scene.kill_at != NEVER) {
         int found = slotmem_map_test(&scene.map, id);
         const act_t *first = &scene.acts[0];
@@ -230,7 +230,7 @@ static void expect(uint32_t id)
     slots_of(scene.expected)[id / 64] |= (uint64_t)state << id % 64;
 }
 
-/* The slots are what the results say. */
+/* The slots agree with the results. */
 static void check_slots(void)
 {
     size_t words = slotmem_map_words(scene.map.num)
@@ -262,7 +262,7 @@ static uint32_t stale_hints(void)
     return unit_stale_hints(&scene.map, words);
 }
 
-/* Every free slot is granted once, then all is full, and no hint is stale. */
+/* Every free slot is granted once, then the map is full; no hint is stale. */
 static void drain(void)
 {
     uint32_t left = slotmem_map_count_free(&scene.map);
@@ -283,7 +283,7 @@ static void check_killed(void)
     if (!stale_hints()) {
         return;
     }
-    /* Not by a kill alone. */
+    /* A kill alone must not do that. */
     assert_true(scene.acts[1].call != NOTHING
                 || scene.acts[2].call != NOTHING);
     if (scene.acts[0].call == CLEAR) {
@@ -294,7 +294,7 @@ static void check_killed(void)
     }
     memcpy(copy, scene.memory, len);
     drain();
-    /* Another release in the word puts it right. */
+    /* Another release in the word corrects the hint. */
     memcpy(scene.memory, copy, len);
     assert_int_equal(slotmem_map_clear(&scene.map, WORD * 64 + 40), 1);
     assert_int_equal(stale_hints(), 0);
@@ -311,7 +311,7 @@ static void check_returned(void)
     assert_int_equal(stale_hints(), 0);
 }
 
-/* Returns 0 when the first call made too few accesses for this plan. */
+/* Returns 0 if the first call made too few accesses for this plan. */
 static int run(uint32_t at_second, uint32_t at_third, uint32_t kill_at)
 {
     memcpy(scene.memory, scene.before, slotmem_map_size(scene.map.num));
@@ -340,8 +340,8 @@ static int run(uint32_t at_second, uint32_t at_third, uint32_t kill_at)
     return 1;
 }
 
-/* Every access for the second call, every later one for the third, and after
- * both every access for a kill. */
+/* The second call is made at every access, the third at every later one, and
+ * the kill at every access after both. */
 static void run_all(void)
 {
     int has_third = scene.acts[2].call != NOTHING;
@@ -377,7 +377,7 @@ static void scene_make(uint32_t num, int with_hole)
     memcpy(scene.before, scene.memory, slotmem_map_size(num));
 }
 
-/* Each call, interrupted by each two. */
+/* Each call, interrupted by each pair of calls. */
 static void check_calls(uint32_t num, int with_hole)
 {
     const act_t calls[] = {
@@ -422,7 +422,7 @@ static void test_one_summary(void **state)
     check_calls(1088, 0);
 }
 
-/* [D6][D7][D11] Two summary levels: each fill and each release goes up. */
+/* [D6][D7][D11] Two summary levels: fills and releases update both. */
 static void test_two_summaries(void **state)
 {
     (void)state;
@@ -431,7 +431,7 @@ static void test_two_summaries(void **state)
 }
 
 #if defined(__x86_64__) && !defined(__POPCNT__)
-/* [D9] Both ways to count say the same, on any number of slots. */
+/* [D9] Both ways to count agree for any number of slots. */
 static void test_counts(void **state)
 {
     static const uint32_t nums[] = { 0, 1, 63, 64, 65, 255, 256, 1000, 70000 };

@@ -12,7 +12,7 @@
  */
 
 /*
- * test_process.c: the process that stores, and the notes in which it reports.
+ * test_process.c: the process that stores, and the notes of its results.
  */
 
 #include "unit_file.h"
@@ -22,7 +22,7 @@
 
 #include "slotmem_process.h"
 
-/* Whether this process has a file open, but for /dev/null three times. */
+/* Whether this process has any file open except /dev/null three times. */
 static int has_files(void)
 {
     int fd;
@@ -44,8 +44,8 @@ static void leave(slotmem_note_t *notes, uint32_t outcome, int count)
     }
 }
 
-/* What the work below is to do. */
-static int held[2];             /* a pipe that nobody writes to */
+/* What the work below shall do. */
+static int held[2];             /* a pipe to which nobody writes */
 static pid_t parent;
 
 static void work_well(slotmem_note_t *notes, apr_pool_t *pool)
@@ -105,8 +105,8 @@ static void wait_for_note(const slotmem_process_t *process, int i)
     }
 }
 
-/* [B11][B14] The process has no file of the parent's, a session of its own and
- * all signals blocked; its notes are read when it has ended. */
+/* [B11][B14] The process has none of the parent's files, a session of its own
+ * and all signals blocked; its notes are read after it has ended. */
 static void test_ends(void **state)
 {
     unit_place_t *place = *state;
@@ -132,8 +132,8 @@ static void test_ends(void **state)
     assert_int_equal(unit_count_entries("/proc/self/fd"), place->open_files);
 }
 
-/* [B14] Without memory the process ends, and not its parent; what it had done
- * is known. */
+/* [B14] If memory runs out, the process ends but its parent does not. The
+ * stores that it completed are known. */
 static void test_no_memory(void **state)
 {
     slotmem_process_t process = { 0 };
@@ -147,8 +147,8 @@ static void test_no_memory(void **state)
     slotmem_process_clear(&process);
 }
 
-/* [B12] A process that does not end is not waited for; it can be killed, and
- * what it had done is known. */
+/* [B12] The parent does not wait for a process that does not end. It can kill
+ * it, and the stores that it completed are known. */
 static void test_kill(void **state)
 {
     slotmem_process_t process = { 0 };
@@ -167,7 +167,7 @@ static void test_kill(void **state)
     slotmem_process_clear(&process);
 }
 
-/* [B12] Somebody else may reap it, as httpd's loop does. */
+/* [B12] Another part of the parent may reap it, as httpd's loop does. */
 static void test_reaped(void **state)
 {
     slotmem_process_t process = { 0 };
@@ -179,7 +179,7 @@ static void test_reaped(void **state)
     assert_int_equal(slotmem_process_poll(&process), 1);
     assert_int_equal(process.lacked_memory, 0);
     assert_int_equal(outcome_of(&process, 0), SLOTMEM_OUTCOME_STORED);
-    slotmem_process_kill(&process);         /* nobody */
+    slotmem_process_kill(&process);         /* there is none to kill */
     assert_int_equal(process.killed, 0);
     slotmem_process_clear(&process);
 }
@@ -197,7 +197,7 @@ static void orphan(void *data)
 }
 
 #ifdef __linux__
-/* [B7][B12] It dies with its parent. */
+/* [B7][B12] The process dies with its parent. */
 static void test_orphan(void **state)
 {
     slotmem_process_t *process = mmap(NULL, sizeof(*process),
@@ -213,7 +213,7 @@ static void test_orphan(void **state)
         char path[64], text[512];
         FILE *stat;
 
-        /* It may have become the child of one who does not reap it. */
+        /* Its new parent may be a process that does not reap it. */
         snprintf(path, sizeof(path), "/proc/%d/stat", (int)process->proc.pid);
         stat = fopen(path, "r");
         if (!stat || (fgets(text, sizeof(text), stat)
@@ -245,7 +245,7 @@ static void look_for_notes(void *data)
     CHILD_CHECK(!is_mapped(data));
 }
 
-/* [B11] A child that the parent forks meanwhile does not have the notes. */
+/* [B11] A child that the parent forks meanwhile has no access to the notes. */
 static void test_not_inherited(void **state)
 {
     slotmem_process_t process = { 0 };
@@ -277,8 +277,8 @@ static apr_status_t reap(pid_t pid)
     return apr_proc_other_child_alert(&proc, APR_OC_REASON_DEATH, status);
 }
 
-/* [B14] httpd's loop knows the process while it is watched, and only then; many
- * of them take no more memory than one. */
+/* [B14] httpd's loop knows the process only while it is watched. Many processes
+ * in turn take no more memory than one. */
 static void test_watch(void **state)
 {
     unit_place_t *place = *state;
@@ -312,7 +312,7 @@ static void test_watch(void **state)
     slotmem_process_clear(&process);
 }
 
-/* [B14] No process to be had is an error, and nothing is left of it. */
+/* [B14] If fork fails, that is an error, and nothing is left over. */
 static void no_process(void *data)
 {
     struct rlimit none = { 0, 0 };
@@ -336,7 +336,7 @@ static void test_no_process(void **state)
 
 /* ---- notes ---- */
 
-/* [B12] What is written is read. */
+/* [B12] The reader gets what was written. */
 static void test_notes(void **state)
 {
     static const char *const steps[] = {
@@ -366,7 +366,7 @@ static void test_notes(void **state)
     slotmem_note_read(&result, &note);
     assert_int_equal(result.aside, 3);
     assert_int_equal(result.aside_replaced, 1);
-    assert_int_equal(result.set_aside, 0);      /* that much is done */
+    assert_int_equal(result.set_aside, 0);      /* that much was done */
     store.set_aside = 0;
     store.backup = 0;
     store.installed = 1;
@@ -388,9 +388,8 @@ static void test_notes(void **state)
     }
 }
 
-/* [B12] A note of any bytes gives a result that can be used: an outcome that
- * exists, a step where there is one, a name that exists; nonsense is unknown.
- */
+/* [B12] A note of any bytes gives a usable result: a valid outcome, a valid
+ * step if the outcome has one, a valid name; nonsense becomes "unknown". */
 static void test_nonsense(void **state)
 {
     unit_random_t random = { 99 };
@@ -426,7 +425,7 @@ static void test_nonsense(void **state)
 
 /* ---- stores in the process ---- */
 
-/* What a process is to store, and what its parent has found out by then. */
+/* What a process shall store, and what its parent knows by then. */
 static slotmem_store_t job;
 
 static void tell_note(void *data, int index)
@@ -454,7 +453,7 @@ static void end_here(const char *path)
     }
 }
 
-/* Store in a process of its own; what it says goes into the job. */
+/* Store in a separate process; its report goes into the job. */
 static slotmem_result_t store_elsewhere(void)
 {
     slotmem_process_t process = { 0 };
@@ -472,9 +471,9 @@ static slotmem_result_t store_elsewhere(void)
     return result;
 }
 
-/* [B12][E8] A process that was killed between its rename and its report, or
- * just before the rename: what stands at the path is known to be the server's,
- * and the next store sets nothing aside. */
+/* [B12][E8] A process was killed between its rename and its report, or just
+ * before the rename: the file at the path is known to be the server's, and the
+ * next store sets nothing aside. */
 static void test_killed_at_rename(void **state)
 {
     unit_place_t *place = *state;
@@ -513,8 +512,8 @@ static void test_killed_at_rename(void **state)
     }
 }
 
-/* [B12][E6] What was kept as .bak before such a kill is not replaced by what the
- * killed process has put there. */
+/* [B12][E6] A file that was kept as .bak before such a kill is not replaced
+ * with the file of the killed process. */
 static void test_backup_after_kill(void **state)
 {
     unit_place_t *place = *state;
@@ -542,8 +541,8 @@ static void test_backup_after_kill(void **state)
     }
 }
 
-/* [B12][E8] After such a kill a file that somebody else has put there is not
- * the server's. */
+/* [B12][E8] After such a kill a file that somebody else puts there does not
+ * count as the server's. */
 static void test_replaced_after_kill(void **state)
 {
     unit_place_t *place = *state;

@@ -14,8 +14,8 @@
 /*
  * test_restore.c: the bytes of a persisted file, and which files are restored.
  *
- * The expected bytes are made by unit_file.h, from the layout in
- * slotmem_format.h; nothing of slotmem_restore.c takes part in that.
+ * unit_file.h makes the expected bytes from the layout in slotmem_format.h,
+ * without any code of slotmem_restore.c.
  */
 
 #include "unit_file.h"
@@ -29,8 +29,8 @@ static const char *path_of(unit_place_t *place)
     return apr_pstrcat(place->pool, place->dir, "/p.persist", NULL);
 }
 
-/* Restore what stands at the test's path. Whatever comes out, nothing in the
- * file system has changed, and the segment is zero unless it is restored. */
+/* Restore the file at the test's path. Whatever the result, nothing in the file
+ * system may change, and the segment must be zero unless it is restored. */
 static slotmem_restore_result_t restore(unit_place_t *place,
                                  slotmem_segment_t *segment,
                                  slotmem_geometry_t asked, int with_claims)
@@ -49,7 +49,7 @@ static slotmem_restore_result_t restore(unit_place_t *place,
     return result;
 }
 
-/* The same, for a file of these bytes. */
+/* The same for a file with these bytes. */
 static slotmem_restore_result_t restore_bytes(unit_place_t *place,
                                        slotmem_segment_t *segment,
                                        slotmem_geometry_t asked, bytes_t bytes)
@@ -80,7 +80,8 @@ static void assert_refused(const slotmem_restore_result_t *result)
     assert_non_null(result->reason);
 }
 
-/* Refused, and the text has the words of `words`, up to a NULL, in order. */
+/* The file is refused, and the reason has the words of `words`, up to a NULL,
+ * in order. */
 static void assert_reason(const slotmem_restore_result_t *result,
                        const char **words)
 {
@@ -102,12 +103,12 @@ static void assert_reason(const slotmem_restore_result_t *result,
         assert_int_equal((result)->reason_kind, SLOTMEM_REASON_##kind); \
     } while (0)
 
-static apr_uint32_t count_set(const unsigned char *marks, apr_uint32_t num)
+static apr_uint32_t count_set(const unsigned char *flags, apr_uint32_t num)
 {
     apr_uint32_t count = 0;
 
     while (num--) {
-        count += marks[num] != 0;
+        count += flags[num] != 0;
     }
     return count;
 }
@@ -127,7 +128,7 @@ static const apr_uint32_t types[] = {
     TYPE_PERSIST, TYPE_PERSIST | TYPE_PREGRAB, TYPE_PERSIST | TYPE_CLEARINUSE
 };
 
-/* Store a content and compare the file, then restore it. */
+/* Store a content, check the file, and restore it. */
 static void check_bytes(unit_place_t *place, const content_t *content)
 {
     apr_uint32_t num = content->geometry.item_num;
@@ -138,7 +139,7 @@ static void check_bytes(unit_place_t *place, const content_t *content)
     slotmem_restore_result_t result;
     struct stat info;
 
-    if (content->claims) {      /* what is in use was claimed at run time */
+    if (content->claims) {      /* slots in use were claimed at run time */
         store.content.config_claims = (slotmem_word_t *)(void *)
             bytes_make(place->pool, num / 8 + 8).data;
     }
@@ -150,7 +151,7 @@ static void check_bytes(unit_place_t *place, const content_t *content)
     assert_int_equal(lstat(path_of(place), &info), 0);
     assert_int_equal(info.st_mode, S_IFREG | 0600);
     assert_int_equal(unit_count_entries(place->dir), 1);
-    /* [E2] The live memory is as it was. */
+    /* [E2] The live memory has not changed. */
     assert_holds(&segment, content, 1);
 
     result = restore(place, &segment, content->geometry, 1);
@@ -161,8 +162,8 @@ static void check_bytes(unit_place_t *place, const content_t *content)
     assert_holds(&segment, content, 0);
 }
 
-/* [B2][E1][E2] Each byte of the file, its length and its mode 0600, for
- * each type; and the way back. */
+/* [B2][E1][E2] Each byte of the file, its length and its mode 0600, for each
+ * type; then the restore. */
 static void test_bytes(void **state)
 {
     unit_place_t *place = *state;
@@ -181,8 +182,8 @@ static void test_bytes(void **state)
     umask(mask);
 }
 
-/* Two slots of three bytes, the second in use, type PERSIST: byte for byte, by
- * hand. LE and BE: 32 bits in that order. */
+/* Two slots of three bytes, the second in use, type PERSIST: written out byte
+ * by byte. LE and BE: 32 bits in that byte order. */
 #define LE(byte) (byte), 0, 0, 0
 #define BE(byte) 0, 0, 0, (byte)
 #define ZERO 0, 0, 0, 0
@@ -209,7 +210,7 @@ static const unsigned char table[] = {
 #endif
 };
 
-/* [E1] In this machine's byte order and word size, both ways. */
+/* [E1] Stored and restored in this machine's byte order and word size. */
 static void test_byte_table(void **state)
 {
     unit_place_t *place = *state;
@@ -232,8 +233,8 @@ static void test_byte_table(void **state)
     assert_file_is(path_of(place), bytes, place->pool);
 }
 
-/* [E2] CLEARINUSE: what has a bit in the set of configuration claims is not
- * stored as claimed at run time, in use or not. */
+/* [E2] CLEARINUSE: a slot that the configuration claimed is not stored as
+ * claimed at run time, in use or not. */
 static void test_configured_claims(void **state)
 {
     unit_place_t *place = *state;
@@ -262,7 +263,7 @@ static void test_configured_claims(void **state)
 
 /* ---- what is refused ---- */
 
-/* [E3] No file: nothing to restore, and nothing to say. */
+/* [E3] No file: nothing to restore, and nothing to report. */
 static void test_no_file(void **state)
 {
     unit_place_t *place = *state;
@@ -277,7 +278,7 @@ static void test_no_file(void **state)
     assert_int_equal(result.outcome, SLOTMEM_RESTORE_NO_FILE);
 }
 
-/* [D1][E3] No slots, of any size: a file in place is refused, or restored. */
+/* [D1][E3] No slots, of any size: an existing file is refused, or restored. */
 static void test_no_slots(void **state)
 {
     static const apr_size_t sizes[] = {
@@ -296,7 +297,7 @@ static void test_no_slots(void **state)
     }
 }
 
-/* Restore what stands at the path; it, or what it points to, is not opened. */
+/* Restore from the path: the file there, or its target, must not be opened. */
 static slotmem_restore_result_t restore_unopened(unit_place_t *place,
                                           const char *watched)
 {
@@ -380,8 +381,8 @@ static void check_truncated(unit_place_t *place, apr_uint32_t type)
     }
 }
 
-/* [E3][E4] Cut at each length: refused, but for lengths that are files of their
- * own: up to the MD5 (releases before 2.4.34), and without our section. */
+/* [E3][E4] Cut at each length: refused, except at the lengths of complete
+ * files: up to the MD5 (releases before 2.4.34), and without our section. */
 static void test_truncated(void **state)
 {
     size_t i;
@@ -390,7 +391,7 @@ static void test_truncated(void **state)
         int filler = unit_filler;
 
         check_truncated(*state, types[i]);
-        unit_filler = 0;        /* what is missing may stand in the buffer */
+        unit_filler = 0;        /* the buffer may hold the missing bytes */
         check_truncated(*state, types[i]);
         unit_filler = filler;
     }
@@ -425,8 +426,8 @@ static void check_flipped(unit_place_t *place, apr_uint32_t type)
     }
 }
 
-/* [E2][E3] Each byte changed, in three ways: the image is refused; in our
- * section it means no run-time claims, and the image is restored. */
+/* [E2][E3] Each byte changed in three ways. In the image: the file is refused.
+ * In our section: the image is restored without run-time claims. */
 static void test_flipped(void **state)
 {
     size_t i;
@@ -436,8 +437,8 @@ static void test_flipped(void **state)
     }
 }
 
-/* [E3][E5] The text says what was expected and what was found: larger, other
- * slots, other type, another MD5, an empty file, a short one. */
+/* [E3][E5] The reason says what was expected and what was found: more slots,
+ * other slots, another type, another MD5, an empty file, a short file. */
 static void test_why(void **state)
 {
     unit_place_t *place = *state;
@@ -489,7 +490,8 @@ static void restore_as_nobody(void *data)
     CHILD_CHECK(result.reason_kind == SLOTMEM_REASON_UNOPENED);
 }
 
-/* [E3] A file that may not be read is refused, with the system's reason. */
+/* [E3] A file that the server may not read is refused, with the system's
+ * reason. / */
 static void test_no_permission(void **state)
 {
     unit_place_t *place = *state;
@@ -501,7 +503,8 @@ static void test_no_permission(void **state)
     assert_int_equal(unit_in_child(restore_as_nobody, place), 0);
 }
 
-/* [E3] No file descriptor left: not read, which is not refused. */
+/* [E3] No file descriptor left: the file is not read, but not refused either.
+ * */
 static void test_too_many_open_files(void **state)
 {
     unit_place_t *place = *state;
@@ -542,7 +545,7 @@ static void check_faults(unit_place_t *place, apr_status_t status, int outcome)
         slotmem_segment_t segment;
         slotmem_restore_result_t result;
 
-        asked.item_num += 1;    /* the longer way: a smaller image */
+        asked.item_num += 1;    /* so that a smaller image is looked for */
         unit_faults(call, call, status);
         result = restore_bytes(place, &segment, asked, bytes);
         if (faults.calls < call) {
@@ -550,7 +553,7 @@ static void check_faults(unit_place_t *place, apr_status_t status, int outcome)
             assert_holds(&segment, &content, 1);
             break;
         }
-        if (faults.log[call - 1] == 'c') {  /* all was read by then */
+        if (faults.log[call - 1] == 'c') {  /* everything was read by then */
             assert_done(&result, 2, count_set(content.claims, 2));
             continue;
         }
@@ -567,8 +570,8 @@ static void check_faults(unit_place_t *place, apr_status_t status, int outcome)
     unit_faults(0, 0, 0);
 }
 
-/* [E3] Each call that a restore makes fails once: the file is refused, or left
- * unread for want of resources; the segment stays zero. */
+/* [E3] Each call that a restore makes fails once: the file is refused, or not
+ * read for lack of resources; the segment stays zero. */
 static void test_fault_at_each_call(void **state)
 {
     check_faults(*state, EIO, SLOTMEM_RESTORE_REJECTED);
@@ -580,8 +583,8 @@ static void test_fault_at_each_call(void **state)
 
 /* ---- what is trusted ---- */
 
-/* [E1][E4] Bytes after the image are ignored: junk, zeros, or what a store
- * in place left of a larger file. */
+/* [E1][E4] Bytes after the image are ignored: junk, zeros, or the end of a
+ * larger file that was overwritten in place. */
 static void test_stale_tail(void **state)
 {
     unit_place_t *place = *state;
@@ -611,15 +614,16 @@ static void test_stale_tail(void **state)
         result = restore_bytes(place, &segment, content.geometry, in_place);
         assert_done(&result, num, 0);
         assert_holds(&segment, &content, 1);
-        /* The larger number again: its description still stands there. */
+        /* The larger number again: its description is still in the file. */
         result = restore_bytes(place, &segment, large.geometry, in_place);
         assert_done(&result, num, 0);
         assert_holds(&segment, &content, 1);
     }
 }
 
-/* [E2] Our section after a store in place by the distributed module: no longer
- * fits, no run-time claims, no damage. Also of another version or magic. */
+/* [E2] Our section no longer fits after the distributed module has overwritten
+ * the file in place: no run-time claims, but no damage. The same goes for
+ * another version or magic. */
 static void test_claims_that_do_not_fit(void **state)
 {
     unit_place_t *place = *state;
@@ -650,8 +654,8 @@ static void test_claims_that_do_not_fit(void **state)
     }
 }
 
-/* [E12] Bytes after the end of a file of ours make it one that has no section:
- * the image is restored, and no run-time claims. */
+/* [E12] Bytes after the end of one of our files make it a file without a
+ * section: the image is restored without run-time claims. */
 static void test_tail_after_claims(void **state)
 {
     unit_place_t *place = *state;
@@ -670,7 +674,7 @@ static void test_tail_after_claims(void **state)
         assert_done(&result, 60, 0);
         assert_holds(&segment, &content, 0);
     }
-    /* Its own end once more: it says another length. */
+    /* Its own end once more, which says another length. */
     end = bytes;
     end.data += bytes.len - END_LEN;
     end.len = END_LEN;
@@ -680,8 +684,8 @@ static void test_tail_after_claims(void **state)
     assert_holds(&segment, &content, 0);
 }
 
-/* [E4] A file that ends after the MD5 is restored for the geometry asked for,
- * and for no other; one that ends before the MD5 is not. */
+/* [E4] A file that ends after the MD5 is restored for the requested geometry
+ * only; a file that ends before the MD5 is not restored. */
 static void test_no_description(void **state)
 {
     unit_place_t *place = *state;
@@ -696,7 +700,7 @@ static void test_no_description(void **state)
     assert_done(&result, 10, 0);
     assert_holds(&segment, &content, 1);
 
-    /* It names no type. */
+    /* It does not contain the type. */
     asked.type = TYPE_PERSIST | TYPE_PREGRAB;
     result = restore_bytes(place, &segment, asked, bytes);
     assert_done(&result, 10, 0);
@@ -720,10 +724,10 @@ static void test_no_description(void **state)
     assert_refused(&result);
 }
 
-/* [E4][E5][E12] The MD5 at the end of our section is over all bytes before it,
- * as the one is that ends a file without a description. A file of ours that has
- * just the length of such a one is told by its end, and by its description when
- * the end does not fit. */
+/* [E4][E5][E12] The MD5 at the end of our section covers all bytes before it,
+ * just as the MD5 at the end of a file without a description does. If one of
+ * our files has the length of such a file, its end tells them apart, and if the
+ * end does not fit, its description. */
 static void test_claims_like_an_old_file(void **state)
 {
     static const struct {
@@ -761,9 +765,9 @@ static void test_claims_like_an_old_file(void **state)
     }
 }
 
-/* [E4] The marks decide, whatever the count says; any value but 0 is in
- * use. */
-static void test_marks_decide(void **state)
+/* [E4] The in-use flags decide, whatever the count says; any value except 0
+ * means in use. */
+static void test_flags_decide(void **state)
 {
     static const uint32_t counts[] = { 0, 1, 7, 8, UINT32_MAX };
     unit_place_t *place = *state;
@@ -789,8 +793,8 @@ static void test_marks_decide(void **state)
     }
 }
 
-/* [E2][E5] From each smaller number: slots, marks and run-time claims come
- * back in their places, the new slots are free and zero. */
+/* [E2][E5] From each smaller number: slots, in-use flags and run-time claims
+ * return to their places, and the new slots are free and zero. */
 static void test_grow(void **state)
 {
     unit_place_t *place = *state;
@@ -813,7 +817,7 @@ static void test_grow(void **state)
     }
 }
 
-/* [E5] Larger slots than a read takes at a time, and no bytes at all. */
+/* [E5] Slots that are larger than a single read, and slots without bytes. */
 static void test_grow_extremes(void **state)
 {
     static const apr_size_t item_sizes[] = { 0, 65536, 200001 };
@@ -833,8 +837,8 @@ static void test_grow_extremes(void **state)
     }
 }
 
-/* [E5] A larger number in the file is never restored, from any number, also
- * not in part. */
+/* [E5] A file with more slots is never restored, whatever its number, not even
+ * in part. */
 static void test_shrink(void **state)
 {
     unit_place_t *place = *state;
@@ -857,8 +861,9 @@ static void test_shrink(void **state)
     }
 }
 
-/* Put a whole image of `small` into the slots of `large`, whose first slots are
- * those of `small`. Their files begin alike: the same number free. */
+/* Put a complete image of `small` into the slots of `large`, whose first slots
+ * are those of `small`. Their files start with the same number of free slots.
+ * */
 static void nest(apr_pool_t *pool, content_t *large, const content_t *small)
 {
     bytes_t inner;
@@ -869,8 +874,8 @@ static void nest(apr_pool_t *pool, content_t *large, const content_t *small)
     memcpy(large->slots, inner.data + 8, inner.len - 8);
 }
 
-/* [E5][E12] A file that is an image of ten slots, in which a child has written
- * what looks like an image of two: it is one of ten, and fewer slots start
+/* [E5][E12] In an image of ten slots a child has written what looks like an
+ * image of two: the file still has ten slots, and a segment with fewer starts
  * fresh. */
 static void test_two_images(void **state)
 {
@@ -905,7 +910,7 @@ static void test_two_images(void **state)
     }
 }
 
-/* A file that has a description, but no MD5, for each number of slots. */
+/* A file that has a description but no MD5 for each number of slots. */
 static bytes_t full_of_descriptions(apr_pool_t *pool, apr_size_t size,
                                     apr_uint32_t num)
 {
@@ -923,8 +928,8 @@ static bytes_t full_of_descriptions(apr_pool_t *pool, apr_size_t size,
     return bytes;
 }
 
-/* [E3][E5] A file with a description for each number of slots is refused with
- * a few reads of its length, not one of it for each number. */
+/* [E3][E5] A file with a description for each number of slots is refused after
+ * reading its length a few times, not once for each number. */
 static void test_bogus_descriptions(void **state)
 {
     static const struct {
@@ -955,8 +960,8 @@ static void test_bogus_descriptions(void **state)
 
 /* ---- length and owner ---- */
 
-/* A file of this length, that begins with these bytes and goes on with a
- * hole. */
+/* A file of this length that starts with these bytes and continues with a hole.
+ */
 static void write_sparse(const char *path, bytes_t bytes, off_t len)
 {
     write_file(path, bytes);
@@ -964,8 +969,8 @@ static void write_sparse(const char *path, bytes_t bytes, off_t len)
 }
 
 /* [B7][E3] A file that is longer than the segment, its claims and 16 MiB is
- * refused, and not a byte of it read, whatever it begins with. One of just that
- * length is read. */
+ * refused without reading a byte, whatever its first bytes. A file of exactly
+ * that length is read. */
 static void test_too_long(void **state)
 {
     unit_place_t *place = *state;
@@ -999,7 +1004,7 @@ static void test_too_long(void **state)
             apr_pool_create(&pool, place->pool);
             slotmem_restore_image(&result, &image, &content.geometry, NULL,
                                   path_of(place), pool);
-            apr_pool_destroy(pool);         /* until then the file is open */
+            apr_pool_destroy(pool);         /* closes the file */
             assert_int_equal(result.outcome, SLOTMEM_RESTORE_REJECTED);
             assert_int_equal(faults.bytes_digested, 0);
             assert_int_equal(faults.bytes_read, 0);
@@ -1015,8 +1020,8 @@ static void test_too_long(void **state)
     }
 }
 
-/* [E2] Claims are part of a segment, not of what a file may have besides: with
- * more of them than 16 MiB what was stored is restored. */
+/* [E2] Claims are part of the segment, and not of the 16 MiB that a file may
+ * have besides: a file with more than 16 MiB of claims is restored. */
 static void test_many_claims(void **state)
 {
     unit_place_t *place = *state;
@@ -1039,8 +1044,8 @@ static void test_many_claims(void **state)
     assert_int_equal(slotmem_map_test(&copy.map, 16999999), 1);
 }
 
-/* [E3][E8] The file of another user is refused, and not read; where no
- * directory says whom to trust anybody is. */
+/* [E3][E8] A file of another user is refused and not read. Without a directory
+ * that says whom to trust, every user is trusted. */
 static void test_foreign_owner(void **state)
 {
     unit_place_t *place = *state;
@@ -1078,8 +1083,8 @@ static void test_foreign_owner(void **state)
 #define WORDS_TEXT "0011223344556677\0lbset\0" "1\0route\0a\0"
 #define LABELS_TEXT "balancer\0balancer://one\0"
 
-/* A content that has words and labels as well, each with an empty string at
- * the end (the 0 byte of the literal). */
+/* A content that also has words and labels, each with an empty string at the
+ * end (the 0 byte of the literal). */
 static content_t content_with_words(apr_pool_t *pool)
 {
     content_t content = content_make(pool, 8, 6,
@@ -1093,7 +1098,7 @@ static content_t content_with_words(apr_pool_t *pool)
     return content;
 }
 
-/* Restored as a file without a section: the image, and no run-time claims. */
+/* Restored as a file without a section: the image but no run-time claims. */
 static void assert_no_section(unit_place_t *place, const content_t *content,
                               bytes_t bytes)
 {
@@ -1105,7 +1110,7 @@ static void assert_no_section(unit_place_t *place, const content_t *content,
 
     assert_done(&result, content->geometry.item_num, 0);
     assert_holds(&segment, content, 0);
-    apr_pool_create(&pool, place->pool);    /* the image and its file */
+    apr_pool_create(&pool, place->pool);    /* for the image and its file */
     slotmem_restore_image(&result, &image, &content->geometry, NULL, path_of(place),
                           pool);
     assert_done(&result, content->geometry.item_num, 0);
@@ -1116,7 +1121,7 @@ static void assert_no_section(unit_place_t *place, const content_t *content,
     apr_pool_destroy(pool);
 }
 
-/* With its section. */
+/* Restored with its section. */
 static void assert_section(unit_place_t *place, const content_t *content,
                            bytes_t bytes)
 {
@@ -1180,8 +1185,8 @@ static void test_words(void **state)
     }
 }
 
-/* [E12] An end that does not fit, each field of it and the MD5, is no end. The
- * MD5 fits the bytes that were changed, but for that of the last. */
+/* [E12] An end with any field or an MD5 that does not fit is not an end. The
+ * MD5 fits the changed bytes, except in the last case. */
 static void test_end_that_does_not_fit(void **state)
 {
     unit_place_t *place = *state;
@@ -1202,7 +1207,7 @@ static void test_end_that_does_not_fit(void **state)
     }
 }
 
-/* [E12] Cut at each length behind the image, and longer: no section. */
+/* [E12] Cut at each length after the image, and longer: no section. */
 static void test_section_cut(void **state)
 {
     unit_place_t *place = *state;
@@ -1221,8 +1226,8 @@ static void test_section_cut(void **state)
     }
 }
 
-/* [E12] Also cut at each length, with an end that fits what is left: it has a
- * section where a chunk ends, if the claims are among them. */
+/* [E12] Cut at each length, with an end that fits the rest: it has a section if
+ * the cut is at the end of a chunk and the claims are among the chunks. */
 static void test_section_cut_with_end(void **state)
 {
     unit_place_t *place = *state;
@@ -1250,7 +1255,7 @@ static void test_section_cut_with_end(void **state)
     }
 }
 
-/* A field of a chunk, with an end that fits. */
+/* Change a field of a chunk, with an end that fits. */
 static bytes_t lie(unit_place_t *place, const content_t *content, size_t at,
                    const void *value, size_t len)
 {
@@ -1261,7 +1266,7 @@ static bytes_t lie(unit_place_t *place, const content_t *content, size_t at,
     return bytes;
 }
 
-/* [E12] Chunks that lie, with an end that fits: no section. */
+/* [E12] Chunks with wrong fields, and an end that fits: no section. */
 static void test_chunks_that_lie(void **state)
 {
     static const uint64_t lengths[] = {
@@ -1284,7 +1289,7 @@ static void test_chunks_that_lie(void **state)
         assert_no_section(place, &content, lie(place, &content, chunks[c] + 4,
                                                &one, 4));
         for (i = 0; i < ELEMENTS(lengths); i++) {
-            /* A shorter one makes what follows it the next chunk's head. */
+            /* If it is shorter, its last bytes become the next chunk's head. */
             assert_no_section(place, &content,
                               lie(place, &content, chunks[c] + 8, &lengths[i],
                                   8));
@@ -1295,12 +1300,12 @@ static void test_chunks_that_lie(void **state)
                                                &versions[i], 4));
     }
     assert_no_section(place, &content, lie(place, &content, section, &one, 4));
-    /* Claims under another name are none. */
+    /* Claims under another name do not count. */
     assert_no_section(place, &content, lie(place, &content, chunks[0],
                                            &unknown, 4));
 }
 
-/* [E12] Unknown chunks are skipped, wherever they stand, and empty ones. */
+/* [E12] Unknown and empty chunks are skipped, wherever they are. */
 static void test_unknown_chunks(void **state)
 {
     static const size_t lens[] = { 0, 1, 47, 48, 1000 };
@@ -1354,7 +1359,7 @@ int main(void)
         TEST(test_tail_after_claims),
         TEST(test_no_description),
         TEST(test_claims_like_an_old_file),
-        TEST(test_marks_decide),
+        TEST(test_flags_decide),
         TEST(test_grow),
         TEST(test_grow_extremes),
         TEST(test_shrink),

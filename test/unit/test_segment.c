@@ -14,8 +14,8 @@
 /*
  * test_segment.c: layout, anonymous and named memory, and what attach refuses.
  *
- * A named segment is created and attached by children, as the module does it;
- * a child reports by its exit code.
+ * Children create and attach named segments, as with the module; a child
+ * reports by its exit code.
  */
 
 #include "unit_apr.h"
@@ -43,7 +43,7 @@ static apr_status_t layout_of(slotmem_layout_t *layout, apr_size_t size,
     return slotmem_layout(layout, &geometry);
 }
 
-/* Returns whether the file has a layout; if so, what it is. */
+/* Returns whether the file has a layout, and if so, stores it. */
 static int file_layout_of(slotmem_file_layout_t *layout, apr_size_t size,
                           apr_uint32_t num)
 {
@@ -71,8 +71,8 @@ static void check_layout(apr_size_t size, apr_uint32_t num)
     assert_int_equal(file.image_len, 8 + area + num + 32);
 }
 
-/* [D1][D3] Offsets in memory and in the file, also of no slots and of slots of
- * no bytes; slot 0 is aligned and slots are contiguous. */
+/* [D1][D3] Offsets in memory and in the file, also for no slots and for slots
+ * without bytes; slot 0 is aligned and slots are contiguous. */
 static void test_layout(void **state)
 {
     static const apr_size_t item_sizes[] = { 0, 1, 3, 8, 544, 1456, 65536 };
@@ -83,7 +83,7 @@ static void test_layout(void **state)
     (void)state;
     for (i = 0; i < ELEMENTS(item_sizes); i++) {
         for (k = 0; k < ELEMENTS(nums); k++) {
-            /* 32 bits do not hold all of these products. */
+            /* Some of these products do not fit in 32 bits. */
             if ((apr_uint64_t)item_sizes[i] * nums[k] < PTRDIFF_MAX) {
                 check_layout(item_sizes[i], nums[k]);
             }
@@ -91,8 +91,9 @@ static void test_layout(void **state)
     }
 }
 
-/* [D1] A product or a sum that overflows is refused; the largest that do not
- * are right, in memory and in the file, with the run-time claims. */
+/* [D1] A product or a sum that overflows is refused; the largest ones that do
+ * not overflow are right, in memory and in the file, with the run-time claims.
+ */
 static void test_layout_overflow(void **state)
 {
     const apr_size_t most = PTRDIFF_MAX;
@@ -121,7 +122,7 @@ static void test_layout_overflow(void **state)
     assert_int_equal(layout_of(&layout, APR_SIZE_MAX, 0), APR_SUCCESS);
     assert_int_equal(layout.slots_len, 0);
 
-    /* The border for one slot: every sum stays below the border itself. */
+    /* The limit for one slot: every sum stays below the limit itself. */
     while (low < high) {
         apr_size_t middle = low + (high - low + 1) / 2;
 
@@ -144,8 +145,8 @@ static void test_layout_overflow(void **state)
                 <= (apr_uint64_t)most);
 }
 
-/* [D1] As many slots as there can be: fits a 64-bit address space, and is
- * refused by a 32-bit one. */
+/* [D1] The largest number of slots fits a 64-bit address space; a 32-bit one
+ * refuses it. */
 static void test_layout_of_most_slots(void **state)
 {
     slotmem_layout_t layout;
@@ -174,7 +175,7 @@ static void create(slotmem_segment_t *segment, apr_size_t size,
                      APR_SUCCESS);
 }
 
-/* Pages of a range that are in memory. */
+/* The pages of a range that are resident. */
 static size_t resident(const char *from, apr_size_t len)
 {
     size_t page = (size_t)getpagesize();
@@ -194,8 +195,9 @@ static size_t resident(const char *from, apr_size_t len)
     return count;
 }
 
-/* [D1][D3] A new segment is all zero, all free, and as long as it says:
- * AddressSanitizer aside, writing all of it must not touch the map. */
+/* [D1][D3] A new segment is all zero, all free, and as large as it says.
+ * Writing all slots must not touch the map, which AddressSanitizer alone cannot
+ * see. */
 static void test_create(void **state)
 {
     static const struct {
@@ -236,8 +238,8 @@ static void test_create(void **state)
     }
 }
 
-/* [D1] Anonymous memory is not touched: 1 GiB of slots costs a page or two, and
- * a slot at the end as much again. */
+/* [D1] Anonymous memory is not populated: 1 GiB of slots takes a page or two,
+ * and writing a slot at the end takes as much again. */
 static void test_untouched(void **state)
 {
     unit_place_t *place = *state;
@@ -252,8 +254,8 @@ static void test_untouched(void **state)
     assert_true(resident(start, segment.layout.memory_len) <= 3);
 }
 
-/* Half of the address space, as one slot. With 32 bits the system may have
- * that: then it is taken first, and there is no other half. */
+/* Half of the address space as one slot. A 32-bit system may have that much: so
+ * take it first, and then there is no other half. */
 static slotmem_geometry_t half_of_all(unit_place_t *place)
 {
     slotmem_geometry_t geometry = unit_geometry((apr_size_t)PTRDIFF_MAX - 65536,
@@ -266,7 +268,7 @@ static slotmem_geometry_t half_of_all(unit_place_t *place)
     return geometry;
 }
 
-/* [D1] More than the address space: what mmap answers, and no segment. */
+/* [D1] More than the address space: mmap's error, and no segment. */
 static void test_no_memory(void **state)
 {
     unit_place_t *place = *state;
@@ -282,7 +284,7 @@ static void test_no_memory(void **state)
     assert_int_equal(segment.geometry.item_num, 0x77777777);
 }
 
-/* [B3][B5] The memory goes with its pool. */
+/* [B3][B5] The memory is unmapped with its pool. */
 static void test_unmapped_with_its_pool(void **state)
 {
     unit_place_t *place = *state;
@@ -310,7 +312,7 @@ static void write_in_child(void *data)
     segment->slots[1] = 9;
 }
 
-/* [B4] A segment made before a fork is shared with the child. */
+/* [B4] A child shares a segment that was created before the fork. */
 static void test_inherited(void **state)
 {
     unit_place_t *place = *state;
@@ -382,14 +384,15 @@ static void attach_in_child(void *data)
     CHILD_CHECK(segment.slots[0] == 7);
     CHILD_CHECK(unit_grab(&segment.map) == 1);
     segment.slots[segment.layout.slots_len - 1] = 9;
-    /* The name is the creator's to remove. */
+    /* The creator must remove the name. */
     apr_pool_destroy(pool);
     CHILD_CHECK(apr_pool_create(&pool, NULL) == APR_SUCCESS);
     CHILD_CHECK(attach_named(&segment, &creator, place, pool) == APR_SUCCESS);
 }
 
-/* [B8] A named segment: attached by a sibling, with the creator's pid; taken
- * for a second creator; gone when the creator removes it. */
+/* [B8] A named segment: a sibling can attach it, with the creator's pid; a
+ * second creator finds the name taken; it is gone once the creator removes it.
+ * */
 static void test_named(void **state)
 {
     unit_place_t *place = *state;
@@ -429,7 +432,7 @@ static void test_named(void **state)
     assert_int_equal(segment.slots[0], 7);
 }
 
-/* Killed when it has begun to make room for the segment. */
+/* A creator that is killed after it has started to allocate the segment. */
 static void create_and_be_killed(void *data)
 {
     const struct rlimit least = { 4096, 4096 };
@@ -444,8 +447,8 @@ static void create_and_be_killed(void *data)
     slotmem_segment_create(&segment, &geometry, name_of(place), place->pool);
 }
 
-/* [B8] What a creator leaves that is killed before its segment is complete says
- * whose it was: others remove it. It is not attached. */
+/* [B8] If a creator is killed before its segment is complete, the remains tell
+ * whose they are: others remove them. They are never attached. */
 static void test_half_made(void **state)
 {
     unit_place_t *place = *state;
@@ -486,8 +489,8 @@ static void attach_without_memory(void *data)
     CHILD_CHECK(segment.geometry.item_num == 0x77777777);
 }
 
-/* [B8] Without descriptors or memory attach says so, and nothing that could
- * pass for "there is none". No descriptor is left. */
+/* [B8] Without descriptors or memory attach returns that error, and none that
+ * could mean "there is no such segment". No descriptor is left open. */
 static void test_attach_without_resources(void **state)
 {
     unit_place_t *place = *state;
@@ -508,8 +511,8 @@ static void test_attach_without_resources(void **state)
     assert_int_equal(unit_in_child(attach_without_memory, place), 0);
 }
 
-/* [D3] Behind the last slot are 64 bytes that belong to nothing: in anonymous
- * and in named memory, also where the slots end at the end of a page. */
+/* [D3] The last slot is followed by 64 unused bytes, in anonymous and in named
+ * memory, also if the slots end at the end of a page. */
 static void test_slack(void **state)
 {
     enum { PAGE = 4096 };
@@ -549,8 +552,8 @@ static void test_slack(void **state)
     }
 }
 
-/* Can the system populate memory when told to? (qemu's user mode says yes to
- * advice that it does not know, and does nothing.) */
+/* Can the system populate memory on request? (qemu's user mode accepts advice
+ * that it does not know, and does nothing.) */
 static int can_populate(void)
 {
 #ifdef MADV_POPULATE_WRITE
@@ -591,7 +594,7 @@ static void test_named_is_populated(void **state)
 
 typedef struct damage_t {
     unit_place_t *place;
-    apr_status_t status;        /* that attach must give */
+    apr_status_t status;        /* what attach must return */
 } damage_t;
 
 static void attach_damaged(void *data)
@@ -608,11 +611,11 @@ static void attach_damaged(void *data)
         fprintf(stderr, "attach: expected %d, found %d\n", damage->status, rv);
         _exit(1);
     }
-    if (rv == APR_SUCCESS) {    /* then all of it is there */
+    if (rv == APR_SUCCESS) {    /* then the whole segment must be usable */
         memset(segment.slots, 1, segment.layout.slots_len);
         _exit(0);
     }
-    /* Filled in on success only. */
+    /* It is filled in on success only. */
     CHILD_CHECK(segment.geometry.item_num == 0x77777777);
     apr_pool_destroy(pool);
 }
@@ -623,8 +626,8 @@ static void attach_damaged(void *data)
         assert_int_equal(unit_in_child(attach_damaged, &(damage)), 0); \
     } while (0)
 
-/* [B7][B8] A header that is not complete, of another version, or of a shape
- * that does not fit the memory, is not attached. */
+/* [B7][B8] A segment is not attached if its header is incomplete, has another
+ * version, or does not fit the memory. */
 static void test_attach_refuses_headers(void **state)
 {
     unit_place_t *place = *state;
@@ -646,7 +649,7 @@ static void test_attach_refuses_headers(void **state)
     ATTACH_GIVES(damage, APR_INCOMPLETE);
     header->version = SLOTMEM_HEADER_VERSION;
 
-    header->proof[15] ^= 1;                    /* somebody else made it */
+    header->proof[15] ^= 1;                    /* not created by this server */
     ATTACH_GIVES(damage, APR_INCOMPLETE);
     header->proof[15] ^= 1;
     ATTACH_GIVES(damage, APR_SUCCESS);
@@ -655,7 +658,7 @@ static void test_attach_refuses_headers(void **state)
     ATTACH_GIVES(damage, APR_INCOMPLETE);
     header->item_size = UINT64_MAX;
     ATTACH_GIVES(damage, APR_INCOMPLETE);
-    header->item_size = UINT64_C(1) << 62;      /* times 20: wraps */
+    header->item_size = UINT64_C(1) << 62;      /* times 20 it wraps */
     ATTACH_GIVES(damage, APR_INCOMPLETE);
     header->item_size = UINT64_C(1) << 32 | 100;
     ATTACH_GIVES(damage, APR_INCOMPLETE);
@@ -677,8 +680,8 @@ static void cut(const char *path, off_t len)
     assert_int_equal(truncate(path, len), 0);
 }
 
-/* [B7][B8] An object that is shorter or longer than it says, or garbage: no
- * crash, and no segment; neither at attach nor when its slots are written. */
+/* [B7][B8] An object that is shorter or longer than it says, or that contains
+ * garbage: no segment and no crash, at attach or when its slots are written. */
 static void test_attach_refuses_garbage(void **state)
 {
     static const off_t shorter[] = { 4 * 4096, 4096, 100, 63, 4, 0 };
@@ -713,8 +716,8 @@ static void test_attach_refuses_garbage(void **state)
     }
 }
 
-/* [B8] What others may have put in the place of a name: it is not opened (a
- * FIFO would block), not followed and not removed. */
+/* [B8] An object that others may have put at the name is not opened (a FIFO
+ * would block), not followed and not removed. */
 static void test_attach_of_anothers(void **state)
 {
     unit_place_t *place = *state;
@@ -755,10 +758,10 @@ static void test_attach_of_anothers(void **state)
     ATTACH_GIVES(damage, APR_ENOENT);
 }
 
-/* [D1] Named memory that no file or address space has is an error, not a crash;
- * and the name is free afterwards. (Sizes that might be had are tried where
- * there is little to have: a mistake here would take all memory of the
- * machine.) */
+/* [D1] Named memory that is too large for any file or address space is an
+ * error, not a crash, and the name is free afterwards. (Sizes that might
+ * succeed are only tried where memory is limited: a mistake here would use up
+ * all memory of the machine.) */
 static void test_named_too_large(void **state)
 {
     unit_place_t *place = *state;
@@ -772,7 +775,7 @@ static void test_named_too_large(void **state)
     create_named(&segment, 10, 10, place);
 }
 
-/* In a directory in memory, of 1 MiB. */
+/* In a tmpfs of 1 MiB. */
 static void fill_small_shm(void *data)
 {
     unit_place_t *place = data;
@@ -798,7 +801,7 @@ static void fill_small_shm(void *data)
     apr_pool_clear(pool);
     slotmem_segment_remove(name->path);
 
-    /* Room that another process takes. */
+    /* Another process takes the space. */
     fd = open("/dev/shm/other", O_RDWR | O_CREAT, 0600);
     CHILD_CHECK(fd >= 0 && posix_fallocate(fd, 0, 820 * 1024) == 0);
     CHILD_CHECK(slotmem_segment_create(&segment, &small, name, pool)
@@ -810,8 +813,8 @@ static void fill_small_shm(void *data)
                 == APR_SUCCESS);
     memset(segment.slots, 1, segment.layout.slots_len);
 
-    /* Somebody has cut the file and let it grow again: no room for its holes.
-     * The creator, not the attacker, would have got a SIGBUS. */
+    /* Somebody has truncated the file and extended it again, and there is no
+     * space for its holes. It is the creator that would get a SIGBUS. */
     CHILD_CHECK(truncate(name->path, 4096) == 0
                 && truncate(name->path,
                             (off_t)segment.layout.memory_len) == 0);
@@ -830,7 +833,7 @@ static void test_small_shm(void **state)
     int code = unit_in_child(fill_small_shm, *state);
 
     if (code == UNIT_SKIP) {
-        fputs("skipped: no small /dev/shm to be had\n", stderr);
+        fputs("skipped: cannot mount a small /dev/shm\n", stderr);
         skip();
     }
     assert_int_equal(code, 0);

@@ -12,8 +12,8 @@
  */
 
 /*
- * test_store.c: stores that fail or are killed at any call, that run
- * while others write, and what they leave in the file system.
+ * test_store.c: stores that fail or are killed at any call, or that run while
+ * others write, and what they leave in the file system.
  */
 
 #include "unit_file.h"
@@ -36,7 +36,7 @@ static slotmem_store_t store_of(const slotmem_segment_t *segment,
 {
     slotmem_store_t store = { .content.segment = segment, .path = path };
 
-    /* What the caller need not set. */
+    /* The fields that the caller need not set. */
     memset(&store.status, 0x77,
            sizeof(store) - offsetof(slotmem_store_t, status));
     return store;
@@ -76,8 +76,9 @@ static sample_t sample_make(apr_pool_t *pool, apr_size_t size,
 
 /* ---- the new file ---- */
 
-/* [B2] A store replaces the file, it does not write to it: who has the old one
- * open, or another name of it, keeps it. The new one has mode 0600. */
+/* [B2] A store replaces the file and does not write to it: a process that has
+ * the old one open, or another link to it, keeps it. The new one has mode 0600.
+ */
 static void test_replaces(void **state)
 {
     unit_place_t *place = *state;
@@ -102,7 +103,7 @@ static void test_replaces(void **state)
     assert_int_equal(unit_count_entries(place->dir), 2);
 }
 
-/* [B7] What a store that was killed left under the temporary name is replaced;
+/* [B7] The file that a killed store left under the temporary name is replaced;
  * a symbolic link there is not followed. */
 static void test_leftover(void **state)
 {
@@ -132,7 +133,7 @@ static void test_leftover(void **state)
     assert_stored(&store);
     assert_false(exists(tmp));
 
-    /* A directory there is in the way: the file stays as it was. */
+    /* A directory there is in the way: the file does not change. */
     assert_int_equal(mkdir(tmp, 0700), 0);
     sample.segment.slots[0]++;
     store_now(&store, 1, place->pool);
@@ -140,8 +141,8 @@ static void test_leftover(void **state)
     assert_file_is(path, sample.bytes, place->pool);
 }
 
-/* [B2] A symbolic link at the path itself is not followed: it is none of this
- * server's files, and set aside. */
+/* [B2] A symbolic link at the path itself is not followed: it is not one of
+ * this server's files, so it is set aside. */
 static void test_path_is_link(void **state)
 {
     unit_place_t *place = *state;
@@ -161,7 +162,8 @@ static void test_path_is_link(void **state)
 
 /* ---- stores that fail ---- */
 
-/* [B2] One of three has no directory: it says so, the others are stored. */
+/* [B2] One of three has no directory: it reports that, the others are stored.
+ * */
 static void test_others_go_on(void **state)
 {
     unit_place_t *place = *state;
@@ -183,7 +185,7 @@ static void test_others_go_on(void **state)
     assert_int_equal(unit_count_entries(place->dir), 2);
 }
 
-/* What a failing store starts from. */
+/* The state before a store that fails. */
 typedef struct failing_t {
     unit_place_t *place;
     slotmem_segment_t *segment;
@@ -203,7 +205,7 @@ static void store_read_only(void *data)
     CHILD_CHECK(APR_STATUS_IS_EACCES(store.status));
 }
 
-/* [B2][B9] A directory that may not be written: the old file stays whole. */
+/* [B2][B9] A read-only directory: the old file stays intact. */
 static void test_read_only_directory(void **state)
 {
     unit_place_t *place = *state;
@@ -253,8 +255,8 @@ static void store_to_small_disk(void *data)
     CHILD_CHECK(exists(in_dir(place, "other.persist")));
 }
 
-/* [B2] A full disk: the old file stays, nothing is left of the new one, and
- * the next file, which fits, is stored. Needs root. */
+/* [B2] A full disk: the old file stays, nothing is left of the new one, and the
+ * next file, which fits, is stored. Needs root. */
 static void test_full_disk(void **state)
 {
     int code = unit_in_child(store_to_small_disk, *state);
@@ -266,7 +268,7 @@ static void test_full_disk(void **state)
     assert_int_equal(code, 0);
 }
 
-/* [B2] A limit to the size of files: as a full disk, and needs no root. */
+/* [B2] A limit on the size of files acts like a full disk, without root. */
 static void test_file_size_limit(void **state)
 {
     unit_place_t *place = *state;
@@ -300,14 +302,14 @@ static const char *bad_name(unit_place_t *place, int n)
     return apr_psprintf(place->pool, "%s.bad-%d", path_of(place), n);
 }
 
-/* Change times have to differ. */
+/* The change times have to differ. */
 static void wait_a_tick(void)
 {
     usleep(20000);
 }
 
-/* [E3] A refused file is kept as .bad-1 to .bad-4, as it was; after that the
- * oldest of them is replaced, and the store says so. */
+/* [E3] A refused file is kept unchanged as .bad-1 to .bad-4; after that the
+ * oldest of these is replaced, and the store reports it. */
 static void test_set_aside(void **state)
 {
     unit_place_t *place = *state;
@@ -365,8 +367,8 @@ static void test_set_aside_in_gap(void **state)
     assert_int_equal(unit_count_entries(place->dir), 4);
 }
 
-/* [E3] Things that are no regular file go aside too; what is gone meanwhile
- * need not. */
+/* [E3] Anything that is not a regular file is set aside too; if it has vanished
+ * meanwhile, that is fine. */
 static void test_set_aside_kinds(void **state)
 {
     unit_place_t *place = *state;
@@ -397,8 +399,8 @@ static void test_set_aside_kinds(void **state)
     assert_file_is(path_of(place), sample.bytes, place->pool);
 }
 
-/* [E3] It cannot be set aside: the store fails, the refused file stays, and the
- * next store tries again. */
+/* [E3] If the refused file cannot be set aside, the store fails, the file
+ * stays, and the next store tries again. */
 static void test_set_aside_fails(void **state)
 {
     unit_place_t *place = *state;
@@ -446,7 +448,7 @@ static void replace_file(const char *path, bytes_t bytes)
 
 static void modify_file(const char *path, bytes_t bytes)
 {
-    write_file(path, bytes);            /* in place */
+    write_file(path, bytes);            /* overwritten in place */
 }
 
 static void remove_first(const char *path, bytes_t bytes)
@@ -455,9 +457,9 @@ static void remove_first(const char *path, bytes_t bytes)
     (void)bytes;
 }
 
-/* [E3][E8] What somebody has put at the path since the last store, in whatever
- * way, is kept as .bad-N, whether the segment has changed or not; that a file
- * is gone is no reason to keep anything. */
+/* [E3][E8] A file that somebody has put at the path since the last store, in
+ * any way, is kept as .bad-N, whether or not the segment has changed. If the
+ * file has been removed, nothing is kept. */
 static void test_foreign(void **state)
 {
     void (*const acts[])(const char *, bytes_t) = {
@@ -502,8 +504,8 @@ static void test_foreign(void **state)
     assert_int_equal(aside, 4);
 }
 
-/* [E3][E8] A file that has appeared where there was none, also one that has
- * all bytes of the segment, is not the server's. */
+/* [E3][E8] A file that appears where there was none does not count as the
+ * server's, even with all bytes of the segment. */
 static void test_appeared(void **state)
 {
     unit_place_t *place = *state;
@@ -527,7 +529,7 @@ static void test_appeared(void **state)
     assert_file_is(bad_name(place, 2), sample.bytes, place->pool);
 }
 
-/* [E3][E8] It cannot be set aside: it stays, and the store says so. */
+/* [E3][E8] If it cannot be set aside, it stays, and the store reports it. */
 static void test_foreign_stays(void **state)
 {
     unit_place_t *place = *state;
@@ -547,7 +549,7 @@ static void test_foreign_stays(void **state)
     assert_int_equal(unit_count_entries(place->dir), 1 + SLOTMEM_BAD_FILES);
 }
 
-/* Restore what stands there, and store it again, unchanged. */
+/* Restore the file, and store it again unchanged. */
 static void restore_and_store(unit_place_t *place, slotmem_store_t *store,
                               const sample_t *sample)
 {
@@ -566,8 +568,8 @@ static void restore_and_store(unit_place_t *place, slotmem_store_t *store,
     assert_file_is(store->path, sample->bytes, place->pool);
 }
 
-/* [E8] A file that is found unchanged is written again if it has not the mode
- * of the server's files, or not its owner. */
+/* [E8] An unchanged file is written again if its mode or owner is not that of
+ * the server's files. */
 static void test_made_own(void **state)
 {
     static const mode_t modes[] = { 0644, 0660, 0400, 0700, 04600 };
@@ -597,8 +599,8 @@ static void test_made_own(void **state)
     assert_int_equal(unit_count_entries(place->dir), 1);
 }
 
-/* [E8] Temporary files of other servers go if they are beside a file that this
- * one may store; its own, and what has another name, stay. */
+/* [E8] Temporary files of other servers are removed if they belong to a file
+ * that this server may store; its own, and files with other names, stay. */
 static void test_clean(void **state)
 {
     static const char *const gone[] = {
@@ -680,8 +682,8 @@ static void store_shared(void *data)
     CHILD_CHECK(!store.step && store.unchanged);
 }
 
-/* [E8] In a directory that the group may write, the file of another member is
- * restored, and what is stored is the group's, with mode 0660. */
+/* [E8] In a group-writable directory the file of another member is restored,
+ * and the stored file belongs to the group, with mode 0660. */
 static void test_shared(void **state)
 {
     int code = unit_in_child(store_shared, *state);
@@ -700,8 +702,8 @@ static const char *backup_of(unit_place_t *place)
     return in_dir(place, "p.persist.bak");
 }
 
-/* [E6] With backup the old file is kept as .bak, mode 0600, in place of an
- * older one; once only. Without an old file there is nothing to keep. */
+/* [E6] With backup the old file is kept as .bak, mode 0600, and replaces an
+ * older one; only once. Without an old file there is nothing to keep. */
 static void test_backup(void **state)
 {
     unit_place_t *place = *state;
@@ -765,8 +767,8 @@ static void test_backup_is_link(void **state)
     assert_file_is(backup_of(place), old, place->pool);
 }
 
-/* [E6][E9] The old file is not a file: a symbolic link at the path is set aside,
- * and the file that it leads to stays as it was. */
+/* [E6][E9] If the old file is a symbolic link, it is set aside, and its target
+ * does not change. */
 static void test_backup_of_link(void **state)
 {
     unit_place_t *place = *state;
@@ -786,8 +788,8 @@ static void test_backup_of_link(void **state)
     assert_int_equal(mode_of(target), S_IFREG | 0644);
 }
 
-/* [E6] It cannot be kept: the store fails, the old file stays, and the next
- * store tries again. */
+/* [E6] If the old file cannot be kept, the store fails, the file stays, and the
+ * next store tries again. */
 static void test_backup_fails(void **state)
 {
     unit_place_t *place = *state;
@@ -815,12 +817,12 @@ static void test_backup_fails(void **state)
 
 /* ---- faults ---- */
 
-/* What stands at the path before a store. */
+/* What is at the path before a store. */
 typedef enum before_t {
     NO_FILE,
     OLD_FILE,                   /* a store replaces it */
     REFUSED_FILE,               /* a store sets it aside */
-    KEPT_FILE,                  /* a store keeps it as .bak; there is one */
+    KEPT_FILE,                  /* a store keeps it, over an older .bak */
     BEFORE_END
 } before_t;
 
@@ -853,9 +855,9 @@ static void scene_make(scene_t *scene, unit_place_t *place, before_t before)
     }
 }
 
-/* After a store that may have failed, or was killed: the old file or the new
- * one, whole; a refused one always under some name. One that is to be kept is
- * never missing at the path. */
+/* After a store that may have failed, or was killed, there is a complete file,
+ * the old or the new one. A refused file always exists under some name. A file
+ * that is to be kept is never missing at the path. */
 static void scene_check(const scene_t *scene)
 {
     apr_pool_t *pool = scene->place->pool;
@@ -889,7 +891,7 @@ static void scene_check(const scene_t *scene)
     }
 }
 
-/* The next store, with nothing in its way, puts all right. */
+/* The next store, with nothing in its way, repairs everything. */
 static void scene_end(scene_t *scene)
 {
     const char *path = path_of(scene->place);
@@ -912,9 +914,9 @@ static void scene_end(scene_t *scene)
     apr_pool_clear(pool);
 }
 
-/* Did the store make this call, and cannot do without it? It can without the
- * removal of what may have been left, looking at what stands at the path, and
- * closing anything but the new file. */
+/* Did the store make this call, and must it fail without it? It need not for
+ * the removal of leftovers, the look at the file at the path, and the close of
+ * anything except the new file. */
 static int must_fail(before_t before, uint32_t call)
 {
     const char *at = faults.log + call - 1;
@@ -927,7 +929,7 @@ static int must_fail(before_t before, uint32_t call)
         return 0;
     case 'c':
         return strchr(faults.log, 'c') == at;
-    case '?':                   /* which name is free for a refused file */
+    case '?':                   /* look for a free name for a refused file */
         return before == REFUSED_FILE && call > 1
                && !memchr(faults.log, 'n', call - 1);
     default:
@@ -935,8 +937,8 @@ static int must_fail(before_t before, uint32_t call)
     }
 }
 
-/* One call fails, or it and all that follow. Returns 0 when the store made
- * fewer calls. */
+/* One call fails, or it and all later ones. Returns 0 if the store made fewer
+ * calls. */
 static int fault_at(unit_place_t *place, before_t before, uint32_t call,
                     uint32_t to, apr_status_t status)
 {
@@ -951,11 +953,11 @@ static int fault_at(unit_place_t *place, before_t before, uint32_t call,
     assert_int_equal(unit_count_entries("/proc/self/fd"), open_files);
     if (scene.store.step) {
         assert_failed(&scene.store, status);
-        /* A single fault, of another call than the one that removes it. */
+        /* A single fault, and not in the call that removes the new file. */
         if (to == call && faults.log[call - 1] != 'x') {
             assert_false(exists(in_dir(place, "p.persist" TMP)));
         }
-        /* The file changes hands with the rename only. */
+        /* Only the rename replaces the file. */
         if (strcmp(scene.store.step, "fsync the directory") != 0
             && (before == OLD_FILE || before == KEPT_FILE)) {
             assert_file_is(path_of(place), scene.old, place->pool);
@@ -975,9 +977,9 @@ static int fault_at(unit_place_t *place, before_t before, uint32_t call,
     return calls >= call;
 }
 
-/* [B2][E3] Each call that a store makes fails, once or from there on: the old
- * file or the new one stands there, whole; status and step say what failed; no
- * file stays open; the next store succeeds. */
+/* [B2][E3] Each call that a store makes fails, once or from then on: the old or
+ * the new file is there, complete; status and step say what failed; no file
+ * stays open; the next store succeeds. */
 static void test_fault_at_each_call(void **state)
 {
     static const apr_status_t statuses[] = { EIO, ENOSPC, EACCES };
@@ -1009,9 +1011,9 @@ static void store_scene(void *data)
     store_now(&scene->store, 1, scene->place->pool);
 }
 
-/* [B7][E3] The process ends at each call: the old file or the new one stands
- * there, whole, a refused one under one name at least, and the next store
- * removes what was left. */
+/* [B7][E3] The process ends at each call: the old or the new file is there,
+ * complete, and a refused one under at least one name; the next store removes
+ * the leftovers. */
 static void test_kill_at_each_call(void **state)
 {
     unit_place_t *place = *state;
@@ -1032,11 +1034,11 @@ static void test_kill_at_each_call(void **state)
             assert_true(code == FAULT_EXIT || code == 0);
             scene_check(&scene);
             if (exists(bad_name(place, 1))) {
-                scene.store.set_aside = 0;  /* a restart finds no bad file */
+                scene.store.set_aside = 0;  /* a restart finds no bad file, */
             }
             if (bytes_same(read_file(path_of(place), place->pool),
                            scene.sample.bytes)) {
-                scene.store.backup = 0;     /* ... and misses nothing */
+                scene.store.backup = 0;     /* and has nothing to keep */
             }
             scene_end(&scene);
         } while (code == FAULT_EXIT);
@@ -1074,7 +1076,7 @@ static void *scribble(void *data)
     return NULL;
 }
 
-/* The file agrees with itself: the number free, and the in-use flags. */
+/* The file is consistent: the number of free slots fits the in-use flags. */
 static void check_count(const char *path, const slotmem_segment_t *segment,
                         apr_pool_t *pool)
 {
@@ -1092,8 +1094,8 @@ static void check_count(const char *path, const slotmem_segment_t *segment,
     assert_int_equal(num_free, zeros);
 }
 
-/* [B2][B3] A store while another thread writes the slots, and grabs and
- * releases them, always gives a file that restores. */
+/* [B2][B3] A store always writes a file that can be restored, even while
+ * another thread writes, grabs and releases slots. */
 static void test_writers(void **state)
 {
     unit_place_t *place = *state;
@@ -1123,9 +1125,9 @@ static void test_writers(void **state)
     assert_int_equal(pthread_join(thread, NULL), 0);
 }
 
-/* ---- many ---- */
+/* ---- many files ---- */
 
-/* The calls in the log that are one of these letters. */
+/* The calls in the log with one of these letters. */
 static char *calls_of(const char *letters, apr_pool_t *pool)
 {
     char *found = apr_pstrdup(pool, faults.log);
@@ -1141,8 +1143,8 @@ static char *calls_of(const char *letters, apr_pool_t *pool)
     return found;
 }
 
-/* [B2] Three files share their flushes: all are written, then all are flushed,
- * then all are renamed, then the directory is flushed once. */
+/* [B2] Three files are stored together: all are written, then fsync is called
+ * on each, then all are renamed, then fsync is called on the directory once. */
 static void test_order(void **state)
 {
     unit_place_t *place = *state;
@@ -1161,8 +1163,9 @@ static void test_order(void **state)
     assert_string_equal(calls_of("wsn", place->pool), "wwwsssnnns");
 }
 
-/* [B2] A thousand files in one call, with few files open at a time, each
- * flushed once and their two directories once; all restore. */
+/* [B2] A thousand files in one call, with few files open at a time and one
+ * fsync for each file and for each of the two directories; all can be restored.
+ * */
 static void test_many(void **state)
 {
     enum { MANY = 1000 };
@@ -1201,7 +1204,7 @@ static void test_many(void **state)
     free(samples);
 }
 
-/* No store at all is no error. */
+/* A run without any store is not an error. */
 static void test_none(void **state)
 {
     unit_place_t *place = *state;

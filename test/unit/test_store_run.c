@@ -12,8 +12,8 @@
  */
 
 /*
- * test_store_run.c: stores that write only what has changed, and whoever
- * watches them.
+ * test_store_run.c: stores that write only what has changed, and the function
+ * that watches them.
  */
 
 #include "unit_file.h"
@@ -43,7 +43,7 @@ static void assert_written(const slotmem_store_t *store, int written)
     assert_int_equal(store->file_state.verified, 1);
 }
 
-/* How many calls in the log are one of these letters. */
+/* The number of calls in the log with one of these letters. */
 static uint32_t count_calls(const char *letters)
 {
     const char *at = faults.log;
@@ -56,7 +56,7 @@ static uint32_t count_calls(const char *letters)
     return count;
 }
 
-/* One file was opened and closed, to be compared; nothing was written, flushed,
+/* One file was opened and closed for a comparison; nothing was written, synced,
  * renamed, removed or digested. */
 static void assert_no_write(void)
 {
@@ -66,15 +66,15 @@ static void assert_no_write(void)
     assert_int_equal(faults.bytes_digested, 0);
 }
 
-/* A segment, what its file is to hold, and which slots configuration claimed
- * (NULL without CLEARINUSE). */
+/* A segment, the expected content of its file, and the slots that the
+ * configuration claimed (NULL without CLEARINUSE). */
 typedef struct sample_t {
     content_t content;
     slotmem_segment_t segment;
     slotmem_word_t *config_claims;
 } sample_t;
 
-/* Words and labels for a file with a section: of some lengths, or none. */
+/* Words and labels of some lengths for a file with a section, if any. */
 static void add_words(content_t *content, apr_pool_t *pool)
 {
     static const size_t lengths[] = { 0, 9, 3000, SLOTMEM_CHUNK + 5 };
@@ -122,8 +122,8 @@ static slotmem_store_t store_sample(const sample_t *sample, const char *path)
     return store;
 }
 
-/* From nothing to a few chunks; 65448 bytes of slots end a file without claims
- * just at a chunk's end. */
+/* From nothing to a few chunks. With 65448 bytes of slots a file without claims
+ * ends exactly at the end of a chunk. */
 static const struct shape_t {
     apr_size_t size;
     apr_uint32_t num;
@@ -182,14 +182,14 @@ static void check_unchanged(unit_place_t *place, sample_t *sample,
     assert_file_is(store->path, bytes, place->pool);
 }
 
-/* [B2] A known file that would get the bytes it has is read once, but not
- * written, flushed or renamed, however large. */
+/* [B2] A known file that already has the bytes is read once, but not written,
+ * synced or renamed, however large it is. */
 static void test_unchanged(void **state)
 {
     for_each_shape(*state, check_unchanged);
 }
 
-/* Store what has changed, and then once more. */
+/* Store a change, and then store once more. */
 static void assert_change_is_stored(unit_place_t *place, sample_t *sample,
                                     slotmem_store_t *store)
 {
@@ -206,7 +206,7 @@ static void assert_change_is_stored(unit_place_t *place, sample_t *sample,
     apr_pool_destroy(pool);
 }
 
-/* One bit of a byte of the slots. */
+/* Change one bit of a byte of the slots. */
 static void change_byte(unit_place_t *place, sample_t *sample,
                         slotmem_store_t *store, apr_size_t at)
 {
@@ -215,7 +215,7 @@ static void change_byte(unit_place_t *place, sample_t *sample,
     assert_change_is_stored(place, sample, store);
 }
 
-/* A slot is claimed or released at run time. */
+/* Claim or release a slot at run time. */
 static void change_mark(unit_place_t *place, sample_t *sample,
                         slotmem_store_t *store, apr_uint32_t id)
 {
@@ -233,7 +233,7 @@ static void change_mark(unit_place_t *place, sample_t *sample,
     assert_change_is_stored(place, sample, store);
 }
 
-/* A slot in use becomes one that configuration has claimed. */
+/* Make a slot in use one that the configuration has claimed. */
 static void change_claim(unit_place_t *place, sample_t *sample,
                          slotmem_store_t *store, apr_uint32_t id)
 {
@@ -245,7 +245,7 @@ static void change_claim(unit_place_t *place, sample_t *sample,
     assert_change_is_stored(place, sample, store);
 }
 
-/* Another byte of the words and of the labels, and other lengths. */
+/* Change a byte of the words and of the labels, and their lengths. */
 static void change_words(unit_place_t *place, sample_t *sample,
                          slotmem_store_t *store)
 {
@@ -308,9 +308,9 @@ static void check_changed(unit_place_t *place, sample_t *sample,
     }
 }
 
-/* [B2][E2] One bit that has changed anywhere is stored: in a slot, at each end
- * of a chunk, a mark (and with it the number of free slots), a claim, words and
- * labels. */
+/* [B2][E2] A change of one bit anywhere is stored: in a slot, at each end of a
+ * chunk, an in-use flag (and with it the number of free slots), a claim, words
+ * and labels. */
 static void test_changed(void **state)
 {
     for_each_shape(*state, check_changed);
@@ -330,7 +330,7 @@ static void test_each_byte(void **state)
     }
 }
 
-/* ---- somebody else has been at the file ---- */
+/* ---- somebody else has changed the file ---- */
 
 static void remove_it(unit_place_t *place, const char *path)
 {
@@ -346,7 +346,7 @@ static void put_times(const char *path, const struct stat *info)
     assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
 }
 
-/* Another file, of the same length and time. */
+/* Another file with the same length and times. */
 static void replace_it(unit_place_t *place, const char *path)
 {
     const char *other = file_of(place, 77);
@@ -360,7 +360,8 @@ static void replace_it(unit_place_t *place, const char *path)
     assert_int_equal(rename(other, path), 0);
 }
 
-/* Another byte in a file: at an offset, or if negative so far from its end. */
+/* Change a byte of a file, at an offset from its start, or if negative from its
+ * end. */
 static void change_it(const char *path, off_t at)
 {
     int fd = open(path, O_RDWR);
@@ -379,7 +380,7 @@ static void change_it(const char *path, off_t at)
 #define IN_SLOTS 70
 #define IN_DIGEST (-(off_t)sizeof(slotmem_descriptor_t) - 1)
 
-/* Another byte in its slots, and its time put back. */
+/* Change a byte of its slots, and restore its times. */
 static void overwrite_it(unit_place_t *place, const char *path)
 {
     struct stat info;
@@ -390,7 +391,7 @@ static void overwrite_it(unit_place_t *place, const char *path)
     put_times(path, &info);
 }
 
-/* Another byte in its MD5, and its time put back. */
+/* Change a byte of its MD5, and restore its times. */
 static void damage_it(unit_place_t *place, const char *path)
 {
     struct stat info;
@@ -427,9 +428,9 @@ static void link_to_it(unit_place_t *place, const char *path)
     assert_int_equal(symlink(other, path), 0);
 }
 
-/* [B2] A file that has been removed, replaced, touched, overwritten, damaged
- * or shortened (with its time put back) or put behind a symbolic link is not
- * what it was: it is written again, though the segment has not changed. */
+/* [B2] A file is written again although the segment has not changed, if it was
+ * removed, replaced, touched, overwritten, damaged or truncated (with its times
+ * restored), or replaced with a symbolic link to it. */
 static void test_not_known_any_more(void **state)
 {
     void (*const acts[])(unit_place_t *, const char *) = {
@@ -445,7 +446,7 @@ static void test_not_known_any_more(void **state)
 
     slotmem_store(&store, 1, NULL, place->pool);
     for (i = 0; i < ELEMENTS(acts); i++) {
-        usleep(20000);          /* times tick */
+        usleep(20000);          /* so that the times differ */
         acts[i](place, store.path);
         slotmem_store(&store, 1, NULL, place->pool);
         assert_written(&store, 1);
@@ -478,7 +479,7 @@ static void add_a_byte(const char *path)
     fclose(file);
 }
 
-/* A copy with another MD5, and the same times. */
+/* A copy with another MD5 and the same times. */
 static void put_a_copy(const char *path)
 {
     char other[PATH_MAX];
@@ -500,8 +501,8 @@ static void put_a_copy(const char *path)
     assert_int_equal(rename(other, path), 0);
 }
 
-/* [B2] What others do to the new file before it is known, just before or just
- * after the rename, does not make it known: the next store writes it. */
+/* [B2] If others change the new file just before or just after the rename, it
+ * does not become known: the next store writes it. */
 static void test_changed_on_its_way(void **state)
 {
     void (*const acts[])(const char *) = {
@@ -527,8 +528,8 @@ static void test_changed_on_its_way(void **state)
     }
 }
 
-/* [B2] A store that failed leaves nothing known that is not so: the next one
- * writes. */
+/* [B2] After a failed store nothing wrong is taken for known: the next store
+ * writes the file. */
 static void test_known_after_failure(void **state)
 {
     unit_place_t *place = *state;
@@ -555,16 +556,16 @@ static void test_known_after_failure(void **state)
     assert_true(call > 7);
 }
 
-/* ---- who watches ---- */
+/* ---- the watch function ---- */
 
 typedef struct watcher_t {
     const slotmem_store_t *stores;
-    char seen[200];             /* a letter each time, for one of two files */
+    char seen[200];             /* a letter per call, for one of two files */
 } watcher_t;
 
-/* w: written, and about to be put in place; a: the same, and a refused file
- * was set aside; i: in place; d: its directory was flushed; u: unchanged; f:
- * failed. In capitals for the second file. */
+/* w: written and about to be renamed; a: the same, and a refused file was set
+ * aside; i: installed; d: fsync was called on its directory; u: unchanged; f:
+ * failed. Capitals are for the second file. */
 static void watch(void *data, int index)
 {
     watcher_t *watcher = data;
@@ -578,8 +579,8 @@ static void watch(void *data, int index)
     strcat(watcher->seen, text);
 }
 
-/* [B12] Who watches is told before each rename, and of each result at once: a
- * process that is killed has said what it had done. */
+/* [B12] The watch function is called before each rename and right after each
+ * result, so that a killed process has reported what it did. */
 static void test_watch(void **state)
 {
     unit_place_t *place = *state;
@@ -624,7 +625,7 @@ static void test_watch(void **state)
 
 static struct rlimit leave_files(rlim_t num)
 {
-    int next = open("/dev/null", O_RDONLY); /* the lowest that is free */
+    int next = open("/dev/null", O_RDONLY); /* the lowest free descriptor */
     struct rlimit limit;
     struct rlimit few;
 
@@ -638,7 +639,7 @@ static struct rlimit leave_files(rlim_t num)
 }
 
 /* [B2] With few file descriptors left a batch ends early, and the next one
- * goes on: all files are stored. */
+ * continues: all files are stored. */
 static void test_few_files(void **state)
 {
     enum { MANY = 150 };
@@ -674,7 +675,7 @@ static void test_few_files(void **state)
     free(samples);
 }
 
-/* [B2] With no file descriptor at all each store says so, the files stay, and
+/* [B2] Without any file descriptor each store reports that, the files stay, and
  * the next run stores them. */
 static void test_no_files(void **state)
 {
@@ -682,7 +683,7 @@ static void test_no_files(void **state)
     slotmem_store_t stores[3];
     sample_t samples[3];
     struct rlimit limit;
-    bytes_t old = bytes_of(place->pool, "as it was");
+    bytes_t old = bytes_of(place->pool, "the old content");
     int i;
 
     for (i = 0; i < 3; i++) {
@@ -706,10 +707,10 @@ static void test_no_files(void **state)
     }
 }
 
-/* ---- what a restore knows ---- */
+/* ---- files that a restore makes known ---- */
 
 /* Restore a file into a segment of num slots, and store that.
- * written: whether the store has to */
+ * written: whether the store has to write the file */
 static void restore_and_store(unit_place_t *place, const content_t *content,
                               bytes_t file, apr_uint32_t num, int written)
 {
@@ -738,8 +739,8 @@ static void restore_and_store(unit_place_t *place, const content_t *content,
     slotmem_store(&store, 1, NULL, place->pool);
     assert_written(&store, written);
     if (!written) {
-        /* Only the file and its directory go through fsync(): who put it there
-         * may have been killed before that. Once is enough. */
+        /* Only fsync is called, on the file and its directory: the process that
+         * put it there may have been killed before its own. Once is enough. */
         assert_int_equal(count_calls("wnlx"), 0);
         assert_int_equal(count_calls("o"), 1);
         assert_int_equal(count_calls("s"), 2);
@@ -758,9 +759,9 @@ static void restore_and_store(unit_place_t *place, const content_t *content,
     unlink(path);
 }
 
-/* [B2][E4][E5] A file that was restored, and is as this module would write it,
- * is known: it is not written. One that has a tail, no description, another
- * number of free slots, claims that do not fit, or fewer slots, is. */
+/* [B2][E4][E5] A restored file that is as this module would write it is known,
+ * and not written. One with a tail, no description, another number of free
+ * slots, claims that do not fit, or fewer slots is written. */
 static void test_known_from_restore(void **state)
 {
     unit_place_t *place = *state;
@@ -795,8 +796,8 @@ static void test_known_from_restore(void **state)
     }
 }
 
-/* [E12] Words and labels are compared too: the same are not written again,
- * others are. */
+/* [E12] Words and labels are compared too: the file is written again only if
+ * they differ. */
 static void test_words(void **state)
 {
     static const char words[] = "0011223344556677\0route\0a\0";

@@ -12,10 +12,10 @@
  */
 
 /*
- * test_words.c: what the configuration says of the settings that the
- * balancer-manager can change, as bytes, and which value holds after a restore.
+ * test_words.c: the configuration's values of the settings that the
+ * balancer-manager can change, as bytes, and the values after a restore.
  *
- * Needs the headers of an httpd with mod_proxy, and no httpd.
+ * Needs the headers of an httpd with mod_proxy, but no httpd.
  */
 
 #include "unit_apr.h"
@@ -47,7 +47,7 @@ AP_DECLARE(module *) ap_find_linked_module(const char *name)
 
 /* ---- settings ---- */
 
-/* A struct of either kind, as it is without parameters. */
+/* A struct of either kind, as it is without any parameters. */
 typedef union slot_t {
     proxy_worker_shared member;
     proxy_balancer_shared balancer;
@@ -56,17 +56,17 @@ typedef union slot_t {
 static const char *const texts[] = { "", "one", "another" };
 static const char *const bad_texts[] = { "a\nb", "\x7f", "\r", "x\x01" };
 
-#define VALUES 3                /* of each setting: the default, two others */
+#define VALUES 3                /* per setting: the default and two others */
 
-/* What is behind the end of a text means nothing. */
+/* The bytes after the end of a text have no meaning. */
 static void put_text(char *field, size_t size, const char *text)
 {
     memset(field, 0x55, size);
     apr_cpystrn(field, text, size);
 }
 
-/* Set a text to a value, or, counting from VALUES, to one that is never carried
- * over. Returns 0 when there is no such value. */
+/* Set a text to a value, or, from VALUES on, to one that is never carried over.
+ * Returns 0 if there is no such value. */
 static int set_text(char *field, size_t size, int value)
 {
     if (value >= VALUES + (int)ELEMENTS(bad_texts)) {
@@ -181,7 +181,7 @@ static int set_attempts(slot_t *slot, int value)
 typedef struct setting_t {
     const char *name;
     int (*set)(slot_t *slot, int value);
-    int has_two_values;         /* value 2 is value 0 */
+    int has_two_values;         /* value 2 equals value 0 */
 } setting_t;
 
 static const setting_t member_table[] = {
@@ -201,7 +201,7 @@ static const setting_t balancer_table[] = {
     { "maxattempts", set_attempts, 0 }
 };
 
-/* The two tables, and ours of the same settings. */
+/* The module's two tables, and our own of the same settings. */
 static const struct table_t {
     const slotmem_setting_t *const *theirs;
     const setting_t *ours;
@@ -211,7 +211,8 @@ static const struct table_t {
     { &slotmem_balancer_settings, balancer_table, ELEMENTS(balancer_table) }
 };
 
-/* Each byte that is no setting holds the fill; the settings their default. */
+/* Each byte that is not part of a setting has the fill value; each setting has
+ * its default. */
 static void slot_make(slot_t *slot, const struct table_t *table, int fill)
 {
     size_t i;
@@ -224,7 +225,7 @@ static void slot_make(slot_t *slot, const struct table_t *table, int fill)
 
 #define KEY "00112233aabbccdd"
 
-/* The words of a configuration, by way of their bytes. */
+/* The words of a configuration, converted to bytes and back. */
 static apr_table_t *words_of(const struct table_t *table, const slot_t *config,
                              apr_pool_t *pool)
 {
@@ -247,7 +248,7 @@ static int is_same_value(const setting_t *setting, int a, int b)
 }
 
 /* Merge one setting: the configuration says `now`, the slot has `stored`, and
- * the configuration said `then` when it was stored (-1: not known). */
+ * the configuration said `then` at the time of the store (-1: not known). */
 static void check_merge(const struct table_t *table, const setting_t *setting,
                         int now, int stored, int then, apr_pool_t *pool)
 {
@@ -286,9 +287,10 @@ static void check_merge(const struct table_t *table, const setting_t *setting,
     }
 }
 
-/* [E6] Each setting, each combination of what the configuration says now, what
- * is stored and what the configuration said then: the newer word wins, and no
- * other field changes. What is not known holds for none. */
+/* [E6] Each setting, with each combination of the configuration's value now,
+ * the stored value and the configuration's value then: the newer setting wins,
+ * and no other field changes. If the value then is not known, the
+ * stored value is kept. */
 static void test_merge(void **state)
 {
     unit_place_t *place = *state;
@@ -309,9 +311,9 @@ static void test_merge(void **state)
     }
 }
 
-/* [E6][E7] A stored value that the balancer-manager would not take is not
- * carried over, whatever the words say; nobody is told that the configuration
- * has changed, unless it has. */
+/* [E6][E7] A stored value that the balancer-manager would not accept is not
+ * carried over, whatever the words say. A change of the configuration is
+ * reported only if there was one. */
 static void test_bad_values(void **state)
 {
     unit_place_t *place = *state;
@@ -346,8 +348,8 @@ static void test_bad_values(void **state)
     }
 }
 
-/* Do two slots have the same of each setting, and all else? A text may differ
- * behind its end. */
+/* Do two slots have the same settings and other fields? A text may differ after
+ * its end. */
 static void assert_same(const struct table_t *table, const slot_t *a,
                         const slot_t *b, apr_pool_t *pool)
 {
@@ -366,8 +368,8 @@ static void assert_same(const struct table_t *table, const slot_t *a,
     assert_memory_equal(&c, &d, sizeof(c));
 }
 
-/* [E7] A slot of which the configuration says nothing: such values become their
- * defaults, the others stay. */
+/* [E7] In a slot that is not in the configuration, such values become their
+ * defaults; the others stay. */
 static void test_limit(void **state)
 {
     unit_place_t *place = *state;
@@ -412,7 +414,7 @@ static void test_cping(void **state)
     has_ajp = 0;
 }
 
-/* [E6] All that the configuration has overruled is named, in one text. */
+/* [E6] One text names all settings that the configuration has overruled. */
 static void test_names(void **state)
 {
     unit_place_t *place = *state;
@@ -439,7 +441,8 @@ static void test_names(void **state)
 
 /* ---- bytes ---- */
 
-/* [E12] Two records, byte for byte: what has its default is not there. */
+/* [E12] Two records, byte for byte; settings with their defaults are omitted.
+ * */
 static void test_bytes(void **state)
 {
     static const char expected[] =
@@ -479,11 +482,10 @@ static void test_bytes(void **state)
     assert_memory_equal(bytes, expected, len);
 }
 
-/* A record, as another reader finds it. */
+/* A record, as an independent reader finds it. */
 typedef struct found_t {
     int is_there;
-    apr_table_t *pairs;         /* a later one of a name in place of an earlier
-                                   one */
+    apr_table_t *pairs;         /* a later pair replaces one of the same name */
 } found_t;
 
 static found_t find_plainly(const char *words, size_t len, const char *key,
@@ -495,7 +497,7 @@ static found_t find_plainly(const char *words, size_t len, const char *key,
     size_t at = 0;
     size_t i;
 
-    for (i = 0; i < len; i++) { /* what has no end is no string */
+    for (i = 0; i < len; i++) { /* bytes without an end are not a string */
         if (words[i] == '\0') {
             strings[num++] = words + at;
             at = i + 1;
@@ -509,7 +511,7 @@ static found_t find_plainly(const char *words, size_t len, const char *key,
                 apr_table_set(found.pairs, strings[i], strings[i + 1]);
             }
         }
-        if (found.is_there || i >= num) {   /* ... or its end is missing */
+        if (found.is_there || i >= num) {   /* or its end is missing */
             found.is_there = found.is_there && i < num;
             return found;
         }
@@ -527,7 +529,7 @@ static int same_pair(void *data, const char *name, const char *value)
     return 1;
 }
 
-/* Bytes with nothing behind them that may be read. */
+/* A copy of the bytes; memory after its end must not be read. */
 static void check_find(const char *bytes, size_t len, const char *key)
 {
     apr_pool_t *pool;
@@ -550,7 +552,8 @@ static void check_find(const char *bytes, size_t len, const char *key)
     apr_pool_destroy(pool);
 }
 
-/* [E12] A record is found in any bytes, or is not; what is cut short is not. */
+/* [E12] Any bytes are safe to search for a record; a truncated one is not
+ * found. / */
 static void test_find(void **state)
 {
     static const char words[] =

@@ -12,10 +12,10 @@
  */
 
 /*
- * test_workers.c: a slot of mod_proxy_balancer's as plain values: what comes
- * out, what never does, and that no byte of a slot or of a label is trusted.
+ * test_workers.c: a slot of mod_proxy_balancer as plain values: what is shown,
+ * what never is, and that no byte of a slot or of a label is trusted.
  *
- * Needs the headers of an httpd with mod_proxy, and no httpd.
+ * Needs the headers of an httpd with mod_proxy, but no httpd.
  */
 
 #include "unit_apr.h"
@@ -73,7 +73,7 @@ static void a_worker(void **state)
     assert_string_equal(worker.status, "ok");
 }
 
-/* Texts with nothing to escape are the caller's as well. */
+/* The caller also owns texts that needed no escaping. */
 static void texts_last(void **state)
 {
     const unit_place_t *place = *state;
@@ -89,7 +89,7 @@ static void texts_last(void **state)
     assert_string_equal(first.route, "one");
 }
 
-/* [E7] No field is trusted to end. */
+/* [E7] No field is trusted to have an end. */
 static void any_bytes(void **state)
 {
     const unit_place_t *place = *state;
@@ -121,7 +121,7 @@ static void what_identifies(void **state)
     unsigned char before[SLOTMEM_WORKER_ID], after[SLOTMEM_WORKER_ID];
 
     assert_true(slotmem_worker_identify(before, &slot));
-    slot.status = PROXY_WORKER_DRAIN;   /* the manager changes these */
+    slot.status = PROXY_WORKER_DRAIN;   /* fields that the manager changes */
     slot.lbfactor = 100;
     slot.elected++;
     apr_cpystrn(slot.route, "other", sizeof(slot.route));
@@ -158,7 +158,8 @@ static void a_balancer(void **state)
     assert_string_equal(balancer.lbmethod, "bybusyness");
 }
 
-/* [E11] Of labels that are cut short, or lie, all whole pairs. */
+/* [E11] Labels that are truncated, or that lie, still give all complete pairs.
+ * */
 static void labels(void **state)
 {
     const unit_place_t *place = *state;

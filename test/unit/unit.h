@@ -12,7 +12,7 @@
  */
 
 /*
- * unit.h: what the unit tests share. None of it needs httpd.
+ * unit.h: the functions that the unit tests share. None of them needs httpd.
  */
 
 #ifndef SLOTMEM_UNIT_H
@@ -38,7 +38,7 @@
 #define UNUSED __attribute__((unused))
 #define ELEMENTS(array) (sizeof(array) / sizeof((array)[0]))
 
-/* The slot that a grab gives, or the number of slots. */
+/* The slot that grab returns, or the number of slots. */
 UNUSED static uint32_t unit_grab(slotmem_map_t *map)
 {
     uint32_t id = UINT32_MAX;
@@ -80,11 +80,11 @@ UNUSED static void unit_fill(unit_random_t *random, void *bytes, size_t len)
 
 #define UNIT_SKIP 77
 
-/* In a child: end it, and with it the test, when the condition is false. */
+/* In a child: end it, and so fail the test, if the condition is false. */
 #define CHILD_CHECK(condition) \
     do { \
         if (!(condition)) { \
-            fprintf(stderr, "%s:%d: child: not so: %s (errno %d)\n", \
+            fprintf(stderr, "%s:%d: child: not true: %s (errno %d)\n", \
                     __FILE__, __LINE__, #condition, errno); \
             _exit(1); \
         } \
@@ -101,7 +101,7 @@ UNUSED static int unit_wait(pid_t pid)
     return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
-/* Run a function in a child; 0 when it returned. */
+/* Run a function in a child; 0 if it returned. */
 UNUSED static int unit_in_child(void (*function)(void *), void *argument)
 {
     pid_t pid;
@@ -128,8 +128,8 @@ UNUSED static uint64_t unit_valid(uint32_t bits, uint32_t word)
                               : (UINT64_C(1) << (bits - first)) - 1;
 }
 
-/* What stands for level k + 1 in private words, from those of level k: one bit
- * a word, set where the word is not 0. In place. */
+/* Make level k + 1 in private words from those of level k, in place: one bit
+ * per word, set if the word is not 0. */
 UNUSED static void unit_level_up(uint64_t *words, uint32_t num)
 {
     uint32_t from;
@@ -144,7 +144,7 @@ UNUSED static void unit_level_up(uint64_t *words, uint32_t num)
     }
 }
 
-/* How many hints say "full" of a word with a free slot below it.
+/* The number of hints that say "full" although a slot below is free.
  * words: level 0 as slotmem_map_copy() gives it; overwritten */
 UNUSED static uint32_t unit_stale_hints(const slotmem_map_t *map,
                                         uint64_t *words)
@@ -166,10 +166,10 @@ UNUSED static uint32_t unit_stale_hints(const slotmem_map_t *map,
     return stale;
 }
 
-/* The integrity walker. Fails the test when two ways to ask the map disagree:
- * each bit, the count, the search, the copy, and the model.
- * used: NULL, or one byte a slot, 1 where it must be in use
- * Returns how many hints say "full" of a word with a free slot below it. */
+/* The integrity walker. Fails the test if two views of the map disagree: each
+ * bit, the count, the search, the copy, and the model.
+ * used: NULL, or one byte per slot, 1 if it must be in use
+ * Returns the number of hints that say "full" although a slot below is free. */
 UNUSED static uint32_t unit_walk(const slotmem_map_t *map,
                                  const unsigned char *used)
 {

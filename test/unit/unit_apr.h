@@ -12,11 +12,11 @@
  */
 
 /*
- * unit_apr.h: what the unit tests share that use APR.
+ * unit_apr.h: the functions that the unit tests with APR share.
  *
- * Linked with --wrap=apr_palloc: each allocation from a pool is one from the
- * heap, so that AddressSanitizer sees its exact length, and its end with the
- * pool. New memory holds what a test says.
+ * Linked with --wrap=apr_palloc: each allocation from a pool comes from the
+ * heap, so that AddressSanitizer sees its exact length, and that it is freed
+ * with the pool. A test can choose the content of new memory.
  */
 
 #ifndef SLOTMEM_UNIT_APR_H
@@ -37,7 +37,7 @@
 
 #include "slotmem_segment.h"
 
-/* Each byte of new memory. */
+/* The value of each byte of new memory. */
 static int unit_filler = 0xbe;
 
 static apr_status_t unit_give_back(void *memory)
@@ -116,7 +116,7 @@ UNUSED static int unit_setup(void **state)
     return 0;
 }
 
-/* Nothing is left open, and nothing of a test stays. */
+/* No file is left open, and a test leaves no files behind. */
 UNUSED static int unit_teardown(void **state)
 {
     unit_place_t *place = *state;
@@ -128,8 +128,8 @@ UNUSED static int unit_teardown(void **state)
     return 0;
 }
 
-/* In a child: a small tmpfs over a directory, seen by this process alone. Ends
- * the child with UNIT_SKIP where that is not allowed. */
+/* In a child: mount a small tmpfs over a directory, for this process only. Ends
+ * the child with UNIT_SKIP if that is not allowed. */
 UNUSED static void unit_small_tmpfs(const char *dir, const char *options)
 {
     if (unshare(CLONE_NEWNS) != 0

@@ -12,11 +12,11 @@
  */
 
 /*
- * unit_file.h: persisted files, written and read by the tests' own hand, and
- * the calls by which the code under test reaches the file system.
+ * unit_file.h: persisted files, written and read independently by the tests,
+ * and the calls by which the code under test reaches the file system.
  *
- * Linked with --wrap for each function below: a call can be made to fail, or to
- * be the last thing the process does; and the tests can count.
+ * Linked with --wrap for each function below: a test can make a call fail, or
+ * end the process at a call; and it can count the calls.
  */
 
 #ifndef SLOTMEM_UNIT_FILE_H
@@ -34,7 +34,7 @@
 #define TYPE_PREGRAB    0x4u
 #define TYPE_CLEARINUSE 0x8u
 
-/* What stands at the path is the server's, and was not verified. */
+/* The file at the path is the server's, and was not verified. */
 UNUSED static void know_file(slotmem_store_t *store)
 {
     struct stat info;
@@ -51,14 +51,14 @@ static void tell_nobody(void *data, int index)
     (void)index;
 }
 
-/* Whoever stores, also in a child: temporary names are those of one server. */
+/* All stores, also those in a child, use the temporary names of one server. */
 #define TOKEN "unit-1"
 #define TMP ".tmp-" TOKEN
 UNUSED static const slotmem_store_watch_t nobody = { TOKEN, tell_nobody, NULL };
 
 /* ---- directories ---- */
 
-static apr_pool_t *directory_pool;      /* of a test */
+static apr_pool_t *directory_pool;      /* of the current test */
 
 UNUSED static int file_setup(void **state)
 {
@@ -86,7 +86,7 @@ UNUSED static slotmem_directory_t *directory_open(const char *file)
     return directory;
 }
 
-/* Store at once, whatever is known of the files: they are the server's. */
+/* Store right away, whatever is known of the files: they are the server's. */
 UNUSED static void store_now(slotmem_store_t *stores, int num, apr_pool_t *pool)
 {
     int i;
@@ -105,8 +105,8 @@ static struct faults_t {
     uint32_t calls;             /* since unit_faults() */
     uint32_t from;              /* these calls fail, from 1; 0: none */
     uint32_t to;
-    apr_status_t status;        /* with this; 0: the process ends */
-    char log[32768];            /* one letter a call */
+    apr_status_t status;        /* their error; 0: the process ends */
+    char log[32768];            /* one letter per call */
     uint64_t bytes_read;
     uint64_t bytes_digested;
 } faults;
@@ -183,7 +183,7 @@ int __wrap_fchmod(int fd, mode_t mode)
     return errno ? -1 : __real_fchmod(fd, mode);
 }
 
-/* What others do to a file just before it is renamed, and just after. */
+/* What others do to a file just before and just after it is renamed. */
 static struct {
     void (*before)(const char *path);
     void (*after)(const char *path);
@@ -209,7 +209,7 @@ int __wrap_renameat(int from, const char *old, int to, const char *new)
     return rv;
 }
 
-/* A read of len bytes that fails gives half of them. */
+/* A failing read of len bytes returns half of them. */
 apr_status_t __real_apr_file_read_full(apr_file_t *file, void *buffer,
                                        apr_size_t len, apr_size_t *done);
 apr_status_t __wrap_apr_file_read_full(apr_file_t *file, void *buffer,
@@ -227,7 +227,7 @@ apr_status_t __wrap_apr_file_read_full(apr_file_t *file, void *buffer,
     return __real_apr_file_read_full(file, buffer, len, done);
 }
 
-/* A write of len bytes that fails writes half of them. */
+/* A failing write of len bytes writes half of them. */
 apr_status_t __real_apr_file_write_full(apr_file_t *file, const void *buffer,
                                         apr_size_t len, apr_size_t *done);
 apr_status_t __wrap_apr_file_write_full(apr_file_t *file, const void *buffer,
@@ -248,7 +248,7 @@ apr_status_t __wrap_apr_file_write_full(apr_file_t *file, const void *buffer,
     return __real_apr_file_write_full(file, buffer, len, done);
 }
 
-/* A close that fails has closed, as the system does it. */
+/* A failing close still closes the file, as the system does. */
 apr_status_t __real_apr_file_close(apr_file_t *file);
 apr_status_t __wrap_apr_file_close(apr_file_t *file);
 apr_status_t __wrap_apr_file_close(apr_file_t *file)
@@ -302,7 +302,7 @@ UNUSED static bytes_t bytes_copy(apr_pool_t *pool, bytes_t a)
     return copy;
 }
 
-/* Random bytes: what they mean is nothing to those who store and restore. */
+/* Random bytes: their meaning does not matter to a store or a restore. */
 UNUSED static bytes_t bytes_random(apr_pool_t *pool, size_t len)
 {
     static unit_random_t random = { 20250 };
@@ -329,7 +329,7 @@ UNUSED static void write_file(const char *path, bytes_t bytes)
     close(fd);
 }
 
-/* The bytes of a file; data is NULL when it is not there. */
+/* The bytes of a file; data is NULL if it does not exist. */
 UNUSED static bytes_t read_file(const char *path, apr_pool_t *pool)
 {
     bytes_t bytes = { NULL, 0 };
@@ -374,37 +374,37 @@ UNUSED static int exists(const char *path)
     return lstat(path, &info) == 0;
 }
 
-/* ---- the persisted file, by the tests' own hand ---- */
+/* ---- the persisted file, written by the tests themselves ---- */
 
-/* What a file holds. */
+/* The content of a file. */
 typedef struct content_t {
     slotmem_geometry_t geometry;
     unsigned char *slots;
-    unsigned char *in_use;      /* one byte a slot */
-    unsigned char *claims;      /* one byte a slot; NULL: no section */
-    const char *words;          /* of the section, if there are any */
+    unsigned char *in_use;      /* one byte per slot */
+    unsigned char *claims;      /* one byte per slot; NULL: no section */
+    const char *words;          /* of the section, if it has any */
     size_t words_len;
     const char *labels;
     size_t labels_len;
 } content_t;
 
-/* Random slots; every third slot or so in use, or claimed for CLEARINUSE. */
+/* Random slots; about every third is in use, or claimed with CLEARINUSE. */
 UNUSED static content_t content_make(apr_pool_t *pool, apr_size_t size,
                                      apr_uint32_t num, apr_uint32_t type)
 {
     static unit_random_t random = { 20240 };
     content_t content = { .geometry = unit_geometry(size, num, type) };
-    unsigned char *marks;
+    unsigned char *flags;
     apr_uint32_t id;
 
     content.slots = bytes_make(pool, size * num).data;
     unit_fill(&random, content.slots, size * num);
-    content.in_use = marks = bytes_make(pool, num).data;
+    content.in_use = flags = bytes_make(pool, num).data;
     if (type & TYPE_CLEARINUSE) {
-        content.claims = marks = bytes_make(pool, num).data;
+        content.claims = flags = bytes_make(pool, num).data;
     }
     for (id = 0; id < num; id++) {
-        marks[id] = unit_below(&random, 3) == 0;
+        flags[id] = unit_below(&random, 3) == 0;
     }
     return content;
 }
@@ -424,8 +424,8 @@ static void put_md5(unsigned char **to, const unsigned char *start)
 }
 
 #define SECTION_LEN 8           /* magic and version */
-#define CHUNK_LEN 16            /* before the bytes of a chunk */
-#define END_LEN 48              /* of which the last 16 are the MD5 */
+#define CHUNK_LEN 16            /* the head of a chunk */
+#define END_LEN 48              /* the last 16 bytes are the MD5 */
 
 #define TAG_CLAIMS 0x534d4c43u
 #define TAG_WORDS  0x53445257u
@@ -441,8 +441,8 @@ static void put_chunk(unsigned char **to, uint32_t tag, const void *bytes,
     put(to, bytes, (size_t)len);
 }
 
-/* The last bytes of a file of ours: what it is, how long, and an MD5 of all of
- * it. start: the first byte of the file */
+/* The end of one of our files: its shape, its length, and an MD5 of everything.
+ * start: the first byte of the file */
 static void put_end(unsigned char **to, unsigned char *start,
                     const slotmem_geometry_t *geometry)
 {
@@ -458,7 +458,7 @@ static void put_end(unsigned char **to, unsigned char *start,
     put_md5(to, start);
 }
 
-/* Bytes of the section, with its end; 0: there is none. */
+/* The bytes of the section with its end; 0: there is no section. */
 UNUSED static size_t section_len(const content_t *content)
 {
     return content->claims
@@ -468,7 +468,7 @@ UNUSED static size_t section_len(const content_t *content)
              + END_LEN : 0;
 }
 
-/* The file as slotmem_format.h draws it.
+/* The file as in the diagram of slotmem_format.h.
  * num_free: the number to write at offset 0 */
 UNUSED static bytes_t encode_with(apr_pool_t *pool, const content_t *content,
                                   uint32_t num_free)
@@ -518,7 +518,7 @@ UNUSED static bytes_t encode(apr_pool_t *pool, const content_t *content)
     return encode_with(pool, content, num_free);
 }
 
-/* Where the parts of a content's file begin. */
+/* The offsets of the parts of a content's file. */
 UNUSED static size_t digest_at(const content_t *content)
 {
     return 8 + content->geometry.item_size * content->geometry.item_num
@@ -535,8 +535,8 @@ UNUSED static size_t image_end(const content_t *content)
     return digest_at(content) + 32;
 }
 
-/* Make the end of a file of ours fit it again, after somebody has changed what
- * comes before; the length too. */
+/* Make the end of one of our files fit again, including the length, after a
+ * change of the bytes before it. */
 UNUSED static void end_again(bytes_t bytes, const content_t *content)
 {
     unsigned char *to = bytes.data + bytes.len - END_LEN;
@@ -544,7 +544,7 @@ UNUSED static void end_again(bytes_t bytes, const content_t *content)
     put_end(&to, bytes.data, &content->geometry);
 }
 
-/* Make the MD5 at the end of a file of ours fit it again, and nothing else. */
+/* Make only the MD5 at the end of one of our files fit again. */
 UNUSED static void digest_again(bytes_t bytes)
 {
     unsigned char *to = bytes.data + bytes.len - 16;
@@ -564,7 +564,7 @@ UNUSED static slotmem_segment_t segment_new(apr_pool_t *pool,
     return segment;
 }
 
-/* A segment with the slots and marks of a content; claims too. */
+/* A segment with the slots, in-use flags and claims of a content. */
 UNUSED static slotmem_segment_t segment_of(apr_pool_t *pool,
                                            const content_t *content)
 {
@@ -580,8 +580,8 @@ UNUSED static slotmem_segment_t segment_of(apr_pool_t *pool,
     return segment;
 }
 
-/* The segment holds the content in its first slots, and nothing else.
- * with_claims: they are in use too */
+/* The segment has the content in its first slots, and nothing else.
+ * with_claims: the claimed slots are in use too */
 UNUSED static void assert_holds(const slotmem_segment_t *segment,
                                 const content_t *content, int with_claims)
 {
