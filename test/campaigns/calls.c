@@ -12,7 +12,8 @@
  */
 
 /*
- * calls.c: see calls.h. Needs glibc, for its other names of malloc and calloc.
+ * calls.c: see calls.h. Needs glibc for its alternative names of malloc and
+ * calloc.
  */
 
 #include <dlfcn.h>
@@ -39,7 +40,7 @@ event_t *events;
 int num_events;
 
 static int logging;
-static struct { int inode, folder; size_t offset; } fds[FDS_MAX];
+static struct { int inode, directory; size_t offset; } fds[FDS_MAX];
 
 extern void *__libc_malloc(size_t len);
 extern void *__libc_calloc(size_t num, size_t len);
@@ -129,11 +130,11 @@ void calls_event(int what, int a, int b)
     events[num_events++] = event;
 }
 
-/* The name of a path that begins at a directory which was opened before. */
+/* The name of a path that is relative to an open directory. */
 static int name_at(int at, const char *path)
 {
     const char *directory = at == AT_FDCWD || *path == '/'
-                            ? NULL : names[fds[at].folder];
+                            ? NULL : names[fds[at].directory];
     char whole[1024];
 
     if (!directory) {
@@ -147,13 +148,13 @@ static int name_at(int at, const char *path)
     return calls_name(whole);
 }
 
-/* A file that is only read can be flushed as well. */
+/* fsync is possible on a file that is only read, too. */
 static void log_open(int at, const char *path, int flags, int fd)
 {
     int name = name_at(at, path);
 
     fds[fd].inode = inode_of[name];
-    fds[fd].folder = name;
+    fds[fd].directory = name;
     fds[fd].offset = 0;
     if ((flags & O_ACCMODE) == O_RDONLY) {
         return;
@@ -181,10 +182,10 @@ static void log_write(int fd, const void *data, ssize_t len)
 static void log_fsync(int fd, int fails)
 {
     if (fds[fd].inode >= 0) {
-        calls_event(fails ? FLUSH_FAILS : FLUSH, fds[fd].inode, 0);
+        calls_event(fails ? FSYNC_FAILS : FSYNC, fds[fd].inode, 0);
     }
     else if (!fails) {
-        calls_event(FLUSH_FOLDER, fds[fd].folder, 0);
+        calls_event(FSYNC_DIRECTORY, fds[fd].directory, 0);
     }
 }
 
@@ -207,7 +208,7 @@ static void log_unlink(int at, const char *path)
     inode_of[name] = -1;
 }
 
-/* What a log costs is no call of the code under test. */
+/* The log's own allocations do not count as calls of the code under test. */
 #define LOG(done, call) \
     do { \
         if ((done) && logging && calls->armed) { \
@@ -319,7 +320,7 @@ ssize_t read(int fd, void *data, size_t len)
                                              ? len / 2 : len));
 }
 
-/* Nothing is flushed in truth: no campaign cuts the power of this machine. */
+/* No real fsync is needed: no campaign cuts the power of this machine. */
 int fsync(int fd)
 {
     effect_t effect = before(CALL_FSYNC);
@@ -351,7 +352,7 @@ int unlinkat(int at, const char *path, int flags)
     return (int)after(effect, result);
 }
 
-/* A close that fails has closed, as the system does it. */
+/* A failing close still closes the file, as the system does. */
 int close(int fd)
 {
     effect_t effect = before(CALL_CLOSE);

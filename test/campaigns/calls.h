@@ -12,12 +12,12 @@
  */
 
 /*
- * calls.h: stand in for the calls of libc by which APR and the code under test
- * reach files and memory. The definitions in the program come before those in
- * libc for APR's library too.
+ * calls.h: replaces the calls of libc by which APR and the code under test
+ * reach files and memory. The definitions in the program take precedence over
+ * those in libc, also for APR's library.
  *
- * While armed, calls are counted; one of them can fail, be cut short, or be
- * the last thing the process does; and what succeeds is logged for a replay.
+ * While armed, it counts the calls; one of them can fail, be cut short, or end
+ * the process; and it logs the successful ones for a replay.
  */
 
 #ifndef SLOTMEM_CALLS_H
@@ -34,42 +34,42 @@ typedef enum call_t {
 
 typedef enum effect_t {
     PASSES,
-    FAILS,                      /* with error, nothing done */
-    FAILS_AFTER,                /* with error, but done */
+    FAILS,                      /* with "error", and does nothing */
+    FAILS_AFTER,                /* with "error", but has done its work */
     SHORT,                      /* half of a read or write */
-    SHORT_THEN_FAILS,           /* ... and the next call fails */
+    SHORT_THEN_FAILS,           /* the same, and the next call fails */
     ENDS,                       /* a read finds the end of the file */
-    KILLS, KILLS_HALFWAY, KILLS_AFTER   /* SIGKILL, at that time */
+    KILLS, KILLS_HALFWAY, KILLS_AFTER   /* SIGKILL at that time */
 } effect_t;
 
 /* Shared with child processes. */
 typedef struct calls_t {
     int armed;
-    int count;                  /* calls since it was armed */
+    int count;                  /* calls since arming */
     int hits;                   /* calls that had the effect */
     int at;                     /* the call with the effect, from 1; 0: none */
-    int sticky;                 /* all later ones of its kind, too */
+    int sticky;                 /* all later calls of its kind too */
     effect_t effect;
     int error;
     unsigned char kind[CALLS_MAX];
 } calls_t;
 extern calls_t *calls;
 
-extern int calls_of_files_only; /* 1: none of those for memory is counted */
+extern int calls_of_files_only; /* 1: calls for memory are not counted */
 
 void calls_arm(int at, effect_t effect, int error, int sticky);
 
-/* What a power cut may or may not undo. a, b: inodes, or names, see names[] */
+/* An event that a power cut may undo. a, b: inodes, or names, see names[] */
 typedef struct event_t {
-    enum { CREATE, TRUNCATE, WRITE, FLUSH, FLUSH_FAILS, RENAME, UNLINK,
-           FLUSH_FOLDER, STORED } what;
+    enum { CREATE, TRUNCATE, WRITE, FSYNC, FSYNC_FAILS, RENAME, UNLINK,
+           FSYNC_DIRECTORY, STORED } what;
     int a, b;
     size_t offset, len;
     unsigned char *data;
 } event_t;
 
 #define NAMES_MAX 64
-extern char *names[NAMES_MAX];  /* paths; each has its number for good */
+extern char *names[NAMES_MAX];  /* paths; their numbers never change */
 extern int inode_of[NAMES_MAX]; /* the inode of a name now, or -1 */
 extern int inodes;
 extern event_t *events;

@@ -12,8 +12,8 @@
  */
 
 /*
- * campaign.h: what the campaigns share: contents of segments, the persisted
- * files they belong in, written by the campaigns' own hand, and the figures.
+ * campaign.h: code that the campaigns share: contents of segments, their
+ * persisted files, which the campaigns write independently, and the figures.
  */
 
 #ifndef SLOTMEM_CAMPAIGN_H
@@ -45,9 +45,9 @@
 static struct figures_t {
     unsigned long cases, faults, kills, states, lost;
 } *figures;
-static char context[256];       /* of the case at work, for messages */
+static char context[256];       /* the current case, for messages */
 
-/* Says so once a case, 20 times at most. */
+/* Reports a failure once per case, at most 20 times. */
 static void lost(const char *format, ...)
 {
     static char said[sizeof(context)];
@@ -84,17 +84,17 @@ static void campaign_start(void)
 
 /* ---- contents ---- */
 
-/* What a segment holds, and its persisted file. */
+/* The content of a segment, and its persisted file. */
 typedef struct content_t {
     slotmem_geometry_t geometry;
     unsigned char *slots;
-    unsigned char *used;        /* one byte a slot */
+    unsigned char *used;        /* one byte per slot */
     unsigned char *bytes;       /* the file */
     size_t len;
-    size_t image;               /* of it, before the section */
+    size_t image;               /* length of the image, before the section */
 } content_t;
 
-/* Claimed by the configuration: every third slot. */
+/* The configuration claims every third slot. */
 static int is_configured(apr_uint32_t id)
 {
     return id % 3 == 0;
@@ -106,7 +106,7 @@ static void put(content_t *content, const void *from, size_t len)
     content->len += len;
 }
 
-static void put_marks(content_t *content, int in_use, int claims)
+static void put_flags(content_t *content, int in_use, int claims)
 {
     apr_uint32_t id;
 
@@ -141,7 +141,7 @@ static void put_end(content_t *content)
     put_md5(content);
 }
 
-/* Random slots, half of them in use; the same for the same seed. */
+/* Random slots, half of them in use; a seed always gives the same slots. */
 static content_t make_content(apr_pool_t *pool, slotmem_geometry_t geometry,
                               unsigned seed)
 {
@@ -157,7 +157,7 @@ static content_t make_content(apr_pool_t *pool, slotmem_geometry_t geometry,
     apr_uint64_t claims = num;
     size_t i;
 
-    srandom(seed + 1);          /* 0 and 1 are one seed */
+    srandom(seed + 1);          /* srandom treats 0 as 1 */
     for (i = 0; i < area; i++) {
         content.slots[i] = (unsigned char)(random() >> 7);
     }
@@ -167,7 +167,7 @@ static content_t make_content(apr_pool_t *pool, slotmem_geometry_t geometry,
     }
     put(&content, head, 8);
     put(&content, content.slots, area);
-    put_marks(&content, !clear, 0);
+    put_flags(&content, !clear, 0);
     put_md5(&content);
     put(&content, &geometry.item_size, sizeof(geometry.item_size));
     put(&content, &num, 4);
@@ -180,7 +180,7 @@ static content_t make_content(apr_pool_t *pool, slotmem_geometry_t geometry,
         put(&content, section, 8);
         put(&content, tag, 8);
         put(&content, &claims, 8);
-        put_marks(&content, 1, 1);
+        put_flags(&content, 1, 1);
         put_end(&content);
     }
     return content;
@@ -215,8 +215,8 @@ static void fill_segment(slotmem_segment_t *segment, const content_t *content)
     }
 }
 
-/* Does the segment hold just what a restore of the content gives? NULL: is it
- * as new? */
+/* Is the segment exactly as after a restore of the content? NULL: is it as new?
+ */
 static int holds(const slotmem_segment_t *segment, const content_t *content,
                  int claims)
 {
@@ -249,9 +249,9 @@ static void put_file(const char *path, const void *bytes, size_t len)
     close(fd);
 }
 
-static unsigned char found[1 << 18];   /* the file that was read last */
+static unsigned char found[1 << 18];   /* the last file that was read */
 
-/* Returns its length, or -1. */
+/* Reads a file into found. Returns its length, or -1. */
 static ssize_t get_file(const char *path)
 {
     int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
@@ -275,21 +275,21 @@ static int exists(const char *path)
     return lstat(path, &info) == 0;
 }
 
-static void empty_folder(const char *path)
+static void empty_directory(const char *path)
 {
-    DIR *folder = opendir(path);
+    DIR *stream = opendir(path);
     const struct dirent *entry;
     char name[1024];
 
-    need(folder != NULL, path);
-    while ((entry = readdir(folder))) {
+    need(stream != NULL, path);
+    while ((entry = readdir(stream))) {
         snprintf(name, sizeof(name), "%s/%s", path, entry->d_name);
         if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, "..")
             && unlink(name) != 0) {
-            need(rmdir(name) == 0, "empty a folder");
+            need(rmdir(name) == 0, "empty a directory");
         }
     }
-    closedir(folder);
+    closedir(stream);
 }
 
 #endif /* SLOTMEM_CAMPAIGN_H */

@@ -12,14 +12,14 @@
  */
 
 /*
- * damage.c: files that were cut short, changed, shuffled, or are none of ours.
+ * damage.c: files that are truncated, changed, shuffled, or not ours.
  * [B7][E3][E4][E12]
  *
- * Every length that a file can be cut to, every byte of it changed, every pair
- * of its blocks of 512 bytes exchanged, and what else may stand at the path.
- * Nothing that is damaged is restored: the segment is as new, the reason says
- * what is wrong, and the next store keeps the file, byte for byte. Where only
- * the run-time claims are damaged the image is restored, without claims.
+ * It tries every length that a file can be cut to, a change of every byte, an
+ * exchange of every pair of blocks of 512 bytes, and other objects at the path.
+ * Nothing damaged is restored: the segment is as new, the reason says what is
+ * wrong, and the next store keeps the file, byte for byte. If only the run-time
+ * claims are damaged, the image is restored without claims.
  */
 
 #include "campaign.h"
@@ -29,18 +29,18 @@
 #define BLOCK 512
 
 typedef enum expect_t {
-    REFUSED,                    /* and the reason says so */
-    NO_CLAIMS,                  /* restored but for the run-time claims */
-    WHOLE                       /* restored */
+    REFUSED,                    /* with a reason */
+    NO_CLAIMS,                  /* restored without the run-time claims */
+    WHOLE                       /* restored completely */
 } expect_t;
 
-/* What the reason of a refusal names, whatever its words. */
+/* What the reason of a refusal must contain, whatever its wording. */
 typedef enum reason_t {
     ANY,
-    DIGESTS,                    /* the MD5 expected and the one found */
-    SHAPE,                      /* the shape expected, and no MD5 */
-    LENGTH,                     /* how long it may be, and how long it is */
-    NO_FILE                     /* what stands there instead of a file */
+    DIGESTS,                    /* the expected MD5 and the one found */
+    SHAPE,                      /* the expected shape, and no MD5 */
+    LENGTH,                     /* the maximum length and the one found */
+    NO_FILE                     /* the object found instead of a file */
 } reason_t;
 
 static const slotmem_geometry_t shapes[] = {
@@ -48,14 +48,14 @@ static const slotmem_geometry_t shapes[] = {
     { 0, 3, 0x1 }, { 8, 0, 0x1 }, { 544, 12, 0x9 }, { 700, 100, 0x9 }
 };
 
-static char folder[128];
-static char last_reason[256];           /* of a refusal */
+static char dir_path[128];
+static char last_reason[256];           /* of the last refusal */
 static char path[256];
-static content_t content;       /* of the shape at work */
+static content_t content;       /* of the current shape */
 static slotmem_word_t *configured;
 static apr_pool_t *setup;
 
-/* The store of a server that found this: the file is kept. */
+/* The next store of a server that refused the file: it must keep the file. */
 static void check_kept(const slotmem_restore_result_t *restored,
                        slotmem_segment_t *segment, const unsigned char *bytes,
                        size_t len, apr_pool_t *pool)
@@ -82,14 +82,14 @@ static void check_kept(const slotmem_restore_result_t *restored,
         lost("not kept: %s", bad);
     }
     if (refused && bytes && !file_is(bad, bytes, len)) {
-        lost("not kept as it was: %s", bad);
+        lost("not kept unchanged: %s", bad);
     }
     if (refused && remove(bad) != 0) {
         lost("no %s", bad);
     }
 }
 
-/* Moves *at to the next word, of letters and digits. Returns its length, 0 if
+/* Moves *at to the next word of letters and digits. Returns its length, or 0 if
  * there is none. */
 static size_t next_word(const char **at)
 {
@@ -103,7 +103,7 @@ static size_t next_word(const char **at)
     return (size_t)(end - *at);
 }
 
-/* How often a word of this length stands in a reason, or this very word. */
+/* How often a reason contains this word, or any word of this length. */
 static int count_words(const char *why, size_t len, const char *word)
 {
     size_t found;
@@ -150,8 +150,8 @@ static int is_reason(const slotmem_restore_result_t *restored, reason_t reason)
     }
 }
 
-/* What stands at the path is as it should not be. bytes: it is a file with
- * these, or NULL: it has been made. reason: of a refusal */
+/* Check the restore of a file that is not as it should be. bytes: its content,
+ * or NULL if the caller has created it. reason: of the refusal, if any */
 static void check(const unsigned char *bytes, size_t len, expect_t expected,
                   reason_t reason, int stores)
 {
@@ -176,7 +176,7 @@ static void check(const unsigned char *bytes, size_t len, expect_t expected,
              expected == REFUSED ? "refused" : "restored", restored.reason);
     }
     if (!holds(&segment, refused ? NULL : &content, expected == WHOLE)) {
-        lost("the segment is not as it should be");
+        lost("the segment has the wrong content");
     }
     if (refused && !is_reason(&restored, reason)) {
         lost("the reason is: %s", restored.reason);
@@ -202,20 +202,20 @@ static void name_case(const char *what, size_t a, size_t b)
              (unsigned long)content.geometry.item_size, content.geometry.type);
 }
 
-/* What a file is with its first damage there. */
+/* What must become of a file whose first damage is at this offset. */
 static expect_t damage_at(size_t at)
 {
     return at < content.image ? REFUSED : at < content.len ? NO_CLAIMS : WHOLE;
 }
 
-/* step: look at every step-th place only */
+/* step: try only every step-th offset */
 static void cut(size_t step)
 {
     size_t len;
 
     for (len = 0; len < content.len; len += step) {
         name_case("cut to", len, 0);
-        /* One that ends after its MD5 is of a release before 2.4.34. */
+        /* A file that ends after its MD5 is from a release before 2.4.34. */
         check(content.bytes, len, len == content.image - 16 ? NO_CLAIMS
                                                             : damage_at(len),
               ANY, len % (64 * step) == 0 || content.len < 1000);
@@ -291,7 +291,7 @@ static void exchange_blocks(size_t step)
     }
 }
 
-/* A block of zeros, as a file system that lost it gives. */
+/* A block of zeros, as from a file system that lost the block. */
 static void lose_blocks(void)
 {
     size_t a, len;
@@ -309,7 +309,7 @@ static void lose_blocks(void)
     }
 }
 
-/* The file of another segment; of fewer slots it is no damage. */
+/* The file of another segment; one with fewer slots is not damaged. */
 static void take_others(apr_pool_t *pool)
 {
     int i;
@@ -334,14 +334,13 @@ static void take_others(apr_pool_t *pool)
     }
 }
 
-/* A file of this length, most of which is a hole, with some bytes at its start
- * and at its end. */
+/* A sparse file of this length, with some bytes at its start and at its end. */
 static void make_sparse(off_t len, const void *start, size_t start_len,
                         const void *end, size_t end_len)
 {
     int fd;
 
-    empty_folder(folder);
+    empty_directory(dir_path);
     fd = open(path, O_WRONLY | O_CREAT, 0600);
     need(fd >= 0 && ftruncate(fd, len) == 0, "make a sparse file");
     need(pwrite(fd, start, start_len, 0) == (ssize_t)start_len, "write");
@@ -350,7 +349,7 @@ static void make_sparse(off_t len, const void *start, size_t start_len,
     close(fd);
 }
 
-/* The last bytes of a file of ours, whose MD5 does not fit. */
+/* The end of one of our files, with an MD5 that does not fit. */
 static slotmem_end_t false_end(off_t len)
 {
     const slotmem_geometry_t *geometry = &content.geometry;
@@ -364,8 +363,8 @@ static slotmem_end_t false_end(off_t len)
     return end;
 }
 
-/* Files that are longer than any of the segment that is asked for are not
- * read, whatever they begin and end with; one of just that length is. */
+/* A file that is longer than any file of the requested segment is not read,
+ * whatever its start and its end; one of exactly the maximum length is. */
 static void sparse(void)
 {
     const off_t most = (off_t)content.image + content.geometry.item_num
@@ -393,11 +392,11 @@ static void sparse(void)
         check(NULL, 0, is_read ? damage_at(content.image) : REFUSED, LENGTH,
               1);
     }
-    empty_folder(folder);
+    empty_directory(dir_path);
 }
 
-/* Files of which all bytes fit their MD5, and that lie: about their length,
- * their shape, or the length of a part. The image is what it is. */
+/* Files whose bytes all fit their MD5, but that have a wrong length, shape, or
+ * length of a part. The image is intact. */
 static void lie(void)
 {
     const size_t end = content.len - sizeof(slotmem_end_t);
@@ -427,7 +426,7 @@ static void lie(void)
 
             memcpy(bytes + fields[i].at, &values[k], fields[i].len);
             if (memcmp(bytes, content.bytes, content.len) == 0) {
-                continue;       /* it is so */
+                continue;       /* that is the right value */
             }
             apr_md5(bytes + content.len - APR_MD5_DIGESTSIZE, bytes,
                     content.len - APR_MD5_DIGESTSIZE);
@@ -448,23 +447,23 @@ static void foreign(void)
     int i;
 
     for (i = 0; i < ELEMENTS(texts); i++) {
-        empty_folder(folder);
+        empty_directory(dir_path);
         name_case("a text", (size_t)i, 0);
         check((const unsigned char *)texts[i], strlen(texts[i]), REFUSED,
               SHAPE, 1);
     }
-    empty_folder(folder);
+    empty_directory(dir_path);
     need(mkdir(path, 0700) == 0, path);
     name_case("a directory", 0, 0);
     check(NULL, 0, REFUSED, NO_FILE, 1);
     memcpy(directory, last_reason, sizeof(directory));
-    empty_folder(folder);
+    empty_directory(dir_path);
     need(mkfifo(path, 0600) == 0, path);
     name_case("a FIFO", 0, 0);
     check(NULL, 0, REFUSED, NO_FILE, 1);
     memcpy(fifo, last_reason, sizeof(fifo));
-    empty_folder(folder);
-    snprintf(good, sizeof(good), "%s/good", folder);
+    empty_directory(dir_path);
+    snprintf(good, sizeof(good), "%s/good", dir_path);
     put_file(good, content.bytes, content.len);
     need(symlink(good, path) == 0, path);
     name_case("a symbolic link", 0, 0);
@@ -477,13 +476,13 @@ static void foreign(void)
     if (!file_is(good, content.bytes, content.len)) {
         lost("a link was followed");
     }
-    empty_folder(folder);
+    empty_directory(dir_path);
     need(symlink("/nonexistent/file", path) == 0, path);
     check(NULL, 0, REFUSED, NO_FILE, 1);
     if (strcmp(last_reason, through_link) != 0) {
-        lost("a link that leads nowhere has another reason: %s", last_reason);
+        lost("a dangling link has another reason: %s", last_reason);
     }
-    empty_folder(folder);
+    empty_directory(dir_path);
 }
 
 int main(int argc, char **argv)
@@ -492,14 +491,14 @@ int main(int argc, char **argv)
     int i, full;
 
     if (argc != 3) {
-        fprintf(stderr, "usage: damage --slice|--full FOLDER\n");
+        fprintf(stderr, "usage: damage --slice|--full DIRECTORY\n");
         return 2;
     }
     full = strcmp(argv[1], "--full") == 0;
     campaign_start();
-    snprintf(folder, sizeof(folder), "%s", argv[2]);
-    snprintf(path, sizeof(path), "%s/p.persist", folder);
-    alarm(full ? 7200 : 300);           /* should anything block */
+    snprintf(dir_path, sizeof(dir_path), "%s", argv[2]);
+    snprintf(path, sizeof(path), "%s/p.persist", dir_path);
+    alarm(full ? 7200 : 300);           /* in case anything blocks */
     for (i = 0; i < ELEMENTS(shapes); i++) {
         int large = shapes[i].item_size * shapes[i].item_num > 10000;
         size_t step = large && !full ? 97 : 1;

@@ -12,18 +12,18 @@
  */
 
 /*
- * differential.c: random sequences of calls, made of this module and of the
+ * differential.c: makes random sequences of calls to this module and to the
  * distributed one in lock-step; see differential.h.
  *
- *   differential OURS THEIRS FOLDER SEED SEQUENCES SECONDS JOBS
+ *   differential OURS THEIRS DIRECTORY SEED SEQUENCES SECONDS JOBS
  *
- * Sequence n comes from SEED + n alone. A difference that is not documented is
- * made short, by leaving out what it does not need, and printed with both
- * answers to each operation. SECONDS: start no sequence after that; 0: no
- * limit. Exit 1: there was a difference.
+ * Sequence n depends on SEED + n only. If a difference is not documented, the
+ * sequence is shortened by omitting the operations that it does not need, and
+ * printed with both answers to each operation. SECONDS: start no sequence after
+ * that; 0: no limit. Exit 1: there was a difference.
  *
- * The named shared memory of both goes into FOLDER: nothing is left behind in
- * the system. Nothing is flushed: here no power fails.
+ * The named shared memory of both goes into DIRECTORY, so that nothing is left
+ * behind in the system. fsync() does nothing, as no power fails here.
  */
 
 #include "differential.h"
@@ -49,7 +49,7 @@ host_dso_t *dso[SIDES];
 char scratch[SIDES][200];
 life_t life;
 
-/* Of all workers. */
+/* The totals of all workers. */
 typedef struct totals_t {
     _Atomic uint64_t sequences;
     _Atomic uint64_t to_the_end;
@@ -63,7 +63,7 @@ typedef struct totals_t {
 
 static totals_t *totals;
 
-/* ---- instead of the system's ---- */
+/* ---- replacements of system calls ---- */
 
 static int shm_path(char *path, size_t len, const char *name)
 {
@@ -165,7 +165,7 @@ const char *name_of(int side, int name)
 
 typedef struct child_t {
     pid_t pid;                  /* 0: none */
-    int number;                 /* in shared->lives */
+    int number;                 /* its index in shared->lives */
     int socket;
     int outdated;
 } child_t;
@@ -173,12 +173,12 @@ typedef struct child_t {
 static child_t children[CHILDREN];
 
 typedef struct request_t {
-    int at;                     /* -1: end */
+    int at;                     /* -1: exit */
     int outdated;
 } request_t;
 
-/* Its generation has ended: what a store of the distributed module clears in
- * its memory is no longer compared. */
+/* The child's generation has ended: memory that a store of the distributed
+ * module clears is no longer compared. */
 static void outlive(void)
 {
     unsigned both = AP_SLOTMEM_TYPE_PERSIST | AP_SLOTMEM_TYPE_CLEARINUSE;
@@ -196,8 +196,8 @@ static void outlive(void)
     }
 }
 
-/* Answers when its child_init is over, and after each call: only one process
- * of a server works at a time. */
+/* A child answers after its child_init and after each call: only one process of
+ * a server works at a time. */
 static void serve(const op_t *ops, int socket)
 {
     apr_pool_t *pchild[SIDES];
@@ -291,10 +291,10 @@ static void call_in_child(child_t *child, int at)
 
 /* ---- generations ---- */
 
-static apr_status_t note_marks_due(void *data)
+static apr_status_t note_in_use_due(void *data)
 {
     (void)data;
-    note_marks();
+    note_in_use();
     return APR_SUCCESS;
 }
 
@@ -306,7 +306,7 @@ static void configured(void)
         shared->side = side;
         host_configured(dso[side]);
     }
-    apr_pool_cleanup_register(dso[THEIRS]->pconf, NULL, note_marks_due,
+    apr_pool_cleanup_register(dso[THEIRS]->pconf, NULL, note_in_use_due,
                               apr_pool_cleanup_null);
     life.phase = CONFIGURED;
 }
@@ -327,8 +327,8 @@ static void run(void)
     }
 }
 
-/* op->a: a pass that fails in post_config, or before it. op->b: the children
- * go on after a restart, or end one way or the other. */
+/* op->a: the pass fails in post_config, or before it. op->b: the children
+ * continue after a restart, or end in one of two ways. */
 static void end_generation(const op_t *op)
 {
     int stored = life.phase == RUNS;
@@ -376,7 +376,7 @@ static void start_pass(const op_t *op)
 
 /* ---- one operation ---- */
 
-/* At once, with all its children. */
+/* Kill the server with all its children. */
 static void kill_server(void)
 {
     int i;
@@ -495,7 +495,7 @@ int sequence_holds(const op_t *ops, int num)
         }
         waitpid(pid, &status, 0);
         while (wait(NULL) > 0) {
-            /* children that it did not end, and that were killed with it */
+            /* the children that it did not end are killed with it */
         }
         if (!shared->failed && (status || !shared->finished)) {
             differ("the server ends with status %x in %s", (unsigned)status,
@@ -546,7 +546,7 @@ static void work(uint64_t seed, uint64_t first, uint64_t num, uint64_t step,
     }
 }
 
-static void make_folder(char *path, size_t len, const char *parent,
+static void make_directory(char *path, size_t len, const char *parent,
                         const char *name)
 {
     if (snprintf(path, len, "%s/%s", parent, name) >= (int)len
@@ -556,7 +556,7 @@ static void make_folder(char *path, size_t len, const char *parent,
     }
 }
 
-static void set_up(const char *const *paths, const char *folder, int worker,
+static void set_up(const char *const *paths, const char *directory, int worker,
                    apr_pool_t *pool)
 {
     static char runtime_dir[SIDES][300];
@@ -568,11 +568,11 @@ static void set_up(const char *const *paths, const char *folder, int worker,
         char ignored[300];
 
         snprintf(name, sizeof(name), "%s-%d", names[side], worker);
-        make_folder(scratch[side], sizeof(scratch[side]), folder, name);
-        make_folder(runtime_dir[side], sizeof(runtime_dir[side]),
+        make_directory(scratch[side], sizeof(scratch[side]), directory, name);
+        make_directory(runtime_dir[side], sizeof(runtime_dir[side]),
                     scratch[side], "run");
-        make_folder(ignored, sizeof(ignored), scratch[side], "abs");
-        make_folder(ignored, sizeof(ignored), scratch[side], "shm");
+        make_directory(ignored, sizeof(ignored), scratch[side], "abs");
+        make_directory(ignored, sizeof(ignored), scratch[side], "shm");
         dso[side] = host_load(names[side], paths[side], runtime_dir[side],
                               pool);
     }
@@ -612,7 +612,7 @@ static void print_totals(int broken)
            totals->differences + (uint64_t)broken);
 }
 
-/* Worker number of so many; args are main's. */
+/* Run worker number `worker` of `workers`; args are those of main. */
 static void worker(char **args, int number, int of, apr_pool_t *pool)
 {
     const char *const paths[SIDES] = { args[1], args[2] };
@@ -638,7 +638,7 @@ int main(int argc, char **argv)
     int i;
 
     if (argc != 8) {
-        fprintf(stderr, "usage: differential OURS THEIRS FOLDER SEED "
+        fprintf(stderr, "usage: differential OURS THEIRS DIRECTORY SEED "
                         "SEQUENCES SECONDS JOBS\n");
         return 2;
     }

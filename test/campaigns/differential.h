@@ -12,18 +12,18 @@
  */
 
 /*
- * differential.h: the same calls made of two slotmem modules, side by side.
+ * differential.h: makes the same calls to two slotmem modules, side by side.
  *
  * differential.c        the run: workers, lives of the server, children
- * differential_make.c   sequences: made from a seed, made short, printed
- * differential_calls.c  one operation, made of both sides
+ * differential_make.c   sequences: made from a seed, shortened, printed
+ * differential_calls.c  one operation on both sides
  * differential_files.c  the persisted files of both sides
  * differential_image.c  one such file
  * differential_table.c  the documented differences
  *
  * A sequence is a list of operations. Each life of the server in it, from start
- * to stop or kill, is a forked process, and so is each child of it; what they
- * find is in shared memory, and outlives them.
+ * to stop or kill, is a forked process, and so is each of its children. Their
+ * results are in shared memory, and outlive them.
  */
 
 #ifndef DIFFERENTIAL_H
@@ -42,7 +42,7 @@ enum { OURS, THEIRS, SIDES };
 #define CHILDREN 2
 #define AREA_MAX 262144
 
-/* what: of the server's life; files; one of the provider's calls */
+/* kinds: phases of the server's life; files; the provider's calls */
 typedef enum kind_t {
     OP_PASS, OP_LATE, OP_RUN, OP_STOP, OP_KILL, OP_FORK, OP_EXIT, OP_MONITOR,
     OP_SWAP, OP_DAMAGE, OP_REMOVE,
@@ -53,27 +53,27 @@ typedef enum kind_t {
 
 typedef struct op_t {
     unsigned char kind;
-    unsigned char who;          /* 0: the parent; else a child, if it lives */
-    unsigned char handle;       /* of those that there are, counted round */
+    unsigned char who;          /* 0: the parent; else a child, if alive */
+    unsigned char handle;       /* modulo the number of handles */
     unsigned char name;
-    unsigned char type;         /* AP_SLOTMEM_TYPE_*; or how, for others */
+    unsigned char type;         /* AP_SLOTMEM_TYPE_*, or a variant */
     uint32_t size;
     uint32_t num;
-    uint32_t a;                 /* slot, or what the kind makes of it */
-    uint32_t b;                 /* length or seed of bytes */
+    uint32_t a;                 /* slot, or as the kind defines it */
+    uint32_t b;                 /* length, or seed of the bytes */
 } op_t;
 
-/* Names by number; what is below NAME_FIRST_KEPT is anonymous. */
+/* Names by number; those below NAME_FIRST_KEPT are anonymous. */
 enum {
     NAME_NULL, NAME_EMPTY, NAME_NONE, NAME_UPPER_NONE,
     NAME_FIRST_KEPT, NAME_SECOND, NAME_THIRD, NAME_ABSOLUTE, NAME_ABSOLUTE_2,
-    NAME_ALIAS,                 /* the path of the first, as an absolute name */
+    NAME_ALIAS,                 /* the first one's path as an absolute name */
     NAME_RUNTIME, NAME_RUNTIME_2,
     NAME_NEVER,
     NAMES
 };
 
-/* The documented differences; differential_table.c says what they are. */
+/* The documented differences; differential_table.c describes them. */
 typedef enum exception_t {
     X_NONE, X_NULL_INSTANCE, X_GRAB_FULL, X_TAKE_OVER, X_PAST_END,
     X_OTHER_SIZE, X_ALIAS, X_OVERFLOW, X_NO_MEMORY, X_SIBLING_CREATE,
@@ -92,26 +92,26 @@ typedef struct answer_t {
 
 typedef struct step_t {
     int done;
-    exception_t exception;      /* the last that was used */
+    exception_t exception;      /* the last one used */
     answer_t answer[SIDES];
 } step_t;
 
-/* One segment, as this process knows it. */
+/* One segment as this process knows it. */
 typedef struct handle_t {
     ap_slotmem_instance_t *inst[SIDES];
     unsigned char *base[SIDES]; /* slot 0, or NULL: there is none */
     int name;
-    int made_as;                /* the name that it was created by */
+    int made_as;                /* the name under which it was created */
     apr_size_t size;
     unsigned num;
     unsigned type;
-    int late;                   /* made after the distributed one's own
+    int late;                   /* created after the distributed module's
                                    post_config: X_LATE */
-    int runtime;                /* by a child; its creator, 1 and on */
-    int attached;               /* at run time, from a sibling */
+    int runtime;                /* created by a child: its number, from 1 */
+    int attached;               /* at run time, to a sibling's segment */
     int refused;                /* its file was not restored */
-    int miscounted;             /* with no slots, theirs counts free ones: as a
-                                   refused file says */
+    int miscounted;             /* without slots, theirs takes the number of
+                                   free ones from a refused file */
     int stale;                  /* no longer compared */
     unsigned char config_claims[SLOTS_MAX];
     unsigned char used[SLOTS_MAX];
@@ -119,9 +119,9 @@ typedef struct handle_t {
 
 /* Shared by all processes of a sequence. */
 typedef struct shared_t {
-    int at;                     /* the operation that is being made */
-    int side;                   /* and of whom */
-    int failed;                 /* 1: at the operation at */
+    int at;                     /* the current operation */
+    int side;                   /* the side that it runs on */
+    int failed;                 /* 1: operation `at` failed */
     int finished;               /* 1: the life ended as it should */
     char what[400];
     step_t steps[OPS_MAX];
@@ -131,9 +131,9 @@ typedef struct shared_t {
         unsigned type;
         int creator;            /* 0: none yet */
     } runtime[NAMES];
-    int left[NAMES];            /* the distributed one may have left it in the
-                                   system's shared memory */
-    int lives[OPS_MAX + 1];     /* the child is there */
+    int left[NAMES];            /* the distributed module may have left it in
+                                   the system's shared memory */
+    int lives[OPS_MAX + 1];     /* the child is alive */
     uint64_t used[EXCEPTIONS];
     uint64_t calls;
     uint64_t stores;
@@ -141,14 +141,14 @@ typedef struct shared_t {
 
 extern shared_t *shared;
 extern host_dso_t *dso[SIDES];
-extern char scratch[SIDES][200];    /* a folder each: run and abs are in it */
+extern char scratch[SIDES][200];    /* a directory per side, for run and abs */
 
-/* The life of the server, in its process; the parent and its children. */
+/* The life of the server in this process, the parent or a child. */
 typedef struct life_t {
     enum { NO_GENERATION, CONFIGURES, CONFIGURED, RUNS } phase;
-    int who;                    /* 0: the parent; else a child, numbered by
-                                   the operation that made it */
-    int outdated;               /* a child that has outlived its generation */
+    int who;                    /* 0: the parent; else the number of the
+                                   operation that forked this child */
+    int outdated;               /* the child has outlived its generation */
     int handles_num;
     handle_t handles[HANDLES_MAX];
 } life_t;
@@ -162,7 +162,7 @@ void differ(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void use_exception(exception_t exception);
 
 const char *name_of(int side, int name);
-int canonical(int name);        /* the same for names of the same segment */
+int canonical(int name);        /* equal for names of the same segment */
 int is_anonymous(int name);
 
 /* differential_calls.c */
@@ -170,13 +170,13 @@ void call(const op_t *op);
 void compare_cleanups(void);
 void compare_segments(void);
 void forget_cleanups(void);
-void note_marks(void);          /* ask the distributed one which slots are in
-                                   use, before it stores */
+void note_in_use(void);         /* ask the distributed module which slots are
+                                   in use, before it stores */
 
-/* differential_table.c: what is documented of this call, or X_NONE. */
+/* differential_table.c: the documented difference of this call, or X_NONE. */
 exception_t documented(const op_t *op, const handle_t *handle);
 int asks_theirs(exception_t exception);
-/* 1: the answers are those that are documented */
+/* 1: the answers are as documented */
 int answers_fit(exception_t exception, const op_t *op, const handle_t *handle,
                 const answer_t *ours, const answer_t *theirs);
 const char *exception_line(exception_t exception);

@@ -12,9 +12,9 @@
  */
 
 /*
- * differential_calls.c: one call of the provider, made of both sides and
- * compared: what it returns, what it sets, and then all that can be seen of
- * every segment.
+ * differential_calls.c: makes one call of the provider on both sides and
+ * compares what it returns, what it sets, and then the visible state of every
+ * segment.
  */
 
 #include "differential.h"
@@ -25,10 +25,10 @@
 
 #define PROVIDER(side) dso[side]->provider
 
-/* What an id or a pointer is before a call that may set it. */
+/* The value of an id or a pointer before a call that may set it. */
 #define UNTOUCHED ((ap_slotmem_instance_t *)8)
 
-/* A byte that depends on where it goes and on a seed. */
+/* A byte that depends on its position and on a seed. */
 static unsigned char byte_of(uint32_t seed, uint32_t i)
 {
     uint32_t x = (seed + 1) * 2654435761u + i * 40503u;
@@ -72,7 +72,8 @@ static handle_t *handle_named(int name)
     return NULL;
 }
 
-/* Which of our handles has this pointer; -1: none, -2: it was not set. */
+/* Which of our handles has this pointer; -1: none, -2: the pointer was not set.
+ */
 static int64_t identity(int side, const ap_slotmem_instance_t *inst)
 {
     int i;
@@ -123,7 +124,7 @@ static handle_t *add_handle(ap_slotmem_instance_t *inst[SIDES], const op_t *op)
     return handle;
 }
 
-/* ---- what can be seen of a segment ---- */
+/* ---- the visible state of a segment ---- */
 
 static apr_status_t note_slot(void *mem, void *data, apr_pool_t *pool)
 {
@@ -192,9 +193,10 @@ void compare_segments(void)
     }
 }
 
-/* A release says whether the slot was in use; then it is claimed again. Only
- * of the distributed one: of ours it would change who claimed the slot. */
-void note_marks(void)
+/* A release tells whether the slot was in use; then the slot is claimed again.
+ * This is done for the distributed module only: with ours it would change which
+ * process counts as the claimer. */
+void note_in_use(void)
 {
     const ap_slotmem_provider_t *theirs = PROVIDER(THEIRS);
     unsigned id;
@@ -272,7 +274,7 @@ static void ask_attach(int side, const op_t *op, exception_t exception,
     add(answer, num);
 }
 
-/* An instance that both have given and that is new here. */
+/* Both sides have returned an instance that is new here. */
 static void keep_instance(ap_slotmem_instance_t *inst[SIDES], const op_t *op,
                           exception_t exception)
 {
@@ -313,7 +315,7 @@ typedef struct visit_t {
     unsigned num;
 } visit_t;
 
-/* What op->type says: end early, write, or call back into the provider. */
+/* op->type selects: end early, write, or call back into the provider. */
 static apr_status_t visit(void *mem, void *data, apr_pool_t *pool)
 {
     visit_t *visit = data;
@@ -432,7 +434,7 @@ static void ask_dptr(int side, const op_t *op, const handle_t *handle,
     }
 }
 
-/* The first of several that fails ends it: op->size more grabs than one. */
+/* One grab and op->size more; the first failure ends the sequence. */
 static void ask_grab(int side, const op_t *op, handle_t *handle,
                      answer_t *answer)
 {
@@ -474,7 +476,7 @@ static void ask(int side, const op_t *op, handle_t *handle,
     }
 }
 
-/* ---- what was claimed in configuration (E2) ---- */
+/* ---- claims of the configuration (E2) ---- */
 
 static void note_configured(const op_t *op, handle_t *handle,
                             const answer_t *answer)
@@ -502,7 +504,7 @@ static void note_configured(const op_t *op, handle_t *handle,
 
 /* ---- cleanups of consumers ---- */
 
-/* A call that waits for the end of pconf. */
+/* A call that is made in a cleanup of pconf. */
 typedef struct due_t {
     op_t op;
     int side;
@@ -527,12 +529,12 @@ static apr_status_t run_due(void *data)
     if (due->op.b > handle->size) {
         due->op.b = (uint32_t)handle->size;
     }
-    ask(due->side, &due->op, handle, X_NONE, answer);   /* no configuration */
+    ask(due->side, &due->op, handle, X_NONE, answer);   /* not configuring */
     return APR_SUCCESS;
 }
 
-/* The distributed module stores before the cleanups that were registered
- * before its post_config, ours after all: only later ones are compared. */
+/* The distributed module stores before the cleanups that were registered before
+ * its post_config, ours after all cleanups: so only later ones are compared. */
 static void register_due(const op_t *op, const handle_t *handle)
 {
     int side;
@@ -584,7 +586,7 @@ static void judge(exception_t exception, const op_t *op,
     }
 }
 
-/* Children make their own names, the parent the others. */
+/* Children create their own names, the parent the others. */
 static int name_here(const op_t *op)
 {
     int name = op->name;

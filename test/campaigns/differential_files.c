@@ -12,8 +12,8 @@
  */
 
 /*
- * differential_files.c: the persisted files of both sides, compared after each
- * store, and changed between two lives of the server in the same way.
+ * differential_files.c: compares the persisted files of both sides after each
+ * store, and changes them in the same way between two lives of the server.
  */
 
 #include "differential_image.h"
@@ -26,10 +26,10 @@
 
 #define PROVIDER(side) dso[side]->provider
 
-/* What was there before the generation ended. */
+/* The files before the generation ended. */
 static content_t before[SIDES][NAMES];
 static int bad_before[NAMES];
-/* What was there before the create that is under way. */
+/* The file before the current create. */
 static content_t restored;
 
 static int has_file(int name)
@@ -49,9 +49,10 @@ void files_before_create(const op_t *op)
     }
 }
 
-/* The distributed segment gets the bytes and marks of ours, and the count of
- * free slots, which stands before the slots in its memory as in the file. */
-static void settle(handle_t *handle, const unsigned char *marks, uint32_t num)
+/* Give the distributed segment the bytes and in-use flags of ours, and the
+ * count of free slots, which precedes the slots in its memory as it does in the
+ * file. / */
+static void settle(handle_t *handle, const unsigned char *flags, uint32_t num)
 {
     uint64_t count = handle->num;
     uint32_t id;
@@ -62,7 +63,7 @@ static void settle(handle_t *handle, const unsigned char *marks, uint32_t num)
     }
     for (id = 0; id < handle->num; id++) {
         PROVIDER(THEIRS)->release(handle->inst[THEIRS], id);
-        if (marks && id < num && marks[id]) {
+        if (flags && id < num && flags[id]) {
             PROVIDER(THEIRS)->fgrab(handle->inst[THEIRS], id);
             count--;
         }
@@ -72,7 +73,7 @@ static void settle(handle_t *handle, const unsigned char *marks, uint32_t num)
     }
 }
 
-/* Ours must hold the num slots of the file, and nothing after them. */
+/* Ours must have the num slots of the file, and zeros after them. */
 static void check_slots(const handle_t *handle, uint32_t num)
 {
     apr_size_t len = handle->size * num;
@@ -86,27 +87,27 @@ static void check_slots(const handle_t *handle, uint32_t num)
     }
     for (i = len; i < handle->size * handle->num; i++) {
         if (handle->base[OURS][i]) {
-            differ("[E5] a slot of ours that is new is not empty");
+            differ("[E5] a new slot of ours is not empty");
             return;
         }
     }
 }
 
-static void check_free(const handle_t *handle, const unsigned char *marks,
+static void check_free(const handle_t *handle, const unsigned char *flags,
                        uint32_t num)
 {
     unsigned free_slots = handle->num;
     uint32_t id;
 
-    for (id = 0; marks && id < num; id++) {
-        free_slots -= marks[id] != 0;
+    for (id = 0; flags && id < num; id++) {
+        free_slots -= flags[id] != 0;
     }
     if (PROVIDER(OURS)->num_free_slots(handle->inst[OURS]) != free_slots) {
-        differ("[E2] ours did not restore the marks of its file");
+        differ("[E2] ours did not restore the in-use flags of its file");
     }
 }
 
-/* Is what the distributed one has refused in its slots? */
+/* Has the distributed module kept bytes of a refused file in its segment? */
 static int is_touched(const handle_t *handle)
 {
     apr_size_t i;
@@ -123,7 +124,7 @@ static int is_touched(const handle_t *handle)
                          sizeof(handle->num)) != 0);
 }
 
-/* How many slots the file has that ours must restore; -1: it must not. */
+/* How many slots of the file ours must restore; -1: it must refuse the file. */
 static int64_t slots_in_file(const handle_t *handle)
 {
     uint32_t num;
@@ -138,7 +139,7 @@ static int64_t slots_in_file(const handle_t *handle)
     return -1;
 }
 
-/* Its file was not for it: ours is as new. */
+/* The file does not fit the segment: ours is as new. */
 static void check_refused(handle_t *handle)
 {
     handle->refused = 1;
@@ -152,7 +153,7 @@ static void check_refused(handle_t *handle)
 }
 
 static exception_t exception_of(const handle_t *handle, uint32_t num,
-                                const unsigned char *marks)
+                                const unsigned char *flags)
 {
     if (num < handle->num) {
         return X_GROWN;
@@ -160,14 +161,14 @@ static exception_t exception_of(const handle_t *handle, uint32_t num,
     if (restored.len < image_len(handle->size, handle->num)) {
         return X_NO_DESCRIPTION;
     }
-    return marks && (handle->type & AP_SLOTMEM_TYPE_CLEARINUSE)
+    return flags && (handle->type & AP_SLOTMEM_TYPE_CLEARINUSE)
            ? X_CLAIMS_RESTORED : X_NONE;
 }
 
-/* A new segment of the parent: what was restored. */
+/* Check what was restored into a new segment of the parent. */
 void files_restored(handle_t *handle)
 {
-    const unsigned char *marks;
+    const unsigned char *flags;
     exception_t exception;
     uint32_t num;
     uint32_t id;
@@ -180,23 +181,23 @@ void files_restored(handle_t *handle)
         return;
     }
     num = (uint32_t)slots_in_file(handle);
-    marks = (handle->type & AP_SLOTMEM_TYPE_CLEARINUSE)
+    flags = (handle->type & AP_SLOTMEM_TYPE_CLEARINUSE)
             && restored.len >= image_len(handle->size, num)
             ? claims_of(&restored, handle->size, num)
             : restored.bytes + HEAD + handle->size * num;
     check_slots(handle, num);
-    check_free(handle, marks, num);
-    exception = exception_of(handle, num, marks);
+    check_free(handle, flags, num);
+    exception = exception_of(handle, num, flags);
     if (exception != X_NONE) {
         use_exception(exception);
     }
     if (exception == X_GROWN || exception == X_NO_DESCRIPTION
         || handle->late) {
-        settle(handle, marks, num);
+        settle(handle, flags, num);
     }
     else if (exception == X_CLAIMS_RESTORED) {
         for (id = 0; id < num; id++) {
-            if (marks[id]) {
+            if (flags[id]) {
                 PROVIDER(THEIRS)->fgrab(handle->inst[THEIRS], id);
             }
         }
@@ -242,13 +243,13 @@ void files_snapshot(void)
     }
 }
 
-static void folder_of(char *path, size_t len, int side, const char *name)
+static void directory_of(char *path, size_t len, int side, const char *name)
 {
     apr_snprintf(path, len, "%s/%s", scratch[side], name);
 }
 
-/* Where APR has System V's shared memory, a file goes with what theirs makes,
- * and stays when it is killed; ours are elsewhere. */
+/* If APR uses System V shared memory, theirs has a file for each segment, which
+ * stays when the server is killed; our files are elsewhere. */
 static int may_be_memory(int side, const char *persist)
 {
 #if APR_USE_SHMEM_SHMGET
@@ -260,10 +261,10 @@ static int may_be_memory(int side, const char *persist)
 #endif
 }
 
-/* Nothing else may stand in a folder. */
-static void check_folder(int side, const char *folder)
+/* A directory must contain nothing else. */
+static void check_directory(int side, const char *directory)
 {
-    DIR *dir = opendir(folder);
+    DIR *dir = opendir(directory);
     struct dirent *entry;
 
     while (dir && (entry = readdir(dir))) {
@@ -278,7 +279,7 @@ static void check_folder(int side, const char *folder)
                                  || strstr(name, ".names")))) {
             continue;
         }
-        differ("%s has left %s/%s", dso[side]->name, folder, name);
+        differ("%s has left %s/%s", dso[side]->name, directory, name);
     }
     if (dir) {
         closedir(dir);
@@ -291,7 +292,7 @@ static void compare_claims(const handle_t *handle, const content_t *ours)
     unsigned id;
 
     if (!claims) {
-        differ("[E2] segment %s: no run-time claims in the file of ours",
+        differ("[E2] segment %s: no run-time claims in our file",
                name_of(OURS, handle->name));
         return;
     }
@@ -305,7 +306,7 @@ static void compare_claims(const handle_t *handle, const content_t *ours)
     }
 }
 
-/* What the distributed one wrote in place of what was there. */
+/* Check the file that the distributed module overwrote in place. */
 static void compare_tail(const handle_t *handle, const content_t *theirs)
 {
     apr_size_t image = image_len(handle->size, handle->num);
@@ -332,7 +333,7 @@ static uint32_t count_in(const content_t *content)
     return count;
 }
 
-/* Where they differ, before the MD5; -1: nowhere. */
+/* The first offset before the MD5 at which they differ, or -1. */
 static int64_t difference(const content_t *ours, const content_t *theirs,
                           apr_size_t from, apr_size_t len)
 {
@@ -346,7 +347,7 @@ static int64_t difference(const content_t *ours, const content_t *theirs,
     return -1;
 }
 
-/* Both have the right MD5 and description; what is before them? */
+/* Both have the right MD5 and description; compare the bytes before these. */
 static void compare_image(const handle_t *handle, const content_t *ours,
                           const content_t *theirs)
 {
@@ -356,7 +357,7 @@ static void compare_image(const handle_t *handle, const content_t *ours,
 
     if (!is_image(theirs, handle->size, handle->num, handle->type)
         || theirs->len < image) {
-        differ("[E1] segment %s: the distributed one's file is none",
+        differ("[E1] segment %s: the distributed one's file is not valid",
                name_of(THEIRS, handle->name));
         return;
     }
@@ -385,7 +386,7 @@ static void compare_file(const handle_t *handle)
     shared->stores++;
     if (!ours.exists || ours.len != due || ours.mode != 0600
         || !is_image(&ours, handle->size, handle->num, handle->type)) {
-        differ("[E] segment %s: the file of ours: %" APR_SIZE_T_FMT
+        differ("[E] segment %s: our file: %" APR_SIZE_T_FMT
                " bytes, mode %o, expected %" APR_SIZE_T_FMT " bytes",
                name_of(OURS, handle->name), ours.len, ours.mode, due);
     }
@@ -429,7 +430,7 @@ static void compare_aside(const handle_t *handle, int name, int stored)
     }
     if (bad_files(name, NULL) != due
         || (is_set_aside && !bad_files(name, &before[OURS][name]))) {
-        differ("[E3] segment %s: %d refused files of ours, expected %d",
+        differ("[E3] segment %s: we kept %d refused files, expected %d",
                name_of(OURS, name), bad_files(name, NULL), due);
     }
 }
@@ -445,7 +446,7 @@ static void compare_untouched(int side, int name)
     content_drop(&now);
 }
 
-/* The distributed one has stored what was not to be: put its files back. */
+/* The distributed module has stored what it should not: put its files back. */
 static void put_back(int name)
 {
     content_t now = content_read(THEIRS, name);
@@ -457,10 +458,10 @@ static void put_back(int name)
     content_drop(&now);
 }
 
-/* A generation has ended; stored: it had reached the MPM. */
+/* A generation has ended. stored: it had reached the MPM. */
 void files_compare(int stored)
 {
-    char folder[300];
+    char directory[300];
     int side;
     int name;
 
@@ -485,9 +486,9 @@ void files_compare(int stored)
         compare_aside(handle, name, stored);
     }
     for (side = 0; side < SIDES; side++) {
-        check_folder(side, dso[side]->runtime_dir);
-        folder_of(folder, sizeof(folder), side, "abs");
-        check_folder(side, folder);
+        check_directory(side, dso[side]->runtime_dir);
+        directory_of(directory, sizeof(directory), side, "abs");
+        check_directory(side, directory);
     }
 }
 
@@ -508,8 +509,8 @@ static void swap_files(int name)
     content_drop(&files[THEIRS]);
 }
 
-/* The same damage to both: a bit turned, the end missing, nothing left, all
- * after the MD5 missing. */
+/* Damage both in the same way: flip a bit, remove the end, truncate to zero, or
+ * remove everything after the MD5. */
 static void damage(const op_t *op, int side, int name)
 {
     content_t content = content_read(side, name);
@@ -556,9 +557,9 @@ void files_op(const op_t *op)
     }
 }
 
-static void clear_folder(const char *folder)
+static void clear_directory(const char *directory)
 {
-    DIR *dir = opendir(folder);
+    DIR *dir = opendir(directory);
     struct dirent *entry;
 
     while (dir && (entry = readdir(dir))) {
@@ -573,14 +574,14 @@ static void clear_folder(const char *folder)
 
 void files_clear(void)
 {
-    char folder[300];
+    char directory[300];
     int side;
 
     for (side = 0; side < SIDES; side++) {
-        clear_folder(dso[side]->runtime_dir);
-        folder_of(folder, sizeof(folder), side, "abs");
-        clear_folder(folder);
-        folder_of(folder, sizeof(folder), side, "shm");
-        clear_folder(folder);
+        clear_directory(dso[side]->runtime_dir);
+        directory_of(directory, sizeof(directory), side, "abs");
+        clear_directory(directory);
+        directory_of(directory, sizeof(directory), side, "shm");
+        clear_directory(directory);
     }
 }

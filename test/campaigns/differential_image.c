@@ -96,7 +96,7 @@ int content_same(const content_t *one, const content_t *other)
            && (!one->len || memcmp(one->bytes, other->bytes, one->len) == 0);
 }
 
-/* ---- what is in a file ---- */
+/* ---- the content of a file ---- */
 
 apr_size_t image_len(apr_size_t size, apr_size_t num)
 {
@@ -140,7 +140,7 @@ apr_size_t section_len(apr_size_t num)
     return SECTION_HEAD + CLAIMS_HEAD + num + SECTION_END;
 }
 
-/* Does the section begin here? */
+/* Does the section start here? */
 static int is_magic(const content_t *content, apr_size_t at)
 {
     uint32_t magic;
@@ -149,7 +149,7 @@ static int is_magic(const content_t *content, apr_size_t at)
     return magic == SECTION_MAGIC;
 }
 
-/* The end of a file with a section, but for the MD5. */
+/* The end of a file with a section, without the MD5. */
 static int end_fits(const content_t *content, apr_size_t size, uint32_t num)
 {
     static const uint32_t head[2] = { SECTION_MAGIC, SECTION_VERSION };
@@ -179,8 +179,8 @@ const unsigned char *claims_of(const content_t *content, apr_size_t size,
            ? content->bytes + at + CLAIMS_HEAD : NULL;
 }
 
-/* Then the last 16 bytes are no MD5 of an image that has no description. Bytes
- * of the slots may look like a description: hence the magic. */
+/* If so, the last 16 bytes are not the MD5 of an image without a description.
+ * Bytes of the slots may look like a description: hence the magic. */
 apr_size_t description_at(const content_t *content)
 {
     apr_size_t at;

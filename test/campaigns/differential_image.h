@@ -12,7 +12,7 @@
  */
 
 /*
- * differential_image.h: a persisted file, read, written, and what is in it.
+ * differential_image.h: reads and writes a persisted file, and interprets it.
  */
 
 #ifndef DIFFERENTIAL_IMAGE_H
@@ -43,27 +43,27 @@ content_t content_read_path(const char *path);
 content_t content_read(int side, int name);
 void content_drop(content_t *content);
 
-/* As it was, or gone as it was. */
+/* The file has not changed, or still does not exist. */
 void content_write(int side, int name, const content_t *content);
 
 int content_same(const content_t *one, const content_t *other);
 
-/* To the end of the description. */
+/* The length up to the end of the description. */
 apr_size_t image_len(apr_size_t size, apr_size_t num);
 
-/* Of a section that has run-time claims and nothing else. */
+/* The length of a section that has only run-time claims. */
 apr_size_t section_len(apr_size_t num);
 
 /* Is this the image of a segment with this geometry? */
 int is_image(const content_t *content, apr_size_t size, uint32_t num,
              uint32_t type);
 
-/* The run-time claims, a byte a slot; NULL: there are none. */
+/* The run-time claims, one byte per slot; NULL: there are none. */
 const unsigned char *claims_of(const content_t *content, apr_size_t size,
                                uint32_t num);
 
-/* Where the description is, if the file is, to its last byte, an image with one
- * of whatever shape; else 0. */
+/* The offset of the description if the whole file is an image with one, of any
+ * shape; otherwise 0. */
 apr_size_t description_at(const content_t *content);
 
 #endif

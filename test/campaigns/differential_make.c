@@ -43,7 +43,7 @@ static op_t *made;
 static int made_num;
 static int made_most;
 
-/* Each name has a geometry of its own in a sequence, which most creates use. */
+/* In a sequence each name has its own geometry, which most creates use. */
 static struct {
     uint32_t size;
     uint32_t num;
@@ -109,7 +109,7 @@ static void push_create(unsigned who)
     }
 }
 
-/* A slot: most often one of the first; sometimes the last, or past it. */
+/* A slot: usually one of the first; sometimes the last, or past it. */
 static uint32_t some_slot(void)
 {
     uint32_t most = PICK(nums);
@@ -123,7 +123,7 @@ static uint32_t some_slot(void)
     }
 }
 
-/* A length: of one slot, of several, of none, one more or less, too long. */
+/* A length: one slot, several, none, one more or less, or too long. */
 static uint32_t some_length(void)
 {
     uint32_t size = PICK(sizes);
@@ -189,7 +189,7 @@ static void push_cleanup(void)
     op->b = some_length();
 }
 
-/* What consumers do when they are configured. */
+/* The operations of consumers during configuration. */
 static void push_configuration(uint32_t most)
 {
     uint32_t num = 1 + chance(most);
@@ -202,7 +202,7 @@ static void push_configuration(uint32_t most)
     }
 }
 
-/* Two children, and names that they make for one another (B8). */
+/* Two children, and names that they create for each other (B8). */
 static void push_siblings(void)
 {
     uint32_t num = 2 + chance(8);
@@ -274,7 +274,7 @@ static void push_between(void)
     }
 }
 
-/* From start to stop: two passes, or one that fails, and restarts. */
+/* From start to stop: two passes, or a failing one, and restarts. */
 static void push_life(void)
 {
     if (chance(12) == 0) {
@@ -318,9 +318,9 @@ int sequence_make(op_t *ops, uint64_t seed)
     return made_num;
 }
 
-/* ---- a short one ---- */
+/* ---- shortening a sequence ---- */
 
-/* Leaves out as many as it can, in ever smaller pieces. */
+/* Omits as many operations as possible, in ever smaller pieces. */
 static int shorten(op_t *ops, int num)
 {
     op_t tried[OPS_MAX];
@@ -425,7 +425,7 @@ static void print_trace(const op_t *ops, int num)
     fflush(stdout);
 }
 
-/* One that does not come again is printed whole, as it was. */
+/* A difference that does not occur again is printed with its whole sequence. */
 void sequence_report(op_t *ops, int num, uint64_t seed)
 {
     static shared_t first;
@@ -437,7 +437,7 @@ void sequence_report(op_t *ops, int num, uint64_t seed)
     num = shorten(ops, num);
     if (sequence_holds(ops, num)) {
         memcpy(shared, &first, sizeof(first));
-        printf("seed %" PRIu64 ": a difference that does not come again: at "
+        printf("seed %" PRIu64 ": a difference that does not recur: at "
                "%d: %s\n", seed, shared->at, shared->what);
         print_trace(whole, all);
         return;

@@ -12,7 +12,7 @@
  */
 
 /*
- * differential_make.h: sequences: made from a seed, made short, printed.
+ * differential_make.h: makes sequences from a seed, shortens and prints them.
  */
 
 #ifndef DIFFERENTIAL_MAKE_H
@@ -20,13 +20,13 @@
 
 #include "differential.h"
 
-/* Fills ops, OPS_MAX of them; returns how many. */
+/* Fills ops, which has room for OPS_MAX; returns their number. */
 int sequence_make(op_t *ops, uint64_t seed);
 
-/* Makes one that does not hold short, and prints it. */
+/* Shortens a sequence that has a difference, and prints it. */
 void sequence_report(op_t *ops, int num, uint64_t seed);
 
-/* differential.c: runs one; 0: there is a difference, see shared. */
+/* differential.c: runs a sequence; 0: there is a difference, see shared. */
 int sequence_holds(const op_t *ops, int num);
 
 #endif

@@ -15,10 +15,10 @@
  * differential_table.c: the documented differences between this module and the
  * distributed one, each with its line of the contract.
  *
- * documented() says, before a call is made, that the answers will differ; a
- * call that the distributed module does not survive is made of ours alone.
- * answers_fit() holds ours to the contract and the other to what is known of
- * it. What is not here must be the same.
+ * documented() says before a call that the answers will differ. A call that the
+ * distributed module does not survive is made to ours only. answers_fit()
+ * checks our answer against the contract, and the other one against its known
+ * behaviour. Everything that is not listed here must be the same.
  */
 
 #include "differential.h"
@@ -71,14 +71,14 @@ static const struct {
     [X_SET_ASIDE] = { "E3", 1,
         "a file that is refused: written over" },
     [X_REFUSED] = { "E3", 1,
-        "a file that is refused: its bytes, marks and count stay in the "
+        "a file that is refused: its bytes, flags and count stay in the "
         "segment" },
     [X_TAIL] = { "E4", 1,
         "a file that was longer: keeps its length and its end" },
     [X_GROWN] = { "E5", 1,
         "a file with fewer slots: not restored" },
     [X_LIVE_CLEARED] = { "E2", 1,
-        "a store of CLEARINUSE: clears the marks of the old children too" },
+        "a store of CLEARINUSE: clears the old children's in-use flags too" },
     [X_COUNT] = { "E4", 1,
         "a slot that get or put has claimed, no PREGRAB: not in the count "
         "that is stored" },
@@ -101,11 +101,11 @@ int asks_theirs(exception_t exception)
     return table[exception].asks_theirs;
 }
 
-/* That the grab which is under way must take over. */
+/* The slot that the current grab must take over. */
 static int slot_due;
 
-/* The lowest slot that is not the configuration's, of a full segment in
- * configuration; -1: none. */
+/* The lowest slot of a full segment that the configuration has not claimed, for
+ * a call during configuration; -1: none. */
 static int slot_to_take_over(const handle_t *handle)
 {
     unsigned both = AP_SLOTMEM_TYPE_PERSIST | AP_SLOTMEM_TYPE_CLEARINUSE;

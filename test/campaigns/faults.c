@@ -12,14 +12,14 @@
  */
 
 /*
- * faults.c: stores and restores that fail or are killed at any call of the
- * system. [B2][B7][E1][E2][E3]
+ * faults.c: stores and restores that fail or are killed at any system call.
+ * [B2][B7][E1][E2][E3]
  *
- * Each call fails, for each reason it may have, once or from then on; and the
- * process is killed before, in the middle of, and after each call. After each:
- * every file is the old state or the new one, whole; what a store says it has
- * stored is there; a refused file is kept; memory is as it was; nothing is left
- * open or lying about; the next store, and the next server, do well.
+ * Each call fails for each possible reason, once or from then on; and the
+ * process is killed before, in the middle of, and after each call. Each time,
+ * every file has the complete old or new state; the state that a store reported
+ * as stored is there; a refused file is kept; memory has not changed; no file
+ * is left open or left over; the next store and the next server succeed.
  */
 
 #include <fcntl.h>
@@ -38,13 +38,13 @@ static int open_files(void)
     return count;
 }
 
-/* What a store that came back says is true. */
+/* The report of a store that returned is true. */
 static void check_said(const server_t *server, int i, const fault_t *fault,
                        call_t kind)
 {
     const char *step = server->store[i].step;
     int found = classify(&file[i]);
-    int before = begins_as(&file[i]);
+    int before = starts_as(&file[i]);
     int new = stored_version(&file[i], 1);
 
     if (!step || !strcmp(step, "fsync the directory")) {
@@ -78,7 +78,7 @@ static void faulty_store(int at, const fault_t *fault, call_t kind)
     for (i = 0; i < num; i++) {
         memory[i] = apr_pmemdup(server->pool, server->segment[i].header,
                                 server->segment[i].layout.memory_len);
-        least[i] = begins_as(&file[i]);
+        least[i] = starts_as(&file[i]);
     }
     calls_arm(at, fault->effect, fault->error, fault->sticky);
     store(server);
@@ -92,7 +92,7 @@ static void faulty_store(int at, const fault_t *fault, call_t kind)
         check_said(server, i, fault, kind);
         if (memcmp(memory[i], server->segment[i].header,
                    server->segment[i].layout.memory_len)) {
-            lost("%s: the store has changed memory", file[i].path);
+            lost("%s: the store changed memory", file[i].path);
         }
     }
     store_well(server, 1);
@@ -118,7 +118,7 @@ static void faulty_restore(int at, const fault_t *fault)
     for (i = 0; i < num; i++) {
         rv[i] = restore(server, i);
         hits[i] = calls->hits;
-        least[i] = begins_as(&file[i]);
+        least[i] = starts_as(&file[i]);
     }
     calls->armed = 0;
     slotmem_directory_close_all();
@@ -130,7 +130,7 @@ static void faulty_restore(int at, const fault_t *fault)
         int outcome = server->restored[i].outcome;
         int hit = hits[i] > (i ? hits[i - 1] : 0);
 
-        if (classify(&file[i]) != begins_as(&file[i])) {
+        if (classify(&file[i]) != starts_as(&file[i])) {
             lost("%s: changed by a restore", file[i].path);
         }
         if (rv[i] != APR_SUCCESS) {             /* no segment */
@@ -150,14 +150,14 @@ static void faulty_restore(int at, const fault_t *fault)
             lost("%s: wrong outcome %d", file[i].path, outcome);
         }
         if (outcome == SLOTMEM_RESTORE_UNAVAILABLE) {
-            return;                             /* is not stored */
+            return;                             /* it is not stored */
         }
         set_up_store(server, i);
     }
     store_well(server, 2);
     for (i = 0; i < num; i++) {                 /* kept, if it was not read */
         int n, kept = server->restored[i].outcome != SLOTMEM_RESTORE_REJECTED
-                      || begins_as(&file[i]) != 0;
+                      || starts_as(&file[i]) != 0;
 
         for (n = 1; n <= SLOTMEM_BAD_FILES; n++) {
             kept |= file_is(bad(&file[i], n), file[i].content[0].bytes,
@@ -169,7 +169,7 @@ static void faulty_restore(int at, const fault_t *fault)
     }
 }
 
-/* Returns how often the fault struck. */
+/* Returns how often the fault occurred. */
 static int run_case(int restores, int at, fault_t fault, call_t kind)
 {
     int least[FILES];
@@ -212,14 +212,14 @@ static int run_case(int restores, int at, fault_t fault, call_t kind)
         }
     }
     for (i = 0; i < num; i++) {
-        least[i] = begins_as(&file[i]);
+        least[i] = starts_as(&file[i]);
     }
     check_disk(least);
     check_next_server();
     return calls->hits;
 }
 
-/* The reasons for which each kind of call may fail, commonest first. */
+/* The reasons why each kind of call may fail, the most common first. */
 static const fault_t reasons[CALLS][8] = {
     [CALL_OPEN] = { { FAILS, EMFILE, 0 }, { FAILS, EACCES, 0 },
                     { FAILS, ENOSPC, 0 }, { FAILS, EROFS, 0 },
@@ -251,7 +251,7 @@ static const fault_t kills[] = {
     { KILLS, 0, 0 }, { KILLS_AFTER, 0, 0 }, { KILLS_HALFWAY, 0, 0 }
 };
 
-/* Every call, until a run has fewer. */
+/* Try every call, until a run has fewer. */
 static void run_faults(int restores)
 {
     static unsigned char kind[CALLS_MAX];
@@ -266,10 +266,10 @@ static void run_faults(int restores)
             fault_t fault = reasons[kind[at]][i];
 
             if (!full && i > 2) {
-                break;                          /* the commonest reasons */
+                break;                          /* the common reasons only */
             }
             if (!run_case(restores, at, fault, kind[at])) {
-                lost("the fault did not strike");
+                lost("the fault did not occur");
             }
             fault.sticky = 1;
             if ((full || i == 0) && fault.effect == FAILS

@@ -12,13 +12,13 @@
  */
 
 /*
- * kills.c: kill what another process forks, at a system call.
+ * kills.c: kill the process that another process forks, at a system call.
  *
  *     kills PARENT N
  *
  * Traces PARENT until it has forked once, and kills the new process as it
- * enters its Nth system call, before that is done. Prints "tracing", then
- * "killed CALL", with the number of the call, or "ended N" when the process has
+ * enters its Nth system call, before the call is made. Prints "tracing", then
+ * "killed CALL", with the number of the call, or "ended N" if the process has
  * ended by itself after N calls. Exit 77: tracing is not allowed here.
  */
 
@@ -49,7 +49,7 @@ static pid_t wait_for(pid_t pid, int *status)
     return got;
 }
 
-/* Let a stopped process go on, with the signal that it was stopped for. */
+/* Continue a stopped process with the signal that stopped it. */
 static void go_on(int how, pid_t pid, int status)
 {
     int signal = WSTOPSIG(status);
@@ -84,7 +84,7 @@ static pid_t wait_for_fork(pid_t parent)
     }
 }
 
-/* The number of the system call that a process is about to do. */
+/* The number of the system call that a process is about to make. */
 static long call_of(pid_t pid)
 {
     struct __ptrace_syscall_info info = { 0 };

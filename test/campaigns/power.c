@@ -12,19 +12,19 @@
  */
 
 /*
- * power.c: what a power cut leaves of stores. [B2][E1][E2][E3]
+ * power.c: the state of stores after a power cut. [B2][E1][E2][E3]
  *
- * Runs of stores that go well, fail at any call, or end with their server at
- * any time, are logged. After each operation in the log, what was not flushed
- * is whole, partly there, zero, or absent, and names that were not flushed are
+ * It logs runs of stores that succeed, fail at any call, or end with their
+ * server at any time. After each operation in the log, bytes without a later
+ * fsync are complete, partly there, zero, or absent, and names without one are
  * as after any of the operations on them. An operation on a name never
  * overtakes an earlier one on the same name; a rename is done or not done, and
- * where no refused file is set aside, also half done (one name changed, the
- * other not). A flush that failed once never helps again.
+ * if no refused file is set aside, also half done (one name changed, the other
+ * not). After one fsync of an inode has failed, later ones have no effect.
  *
- * From each such state: every file is the old state or a new one, whole, and
- * what a store said it has stored is there; a refused file is kept; the next
- * server restores what is there, and stores.
+ * In each such state, every file has the complete old or a new state, and the
+ * state that a store reported as stored is there; a refused file is kept; the
+ * next server restores the files, and stores.
  */
 
 #include "world.h"
@@ -33,15 +33,15 @@
 #define OPS_MAX 64
 #define VARIANTS 7
 
-/* What the disk may hold of an inode: its bytes as they were last flushed, or
- * as they were last written, or a mixture. */
+/* What the disk may have of an inode: its bytes at the last fsync, or as they
+ * were last written, or a mixture. */
 static struct inode_t {
-    int poisoned;               /* a flush failed: none helps any more */
+    int poisoned;               /* an fsync failed: later ones do nothing */
     size_t now_len, safe_len;
     unsigned char now[FILE_MAX], safe[FILE_MAX];
 } inode[INODES_MAX];
 
-/* A change of one or two names that no flush has made last. */
+/* A change of one or two names without a later fsync of the directory. */
 typedef struct op_t {
     int name[2];                /* the second may be -1 */
     int to[2];                  /* inodes, or -1 */
@@ -49,10 +49,10 @@ typedef struct op_t {
 static op_t op[OPS_MAX];
 static int num_ops;
 static int halves;              /* a rename is two ops */
-static int safe_name[NAMES_MAX];/* inodes; what was flushed */
-static int flushed[FILES];      /* versions that stores said they stored */
+static int safe_name[NAMES_MAX];/* inodes, at the last fsync */
+static int stored[FILES];       /* versions that stores reported as stored */
 
-static uint64_t seen[1 << 20];  /* states that were looked at: hashes */
+static uint64_t seen[1 << 20];  /* hashes of the states checked so far */
 
 static uint64_t hash(uint64_t h, const void *bytes, size_t len)
 {
@@ -86,7 +86,7 @@ static int is_new_state(uint64_t h)
     return 1;
 }
 
-/* One of the things the disk may hold of an inode. */
+/* One variant of what the disk may have of an inode. */
 static size_t disk_bytes(int i, int variant, unsigned char *to)
 {
     const struct inode_t *node = &inode[i];
@@ -118,13 +118,13 @@ static size_t disk_bytes(int i, int variant, unsigned char *to)
     }
 }
 
-/* The power comes back: look at one state of the disk. */
+/* The power is back: check one state of the disk. */
 static void check_state(const int *name, int variant)
 {
     static unsigned char bytes[NAMES_MAX][FILE_MAX];
     size_t len[NAMES_MAX];
     unsigned long lost_before = figures->lost;
-    uint64_t h = hash(1, flushed, sizeof(flushed));
+    uint64_t h = hash(1, stored, sizeof(stored));
     int n;
 
     for (n = 0; names[n]; n++) {
@@ -138,23 +138,23 @@ static void check_state(const int *name, int variant)
         return;
     }
     figures->states++;
-    empty_folder(folder[0]);
-    empty_folder(folder[1]);
+    empty_directory(dir_path[0]);
+    empty_directory(dir_path[1]);
     for (n = 0; names[n]; n++) {
         if (name[n] >= 0) {
             put_file(names[n], bytes[n], len[n]);
         }
     }
-    check_disk(flushed);
+    check_disk(stored);
     check_next_server();
     if (figures->lost != lost_before && figures->lost < 500) {
-        /* Let every case say so that leads here. */
+        /* Forget it, so that every case that leads here reports it. */
         memset(seen, 0, sizeof(seen));
     }
 }
 
-/* All sets of ops that the disk may have seen: none without the earlier ones
- * on the same names. */
+/* Try all sets of ops that may have reached the disk: an op never without the
+ * earlier ones on the same names. */
 static void choose_ops(int next, int *name, const char *blocked)
 {
     const op_t *this = &op[next];
@@ -195,8 +195,8 @@ static void add_op(int a, int to_a, int b, int to_b)
     op[num_ops++] = new;
 }
 
-/* What is known of names in a folder lasts from now on. */
-static void flush_folder(const char *path)
+/* The names in a directory are safe from now on. */
+static void fsync_directory(const char *path)
 {
     size_t len = strlen(path);
     int kept = 0;
@@ -235,10 +235,10 @@ static void replay(const event_t *event, int *now)
             node->now_len = event->offset + event->len;
         }
         break;
-    case FLUSH_FAILS:
+    case FSYNC_FAILS:
         node->poisoned = 1;
         break;
-    case FLUSH:
+    case FSYNC:
         if (!node->poisoned) {
             memcpy(node->safe, node->now, node->now_len);
             node->safe_len = node->now_len;
@@ -259,31 +259,31 @@ static void replay(const event_t *event, int *now)
         now[event->a] = -1;
         add_op(event->a, -1, -1, -1);
         break;
-    case FLUSH_FOLDER:
-        flush_folder(names[event->a]);
+    case FSYNC_DIRECTORY:
+        fsync_directory(names[event->a]);
         break;
     case STORED:
-        flushed[event->a] = event->b;
+        stored[event->a] = event->b;
         break;
     }
 }
 
-/* The disk as it is, all of it flushed. */
+/* Log the current disk, with everything safe. */
 static void log_disk(void)
 {
     int i;
 
     calls_log_start();
     for (i = 0; i < 2; i++) {
-        DIR *stream = opendir(folder[i]);
+        DIR *stream = opendir(dir_path[i]);
         const struct dirent *entry;
 
-        need(stream != NULL, folder[i]);
+        need(stream != NULL, dir_path[i]);
         while ((entry = readdir(stream))) {
             char path[512];
             int name, fd;
 
-            snprintf(path, sizeof(path), "%s/%.100s", folder[i],
+            snprintf(path, sizeof(path), "%s/%.100s", dir_path[i],
                      entry->d_name);
             if (entry->d_name[0] == '.') {
                 continue;
@@ -324,7 +324,7 @@ static void cut_power_everywhere(const int *at_start)
     memcpy(safe_name, at_start, sizeof(safe_name));
     num_ops = 0;
     for (i = 0; i < num; i++) {
-        flushed[i] = begins_as(&file[i]);
+        stored[i] = starts_as(&file[i]);
     }
     for (i = 0; i < num_events; i++) {
         replay(&events[i], now);
@@ -333,9 +333,9 @@ static void cut_power_everywhere(const int *at_start)
     }
 }
 
-/* A server that stores with a fault, or is killed at a call (which is as if
- * that call and all later ones had failed) and started anew; stores again; and
- * stores something new. Returns 0 when there was nothing to do. */
+/* A server stores with a fault, or is killed at a call (as if that call and all
+ * later ones had failed) and started again; then it stores again; then it
+ * stores something new. Returns 0 if there was nothing to do. */
 static int power_case(int at, fault_t fault, int dies)
 {
     int at_start[NAMES_MAX];
@@ -405,7 +405,7 @@ static void run(void)
 
 int main(int argc, char **argv)
 {
-    calls_of_files_only = 1;    /* power is not cut by a lack of memory */
+    calls_of_files_only = 1;    /* a lack of memory does not cut power */
     run_world(argc, argv, run);
     printf("campaign power: cases=%lu faults=%lu kills=%lu states=%lu "
            "lost=%lu\n", figures->cases, figures->faults, figures->kills,

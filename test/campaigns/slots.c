@@ -12,16 +12,16 @@
  */
 
 /*
- * slots.c: one slot of mod_proxy_balancer's after the other, of any bytes, is
- * restored; each field of the result is held against contract E6 and E7
+ * slots.c: restores slots of mod_proxy_balancer with arbitrary bytes, one after
+ * the other, and checks each field of the result against contract E6 and E7
  * [E6][E7]. The other half of this campaign, with a server, is in slots.
  *
  *     slots CASES [SEED]
  *
- * The stored slot begins as what mod_proxy makes, and then some of its fields,
- * or all, get values that a child might choose. What counts as a valid setting
- * is stated here again, as mod_proxy's balancer-manager checks it. fields.h is
- * written by SlotmemFields.pm from the mod_proxy.h that is installed.
+ * The stored slot starts as mod_proxy makes it, and then some or all of its
+ * fields get values that a child might choose. This file has its own rules for
+ * valid settings, which are those that the balancer-manager checks.
+ * SlotmemFields.pm writes fields.h from the installed mod_proxy.h.
  */
 
 #include <limits.h>
@@ -48,7 +48,7 @@
 /* ---- httpd ---- */
 
 server_rec *ap_server_conf;
-module slotmem_shm_module;          /* which one a line in the log is from */
+module slotmem_shm_module;          /* the module that log lines name */
 static int has_hcheck;
 static int has_ajp;
 
@@ -223,8 +223,9 @@ static void check_strings(const slots_field_t *field, const void *slot)
     }
 }
 
-/* The balancer-manager takes these of a member. mod_proxy_hcheck does nothing
- * but complain about the method PROVIDER, or CPING without mod_proxy_ajp. */
+/* The settings that the balancer-manager accepts for a member. mod_proxy_hcheck
+ * only complains about the method PROVIDER, or about CPING without
+ * mod_proxy_ajp. */
 static int is_valid_member(const char *name, const proxy_worker_shared *s)
 {
     if (strcmp(name, "lbset") == 0) {
@@ -253,7 +254,7 @@ static int is_valid_member(const char *name, const proxy_worker_shared *s)
            : is_plain(s->hcexpr);
 }
 
-/* With a timeout of less than 100 us, mod_proxy_balancer waits for ever for a
+/* With a timeout of less than 100 us, mod_proxy_balancer waits forever for a
  * member; with a sticky name but no name in paths, it reads past the URL. */
 static int is_valid_balancer(const char *name, const proxy_balancer_shared *s)
 {
@@ -311,8 +312,8 @@ static int valid_balancer(const char *name, const void *slot)
     return is_valid_balancer(name, slot);
 }
 
-/* Every valid setting is carried over when nothing is known of what the
- * configuration said. */
+/* Every valid setting is carried over if the earlier configuration is not
+ * known. / */
 static void check_carried(const slots_field_t *field, const void *slot,
                           const void *stored,
                           int (*is_valid)(const char *, const void *))
@@ -391,7 +392,7 @@ static void make_balancer(proxy_balancer_shared *slot)
     slot->hash.fnv = 8;
 }
 
-/* What the file says of the configuration: nothing, or what it says now. */
+/* The configuration's words in the file: none, or the same as now. */
 static apr_table_t *draw_words(const slotmem_setting_t *settings,
                                const void *config, apr_pool_t *pool)
 {
@@ -436,8 +437,8 @@ static void one_member(apr_pool_t *pool)
     check_state(&slot, &stored, stored.status & SETTINGS);
 }
 
-/* What a run-time worker may have besides: nothing that takes memory or
- * connections, waits for ever, or makes it match other names. */
+/* The other fields of a run-time worker: nothing that takes memory or
+ * connections, waits forever, or makes it match other names. */
 static void check_limits(const proxy_worker_shared *slot)
 {
     const apr_interval_time_t most = apr_time_from_msec(INT_MAX);
@@ -463,8 +464,8 @@ static void check_limits(const proxy_worker_shared *slot)
 #endif
 }
 
-/* As mod_proxy makes them: mod_proxy_hcheck makes a worker of the name alone,
- * and does not look whether that went well. */
+/* The name as mod_proxy makes it: mod_proxy_hcheck makes a worker from the name
+ * alone, and does not check whether that succeeded. */
 static void check_address(const proxy_worker_shared *s, apr_pool_t *pool)
 {
     apr_uri_t uri;
@@ -496,7 +497,7 @@ static void one_runtime(apr_pool_t *pool)
     attack(&stored, member_fields, 1 + (unsigned)(draw() % 8));
     slotmem_member_terminate(&stored);
     if (!slotmem_member_is_usable(&stored, pool)) {
-        unusable++;                 /* the rest must hold all the same */
+        unusable++;                 /* the rest must still hold */
     }
     else {
         check_address(&stored, pool);

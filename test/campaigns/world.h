@@ -12,8 +12,8 @@
  */
 
 /*
- * world.h: what the campaigns of faults and of power cuts share: files in two
- * folders, what may be found there, and servers that restore and store them.
+ * world.h: code that the campaigns of faults and of power cuts share: files in
+ * two directories, their valid states, and servers that restore and store them.
  */
 
 #ifndef SLOTMEM_WORLD_H
@@ -23,14 +23,14 @@
 #include "campaign.h"
 
 #define FILES 4
-#define VERSIONS 4              /* 0 is there before the first store */
+#define VERSIONS 4              /* 0 exists before the first store */
 #define FILE_MAX 80000
 #define OUT_OF_MEMORY 42        /* exit code */
 
-/* What stands at a path, if it is not a version. */
+/* What is at a path, if it is not a version. */
 enum { OTHER = -3, ABSENT = -2, REFUSED = -1 };
 
-/* Files: the letters of `before` say what is there, one a file:
+/* Files: the letters of `before` say what exists, one letter per file:
  * n: none; o: the old state, restored; u: the same, not verified, and a .tmp-T;
  * r: a refused file; b: the same, and all .bad-N taken;
  * s: the old state, restored, and the first store has nothing new */
@@ -57,23 +57,23 @@ static const struct scenario_t {
                 { 1, 3, 0x9 } } }
 };
 
-#define SLICE 8                 /* scenarios */
+#define SLICE 8                 /* number of scenarios in a slice */
 
-/* The scenario at work. */
+/* The current scenario. */
 static const struct scenario_t *scenario;
 static apr_pool_t *setup;
-static char folder[2][128];     /* files alternate between them */
+static char dir_path[2][128];   /* files alternate between the two */
 static struct file_t {
     char before;
     char path[256];
     content_t content[VERSIONS];
-    unsigned char *refused;     /* as long as the old state */
+    unsigned char *refused;     /* has the length of the old state */
     slotmem_word_t *config_claims;
 } file[FILES];
 static int num;
 static int full;
 
-/* ---- what is on disk ---- */
+/* ---- the files on disk ---- */
 
 static int is_refused(const struct file_t *f, const char *path)
 {
@@ -95,12 +95,12 @@ static int classify(const struct file_t *f)
            : is_refused(f, f->path) ? REFUSED : OTHER;
 }
 
-static int begins_as(const struct file_t *f)
+static int starts_as(const struct file_t *f)
 {
     return f->before == 'n' ? ABSENT : strchr("rb", f->before) ? REFUSED : 0;
 }
 
-/* The n-th version that is stored. */
+/* The version that the n-th store writes. */
 static int stored_version(const struct file_t *f, int n)
 {
     return f->before == 's' && n == 1 ? 0 : n;
@@ -123,12 +123,12 @@ static const char *tmp_of(const struct file_t *f, const char *token)
     return path;
 }
 
-/* How many temporary files there are, of any server. */
+/* The number of temporary files of any server. */
 static int count_tmps(const struct file_t *f)
 {
     const char *base = strrchr(f->path, '/') + 1;
     size_t len = strlen(base);
-    DIR *stream = opendir(folder[(f - file) % 2]);
+    DIR *stream = opendir(dir_path[(f - file) % 2]);
     const struct dirent *entry;
     int count = 0;
 
@@ -145,8 +145,8 @@ static void set_up_disk(void)
 {
     int i, n;
 
-    empty_folder(folder[0]);
-    empty_folder(folder[1]);
+    empty_directory(dir_path[0]);
+    empty_directory(dir_path[1]);
     for (i = 0; i < num; i++) {
         struct file_t *f = &file[i];
 
@@ -163,15 +163,15 @@ static void set_up_disk(void)
     }
 }
 
-/* A refused file is there, under one name or another; of the older ones, one
- * at most had to go. */
+/* A refused file exists under some name; at most one of the older ones was
+ * replaced. */
 static void check_refused_kept(const struct file_t *f)
 {
     int kept;
     int older = 0;
     int n;
 
-    if (begins_as(f) != REFUSED) {
+    if (starts_as(f) != REFUSED) {
         return;
     }
     kept = is_refused(f, f->path);
@@ -187,7 +187,7 @@ static void check_refused_kept(const struct file_t *f)
     }
 }
 
-/* Each file is at least this version, or what it was; nothing is damaged. */
+/* Each file has at least this version, or its old state; none is damaged. */
 static void check_disk(const int *least)
 {
     int i;
@@ -196,11 +196,11 @@ static void check_disk(const int *least)
         int found = classify(&file[i]);
         int must = least[i];
 
-        if (must == REFUSED) {          /* may have been set aside */
+        if (must == REFUSED) {          /* it may have been set aside */
             must = ABSENT;
         }
         if (found < must || (found == REFUSED
-                             && begins_as(&file[i]) != REFUSED)) {
+                             && starts_as(&file[i]) != REFUSED)) {
             lost("%s: found %d, expected %d or later", file[i].path, found,
                  least[i]);
         }
@@ -216,7 +216,7 @@ static int out_of_memory(int status)
     _exit(OUT_OF_MEMORY);
 }
 
-/* A pool that takes all it needs from the system. */
+/* A pool that takes all its memory from the system. */
 static apr_pool_t *new_pool(void)
 {
     apr_allocator_t *allocator;
@@ -230,14 +230,14 @@ static apr_pool_t *new_pool(void)
 
 typedef struct server_t {
     apr_pool_t *pool;
-    char token[40];                     /* no other server has it */
+    char token[40];                     /* unique to this server */
     slotmem_directory_t *directory[2];
     slotmem_segment_t segment[FILES];
     slotmem_restore_result_t restored[FILES];
     slotmem_store_t store[FILES];
 } server_t;
 
-/* The directories are SlotmemPersistDirs, and closed. */
+/* The directories are SlotmemPersistDirs and not yet open. */
 static server_t *new_server(void)
 {
     static int servers;
@@ -251,7 +251,7 @@ static server_t *new_server(void)
              servers++);
     slotmem_directory_reset(pool);
     for (i = 0; i < 2; i++) {
-        snprintf(path, sizeof(path), "%s/f", folder[i]);
+        snprintf(path, sizeof(path), "%s/f", dir_path[i]);
         server->directory[i] = slotmem_directory_of(path);
         server->directory[i]->checked = 1;
     }
@@ -300,7 +300,7 @@ static void set_up_store(server_t *server, int i)
     store->file_state = server->restored[i].file_state;
 }
 
-/* What a restore found is what stands on disk. */
+/* The restored state is the one on disk. */
 static void check_restored(const server_t *server, int i)
 {
     int found = classify(&file[i]);
@@ -348,8 +348,8 @@ static void tell_nobody(void *data, int index)
     (void)index;
 }
 
-/* As the process that stores does it: opens the directories, removes what dead
- * servers have left, and stores. */
+/* Does what the storing process does: opens the directories, removes the
+ * leftovers of dead servers, and stores. */
 static void store(server_t *server)
 {
     const slotmem_store_watch_t watch = { server->token, tell_nobody, NULL };
@@ -385,7 +385,7 @@ static void store(server_t *server)
     }
 }
 
-/* A store without faults: all is well after it. */
+/* A store without faults: it must succeed and leave everything in order. */
 static void store_well(server_t *server, int n)
 {
     int i;
@@ -407,7 +407,7 @@ static void store_well(server_t *server, int n)
     }
 }
 
-/* The next server restores what is there, and stores. */
+/* The next server restores the files, and stores. */
 static void check_next_server(void)
 {
     server_t *server = start_server();
@@ -434,7 +434,8 @@ static void set_up_scenario(void)
         struct file_t *f = &file[i];
 
         f->before = scenario->before[i];
-        snprintf(f->path, sizeof(f->path), "%s/f%d.persist", folder[i % 2], i);
+        snprintf(f->path, sizeof(f->path), "%s/f%d.persist", dir_path[i % 2],
+                 i);
         f->config_claims = make_configured(setup, scenario->shape[i]);
         for (version = 0; version < VERSIONS; version++) {
             f->content[version] = make_content(setup, scenario->shape[i],
@@ -452,14 +453,14 @@ static void run_world(int argc, char **argv, void (*campaign)(void))
     int i;
 
     if (argc != 3) {
-        fprintf(stderr, "usage: %s --slice|--full FOLDER\n", argv[0]);
+        fprintf(stderr, "usage: %s --slice|--full DIRECTORY\n", argv[0]);
         exit(2);
     }
     full = strcmp(argv[1], "--full") == 0;
     campaign_start();
     for (i = 0; i < 2; i++) {
-        snprintf(folder[i], sizeof(folder[i]), "%s/%d", argv[2], i);
-        need(mkdir(folder[i], 0700) == 0, "make a folder");
+        snprintf(dir_path[i], sizeof(dir_path[i]), "%s/%d", argv[2], i);
+        need(mkdir(dir_path[i], 0700) == 0, "make a directory");
     }
     for (i = 0; i < (full ? ELEMENTS(scenarios) : SLICE); i++) {
         scenario = &scenarios[i];

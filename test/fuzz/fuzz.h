@@ -12,16 +12,17 @@
  */
 
 /*
- * fuzz.h: what the fuzz targets share.
+ * fuzz.h: code that the fuzz targets share.
  *
- * Stand-ins, so that AddressSanitizer sees every length: an allocation from a
- * pool is one from the heap (linked with --wrap=apr_palloc), and so is shared
- * memory, of which a segment ends exactly where its block ends. Named shared
- * memory is known by a list here; nothing of the system's is used. Flushing
- * a file does nothing.
+ * It replaces functions so that AddressSanitizer sees every length: an
+ * allocation from a pool comes from the heap (linked with --wrap=apr_palloc),
+ * and so does shared memory, where a segment ends exactly at the end of its
+ * block. Named shared memory is a list in this file; that of the system is not
+ * used. fsync() does nothing.
  *
- * And a second, plain reading of the persisted file, as docs/contract.md has
- * it in section E: which image a file holds, and what bytes a store writes.
+ * It also has a second, simple implementation of the persisted file, from
+ * section E of docs/contract.md: which image a file has, and what bytes a store
+ * writes.
  */
 
 #ifndef SLOTMEM_FUZZ_H
@@ -46,7 +47,7 @@
 
 #define UNUSED __attribute__((unused))
 
-/* What must hold; libFuzzer keeps the input when it does not. */
+/* A condition that must hold; libFuzzer keeps the input if it does not. */
 #define MUST(expression) \
     do { \
         if (!(expression)) { \
@@ -56,14 +57,14 @@
         } \
     } while (0)
 
-/* libFuzzer's; it has no header for them. */
+/* libFuzzer's functions; it has no header for them. */
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max);
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max,
                                unsigned int seed);
 
-/* ---- stand-ins ---- */
+/* ---- replaced functions ---- */
 
 static apr_status_t fuzz_give_back(void *memory)
 {
@@ -89,8 +90,8 @@ apr_status_t apr_file_sync(apr_file_t *file)
     return APR_SUCCESS;
 }
 
-/* A segment aligns its memory by hand to 64, and asks for 64 bytes more than
- * it needs. A base one byte past such an address makes it use all the rest. */
+/* A segment aligns its memory to 64 itself, and asks for 64 bytes more than it
+ * needs. A base one byte past an aligned address makes it use all of them. */
 #define FUZZ_ALIGN 64
 #define FUZZ_SHM_LIMIT ((apr_size_t)8 << 20)
 
@@ -98,7 +99,7 @@ struct apr_shm_t {
     apr_shm_t *next;
     char *name;                     /* NULL: anonymous, or removed */
     unsigned char *block;
-    unsigned char *used;            /* from here on it may be touched */
+    unsigned char *used;            /* the first byte that may be touched */
     apr_size_t len;                 /* of the block */
     apr_size_t asked;
     apr_pool_t *pool;
@@ -170,7 +171,7 @@ apr_status_t apr_shm_attach(apr_shm_t **m, const char *filename,
     (void)m;
     (void)filename;
     (void)pool;
-    return APR_ENOENT;      /* one process: what it made, it knows already */
+    return APR_ENOENT;      /* the only process knows its own segments */
 }
 
 apr_status_t apr_shm_remove(const char *filename, apr_pool_t *pool)
@@ -198,7 +199,7 @@ apr_size_t apr_shm_size_get(const apr_shm_t *m)
     return m->asked;
 }
 
-/* ---- a place ---- */
+/* ---- a directory ---- */
 
 static char fuzz_dir[256];
 
@@ -223,7 +224,7 @@ static void fuzz_start(void)
     atexit(fuzz_remove_dir);
 }
 
-/* The lowest file descriptor that is free: each one that is lost raises it. */
+/* The lowest free file descriptor: each leaked one raises it. */
 static int fuzz_lowest_fd(void)
 {
     int fd = open("/dev/null", O_RDONLY);
@@ -242,7 +243,7 @@ static void fuzz_write(const char *path, const uint8_t *data, size_t len)
     close(fd);
 }
 
-/* The bytes of a file, from the heap, or NULL: there is none. */
+/* The bytes of a file, on the heap, or NULL if there is no file. */
 static uint8_t *fuzz_read(const char *path, size_t *len)
 {
     int fd = open(path, O_RDONLY);
@@ -262,7 +263,7 @@ static uint8_t *fuzz_read(const char *path, size_t *len)
     return data;
 }
 
-/* ---- the persisted file, read plainly ---- */
+/* ---- the persisted file, the simple implementation ---- */
 
 typedef struct fuzz_shape_t {
     uint64_t size;
@@ -275,10 +276,10 @@ typedef struct fuzz_shape_t {
 #define FUZZ_WORDS   0x53445257u
 #define FUZZ_LABELS  0x534c424cu
 #define FUZZ_SECTION 8          /* bytes of a section's head */
-#define FUZZ_CHUNK   16         /* ... of a chunk's */
-#define FUZZ_END     48         /* ... of the end, with its MD5 */
+#define FUZZ_CHUNK   16         /* bytes of a chunk's head */
+#define FUZZ_END     48         /* bytes of the end with its MD5 */
 
-/* Where things are; num slots must be far from overflow. */
+/* The offsets; num slots must be far from overflow. */
 static size_t fuzz_digest_at(uint64_t size, uint64_t num)
 {
     return (size_t)(8 + size * num + num);
@@ -300,7 +301,7 @@ static void fuzz_describe(uint8_t *to, uint64_t size, uint32_t num,
     memcpy(to + 12, &type, 4);
 }
 
-/* Does the file begin with an image of num slots (E4)? */
+/* Does the file start with an image of num slots (E4)? */
 static int fuzz_is_image(const uint8_t *file, size_t len, fuzz_shape_t shape,
                          uint64_t num)
 {
@@ -335,14 +336,14 @@ static uint64_t fuzz_u64(const uint8_t *at)
     return n;
 }
 
-/* Does a file end as one of ours does, whatever it holds? */
+/* Does a file end as ours do, whatever its content? */
 static int fuzz_has_end(const uint8_t *file, size_t len)
 {
     return len >= FUZZ_END && fuzz_u32(file + len - FUZZ_END) == FUZZ_MAGIC;
 }
 
-/* Is this a file of ours, of which each byte is covered by its end (E12)?
- * shape: set to what it says */
+/* Is this one of our files, whose end covers each byte (E12)?
+ * shape: set to the shape in its end */
 static int fuzz_is_ours(const uint8_t *file, size_t len, fuzz_shape_t *shape)
 {
     const uint8_t *end = file + len - FUZZ_END;
@@ -369,8 +370,8 @@ static int fuzz_is_ours(const uint8_t *file, size_t len, fuzz_shape_t *shape)
            && fuzz_digest_fits(file, len - 16);
 }
 
-/* How many slots a file gives to a segment of that shape, or -1: none (E4,
- * E5). any: to a reader that takes whatever number there is (E6) */
+/* How many slots a segment of that shape gets from a file, or -1 if the file is
+ * refused (E4, E5). any: for a reader that accepts any number (E6) */
 static int64_t fuzz_expected(const uint8_t *file, size_t len,
                              fuzz_shape_t shape, int any)
 {
@@ -399,7 +400,7 @@ static int64_t fuzz_expected(const uint8_t *file, size_t len,
         if ((shape.size == 0 || num <= len / shape.size)
             && len == fuzz_digest_at(shape.size, num) + 32
             && fuzz_is_image(file, len, shape, num)) {
-            return -1;              /* of a larger segment, as a whole */
+            return -1;              /* the whole file of a larger segment */
         }
     }
     for (num = 0; num <= most; num++) {
@@ -410,13 +411,13 @@ static int64_t fuzz_expected(const uint8_t *file, size_t len,
     return best;
 }
 
-/* Bytes of a file, or none: NULL, 0. */
+/* Bytes of a file; NULL and 0 if there are none. */
 typedef struct fuzz_bytes_t {
     const uint8_t *data;
     size_t len;
 } fuzz_bytes_t;
 
-/* What the section of a file has. */
+/* The content of a file's section. */
 typedef struct fuzz_chunks_t {
     fuzz_bytes_t claims;
     fuzz_bytes_t words;
@@ -429,7 +430,7 @@ static void fuzz_take(fuzz_bytes_t *to, const uint8_t *data, size_t len)
     to->len = len;
 }
 
-/* Returns 0: there is no section, or one that lies (E2, E12). */
+/* Returns 0 if there is no section, or a wrong one (E2, E12). */
 static int fuzz_read_chunks(const uint8_t *file, size_t len,
                             fuzz_chunks_t *chunks)
 {
@@ -484,7 +485,7 @@ static const uint8_t *fuzz_claims(const uint8_t *file, size_t len)
     return fuzz_read_chunks(file, len, &chunks) ? chunks.claims.data : NULL;
 }
 
-/* The end of a file of ours. Returns what is after it. */
+/* Writes the end of one of our files. Returns the address after it. */
 static uint8_t *fuzz_put_end(uint8_t *file, uint8_t *to, fuzz_shape_t shape)
 {
     static const uint32_t head[2] = { FUZZ_MAGIC, 2 };
@@ -508,8 +509,8 @@ static uint8_t *fuzz_put_chunk(uint8_t *to, uint32_t tag, uint64_t len)
     return to + FUZZ_CHUNK;
 }
 
-/* Put head and chunks around the claims that stand in their place, and add
- * words, labels and the end. Returns the length of the file. */
+/* Put the head and chunks around the claims, which are already in place, and
+ * add words, labels and the end. Returns the length of the file. */
 static size_t fuzz_seal(uint8_t *file, fuzz_shape_t shape, fuzz_bytes_t words,
                         fuzz_bytes_t labels)
 {
@@ -531,8 +532,8 @@ static size_t fuzz_seal(uint8_t *file, fuzz_shape_t shape, fuzz_bytes_t words,
     return (size_t)(fuzz_put_end(file, to, shape) - file);
 }
 
-/* The bytes a store writes. used: a byte a slot; configured: the same, or
- * NULL unless CLEARINUSE. From the heap. */
+/* The bytes that a store writes, on the heap. used: one byte per slot;
+ * configured: the same, or NULL without CLEARINUSE */
 static uint8_t *fuzz_encode(fuzz_shape_t shape, const uint8_t *slots,
                             const uint8_t *used, const uint8_t *configured,
                             fuzz_bytes_t words, fuzz_bytes_t labels,

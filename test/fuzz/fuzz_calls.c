@@ -12,22 +12,22 @@
  */
 
 /*
- * fuzz_calls.c: libFuzzer's way through the whole module, call by call, with
- * a plain model beside it that says what each call must answer.
+ * fuzz_calls.c: a libFuzzer target for the whole module, call by call, with a
+ * simple model that says what each call must answer.
  *
  * The input is a life of the server: configuration passes that fail or reach
- * the MPM, SlotmemPersistDir or not, calls of consumers in post_config, at run
- * time, in a child and in cleanups of pconf, checkpoints that run to their end
- * or are cut short, a parent that is killed, files that are damaged between
- * two generations or removed during one, and shared memory that is scribbled
- * over. All in one process: what httpd gives to the module is made up here.
+ * the MPM, with or without SlotmemPersistDir; calls of consumers in
+ * post_config, at run time, in a child and in cleanups of pconf; checkpoints
+ * that are complete or cut short; kills of the parent; files that are damaged
+ * between two generations or removed during one; and scribbles over shared
+ * memory. It all runs in one process; this file plays httpd.
  *
- * Holds for each input: every answer, every byte of every slot, the number of
- * free ones, and the number of error lines and warnings are the model's; a
- * generation that does not reach the MPM changes no file; each store gives
- * the bytes that a plain encoder gives, or, of memory that was scribbled over,
- * a file that restores; a refused file is kept; what did not change is not
- * written again; memory, shared memory and file descriptors are given back.
+ * For each input: every answer, every byte of every slot, the number of free
+ * slots, and the numbers of error lines and warnings are the model's; a
+ * generation that does not reach the MPM changes no file; each store writes the
+ * bytes that a simple encoder writes, or, after scribbles, a file that can be
+ * restored; a refused file is kept; files are not written again without a
+ * change; memory, shared memory and file descriptors are released.
  *
  *   generations and passes  [B1][B2][B6][B10]
  *   names                   [C1][C2][C3][C4]
@@ -63,7 +63,7 @@
 
 extern module AP_MODULE_DECLARE_DATA slotmem_shm_module;
 
-/* ---- what httpd gives ---- */
+/* ---- the functions of httpd ---- */
 
 AP_DECLARE_DATA server_rec *ap_server_conf;
 AP_DECLARE_DATA apr_pool_t *ap_pglobal;
@@ -92,7 +92,8 @@ void slotmem_proxy_reset(apr_pool_t *pool)
     (void)pool;
 }
 
-/* There is no mod_proxy: the others of that room are never called. */
+/* There is no mod_proxy: the lookup finds nothing, and the functions after it
+ * are never called. */
 slotmem_proxy_t *slotmem_proxy_lookup(const char *name,
                                       const slotmem_geometry_t *geometry)
 {
@@ -138,7 +139,7 @@ void slotmem_proxy_stamp(const slotmem_proxy_t *proxy, apr_size_t *at,
     *at = *len = 0;
 }
 
-/* These read and write files that no call depends on. */
+/* They read and write files on which no call depends. */
 void slotmem_orphans_look(apr_pool_t *pool)
 {
     (void)pool;
@@ -208,7 +209,7 @@ int ap_state_query(int query)
     return query == AP_SQ_MAIN_STATE ? main_state : config_generation;
 }
 
-/* What two keys have. */
+/* The values of two keys. */
 static struct {
     const char *key;
     _Alignas(16) char data[512];
@@ -235,7 +236,7 @@ void *ap_retained_data_create(const char *key, apr_size_t size)
     return retained[i].data;
 }
 
-/* child_status alone asks, which does not run here. */
+/* Only child_status asks for it, which does not run here. */
 apr_status_t ap_mpm_query(int query, int *result)
 {
     (void)query;
@@ -294,7 +295,7 @@ apr_time_t __wrap_slotmem_monotonic_now(void)
 
 pid_t __real_getpid(void);
 
-/* The process that stores runs here and now, and has ended. */
+/* The storing process runs at once, in this process, and has then ended. */
 apr_status_t __wrap_slotmem_process_start(slotmem_process_t *process,
                                           apr_size_t num,
                                           void (*work)(slotmem_note_t *notes,
@@ -320,8 +321,8 @@ apr_status_t __wrap_slotmem_process_start(slotmem_process_t *process,
     return APR_SUCCESS;
 }
 
-/* Another pid: what runs then runs in a forked process, and leaves all as it
- * is. */
+/* With another pid the code behaves as in a forked process, which must not
+ * change anything of the parent's. */
 static int elsewhere;
 
 pid_t __wrap_getpid(void);
@@ -330,8 +331,8 @@ pid_t __wrap_getpid(void)
     return __real_getpid() + elsewhere;
 }
 
-/* Pools without a parent live as long as their process; here, as long as
- * the generation. */
+/* Pools without a parent live as long as their process; here they live as long
+ * as the generation. */
 #define POOLS 32
 static apr_pool_t *pools[POOLS];
 
@@ -364,7 +365,7 @@ apr_status_t __wrap_apr_pool_create_unmanaged_ex(apr_pool_t **pool,
     return rv;
 }
 
-/* How many there were. */
+/* Returns their number. */
 static int destroy_pools(void)
 {
     int num = 0;
@@ -401,22 +402,22 @@ typedef struct model_t {
     ap_slotmem_instance_t *inst;
     fuzz_shape_t shape;
     const char *path;               /* NULL: anonymous */
-    int is_kept;                    /* in a file */
-    int is_runtime;                 /* made by the child */
-    int has_claims;                 /* kept, and CLEARINUSE */
-    int is_scribbled;               /* only safety is to be had */
+    int is_kept;                    /* it has a file */
+    int is_runtime;                 /* the child created it */
+    int has_claims;                 /* it has a file and CLEARINUSE */
+    int is_scribbled;               /* only safety can be checked */
     int full_logged;
-    pid_t said_size;                /* the process that has said these last */
+    pid_t said_size;                /* the process that logged it last */
     pid_t said_num;
-    uint8_t *base;                  /* of the slots, shared */
-    size_t area;                    /* bytes of them */
+    uint8_t *base;                  /* the slots in shared memory */
+    size_t area;                    /* their size in bytes */
     uint8_t *slots;
     uint8_t *used;
     uint8_t *config_claims;
-    uint8_t *refused;               /* the bytes that were not restored */
+    uint8_t *refused;               /* the bytes of the refused file */
     size_t refused_len;
-    uint8_t *last;                  /* the bytes that are known to stand in */
-    size_t last_len;                /* the file, or NULL */
+    uint8_t *last;                  /* the known bytes of the file, or NULL */
+    size_t last_len;
     ino_t last_inode;
 } model_t;
 
@@ -436,7 +437,7 @@ static int is_anonymous(const char *name)
     return !name || !*name || strcasecmp(name, "none") == 0;
 }
 
-/* The two absolute names stand for places in our directory. */
+/* The two absolute names stand for paths in our directory. */
 static const char *real_name(const char *name, char *buffer, size_t len)
 {
     if (name && strcmp(name, "/abs") == 0) {
@@ -493,7 +494,7 @@ static int is_configuring(void)
            && main_state != AP_SQ_MS_EXITING;
 }
 
-/* Lines that the log should have by now. */
+/* The number of lines that the log should have by now. */
 static uint32_t errors_due;
 static uint32_t warnings_due;
 
@@ -628,7 +629,7 @@ static int is_kept_aside(const model_t *model)
     return 0;
 }
 
-/* The number of free slots, as the in-use flags have it (E2). */
+/* The number of free slots according to the in-use flags (E2). */
 static void check_free_count(const model_t *model, const uint8_t *file)
 {
     uint32_t due = model->shape.num;
@@ -642,7 +643,7 @@ static void check_free_count(const model_t *model, const uint8_t *file)
     MUST(found == due);
 }
 
-/* All has been stored: is it in the file? */
+/* Everything has been stored: does the file have it? */
 static void check_file(model_t *model)
 {
     static const fuzz_bytes_t no_words;
@@ -694,7 +695,7 @@ static void check_files(void)
     MUST(errors == errors_due);
 }
 
-/* All persisted files, whatever their state. */
+/* Check all persisted files, whatever their state. */
 static uint32_t digest_files(void)
 {
     static const char *const kept[] = { "a", "b", "c.d-e", "/abs" };
@@ -755,7 +756,7 @@ static void add_model(ap_slotmem_instance_t *inst, fuzz_shape_t shape,
     }
 }
 
-/* A process says each line of a name once. */
+/* A process logs each line about a name once. */
 static uint32_t says_now(pid_t *said)
 {
     uint32_t first = *said != getpid();
@@ -815,7 +816,7 @@ static void call_create(void)
         if (area >> 63) {
             MUST(rv == APR_EINVAL);
         }
-        else {              /* what memory, or the file of a name, says */
+        else {              /* the error for memory, or for a name's file */
             MUST(rv == APR_ENOMEM || rv == APR_ENOSPC || rv == EFBIG);
         }
         errors_due++;
@@ -978,7 +979,7 @@ static void call_dptr(model_t *model)
            (size_t)model->shape.size);
 }
 
-/* A walk over the slots, with calls from within. */
+/* A doall over the slots, with calls from its callback. */
 typedef struct walk_t {
     model_t *model;
     uint32_t next;
@@ -1047,7 +1048,7 @@ static void call_without_instance(void)
     MUST(shm->doall(NULL, visit, NULL, NULL) == APR_ENOSHMAVAIL);
 }
 
-/* A child writes where it likes: header, map, slots. */
+/* A child writes anywhere: header, map, slots. */
 static void scribble(model_t *model)
 {
     static const uint8_t patterns[] = { 0xff, 0, 1, 0x80, 0x7f, 0x55 };
@@ -1079,9 +1080,9 @@ static void call_checkpoint(void)
 {
     now += apr_time_from_sec(31 + take());
     monitor(NULL, ap_server_conf);
-    monitor(NULL, ap_server_conf);      /* what became of it */
+    monitor(NULL, ap_server_conf);      /* collects its result */
     check_files();
-    warnings_due = warnings;    /* of refused files, at this or that tick */
+    warnings_due = warnings;    /* of refused files, at some tick */
     check_all();
 }
 
@@ -1094,7 +1095,7 @@ static void remove_file(model_t *model)
     }
 }
 
-/* May the calls create, and does the MPM run? */
+/* May the calls create segments, and does the MPM run? */
 enum { MAY_CREATE = 1, RUNS = 2 };
 
 static void call(uint32_t op, int what)
@@ -1157,7 +1158,7 @@ static void call(uint32_t op, int what)
     check(model);
 }
 
-/* Calls until 0xff, or the end of the input. */
+/* Make calls until 0xff, or the end of the input. */
 static void calls(int what)
 {
     uint32_t op;
@@ -1217,10 +1218,10 @@ static void configure(apr_pool_t *pconf, int with_persist_dir)
                               apr_pool_cleanup_null);
 }
 
-/* The generation ends. Returns when all it had is given back. */
+/* End the generation, and check that it has released everything. */
 static void end(apr_pool_t *pconf, int is_killed)
 {
-    int expected = in_child;    /* one, and one for each segment made there */
+    int expected = in_child;    /* one, plus one per segment created there */
     int left;
     int i;
 
@@ -1258,7 +1259,7 @@ static void run_generation(apr_pool_t *pconf, uint32_t flags, int is_killed)
     has_scoreboard = (flags & 2) && (flags & 12);
     MUST(digest_files() == digest);
     if (flags & 14) {
-        optional_fn_retrieve();     /* a start may fail after it, too */
+        optional_fn_retrieve();     /* a start may fail after it */
     }
     if (flags & 12) {
         if (!has_scoreboard || (flags & 16)) {
@@ -1283,7 +1284,7 @@ static void run_generation(apr_pool_t *pconf, uint32_t flags, int is_killed)
     }
 }
 
-/* What happens to a file while no server runs. */
+/* Damage a file while no server runs. */
 static void damage(void)
 {
     static const char *const kept[] = { "a", "b", "c.d-e", "/abs" };
@@ -1307,7 +1308,7 @@ static void damage(void)
         case 2:                     /* releases before 2.4.34 */
             fuzz_write(path, file, len < 16 ? 0 : len - 16);
             break;
-        case 3:                     /* something is left behind it */
+        case 3:                     /* other bytes follow it */
             file[len] = (uint8_t)kind;
             fuzz_write(path, file, len + 1);
             break;
@@ -1349,7 +1350,7 @@ static void live(void)
         forget_models();
         errors_due = errors;
         warnings_due = warnings;
-        if (is_killed) {            /* the process is gone; so is its state */
+        if (is_killed) {            /* the process's state is gone with it */
             configure(pconf, 0);
             MUST(post_config(pconf, pconf, pconf, ap_server_conf) == OK);
             end(pconf, 0);
@@ -1379,7 +1380,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     return 0;
 }
 
-/* Every file that an input may have made. */
+/* Remove every file that an input may have created. */
 static void remove_files(void)
 {
     static const char *const kept[] = { "a", "b", "c.d-e", "/abs" };

@@ -12,20 +12,19 @@
  */
 
 /*
- * fuzz_restore.c: libFuzzer's way into verify and restore [E3][E4][E5][E12].
+ * fuzz_restore.c: a libFuzzer target for verify and restore [E3][E4][E5][E12].
  *
  * Input: item_size (u16), item_num (u16), type (u8), flags (u8: 1 with run-time
  * claims, 2 the store has words and labels), and the content of the persisted
- * file. The mutator seals half of what it makes: it puts the descriptor, the
- * MD5s and chunks right, which it would never guess; or all but one number of
+ * file. The mutator seals half of its inputs: it corrects the descriptor, the
+ * MD5s and the chunks, which it would never guess; or all except one number of
  * the section.
  *
- * Holds for each input: the segment has what a plain reading of the file says
- * (slots, in-use flags, run-time claims, zeros behind them), or it is all zero;
- * an image of whatever number of slots has too, with its words and labels; the
- * map grants the lowest free slot; a store gives the bytes that it should, and
- * leaves the memory alone; what was stored is restored, and not written
- * again.
+ * For each input: the segment has what the simple implementation reads from the
+ * file (slots, in-use flags, run-time claims, zeros after them), or it is all
+ * zero; so does an image of any number of slots, with its words and labels; the
+ * map grants the lowest free slot; a store writes the right bytes, and does not
+ * change memory; the stored file is restored, and not written again.
  *
  * Built with a chunk of 64 bytes, so that small files have many.
  */
@@ -91,8 +90,8 @@ static uint32_t draw(uint32_t below)
     return below ? rng % below : 0;
 }
 
-/* Change a number of a section, 8 bytes from a random place on, and put its MD5
- * right again. */
+/* Change a number of a section, 8 bytes at a random offset, and correct its
+ * MD5. / */
 static void tell_a_lie(uint8_t *file, size_t section, size_t len)
 {
     static const uint64_t lies[] = {
@@ -108,7 +107,7 @@ static void tell_a_lie(uint8_t *file, size_t section, size_t len)
     apr_md5(file + len - 16, file, len - 16);
 }
 
-/* Words and labels for a file that has room for them: some of its bytes. */
+/* Use some bytes of a file that has room for them as words and labels. */
 static fuzz_bytes_t draw_words(const uint8_t *file, size_t len)
 {
     fuzz_bytes_t words = { file, draw(41) };
@@ -119,7 +118,7 @@ static fuzz_bytes_t draw_words(const uint8_t *file, size_t len)
     return words;
 }
 
-/* Put descriptor, chunks and MD5s right for an image of num slots. */
+/* Correct the descriptor, chunks and MD5s for an image of num slots. */
 static size_t seal(uint8_t *data, size_t size, size_t max, uint64_t num)
 {
     static const fuzz_bytes_t none;
@@ -144,7 +143,7 @@ static size_t seal(uint8_t *data, size_t size, size_t max, uint64_t num)
         input.len = (size_t)end;
     }
     else if (draw(8)) {
-        input.len = (size_t)end;    /* else: something is left behind it */
+        input.len = (size_t)end;    /* else other bytes follow it */
     }
     apr_md5(file + at, file, (size_t)at);
     fuzz_describe(file + at + 16, input.shape.size, (uint32_t)num,
@@ -204,9 +203,9 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max,
 
 /* ---- the target ---- */
 
-/* What the segment should hold. */
+/* The content that the segment should have. */
 typedef struct model_t {
-    int64_t num;                    /* slots restored, or -1 */
+    int64_t num;                    /* number of restored slots, or -1 */
     uint8_t *slots;
     uint8_t *used;
     uint32_t claims;
@@ -319,8 +318,8 @@ static void create(slotmem_segment_t *segment, const slotmem_geometry_t *shape,
     MUST(slotmem_segment_create(segment, shape, NULL, pool) == APR_SUCCESS);
 }
 
-/* Store what was restored; is the file right? Every third slot counts as
- * claimed in configuration. */
+/* Store the restored segment and check the file. Every third slot counts as
+ * claimed by the configuration. */
 static void store(slotmem_segment_t *segment, const input_t *input,
                   model_t *model, slotmem_restore_result_t *restored,
                   apr_pool_t *pool)
