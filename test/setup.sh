@@ -11,26 +11,26 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 #
-# setup.sh: finds what this machine lacks for the demo or for the tests, names
-# it, and installs it: on Debian and its kin, with apt-get.
+# setup.sh: finds out what this machine lacks for the demo or for the tests,
+# lists it, and installs it, with apt-get on Debian and its derivatives.
 #
-#   test/setup.sh demo     httpd, and what building and asking it takes
-#   test/setup.sh check    that, cmocka, clang, and Apache::Test unpacked
-#   test/setup.sh lint     what test/lint takes
-#   test/setup.sh bench    what test/bench takes
-#   test/setup.sh machines what test/machines takes
-#   test/setup.sh monitors what test/monitoring-tests takes, unpacked
-#   test/setup.sh browser  what test/page-tests takes
+#   test/setup.sh demo     httpd, and what is needed to build and to query it
+#   test/setup.sh check    the same, cmocka, clang, and Apache::Test, unpacked
+#   test/setup.sh lint     the tools of test/lint
+#   test/setup.sh bench    the tools of test/bench
+#   test/setup.sh machines the tools of test/machines
+#   test/setup.sh monitors the tools of test/monitoring-tests, unpacked
+#   test/setup.sh browser  the browser of test/page-tests
 #
-# Only apt-get runs as root (through sudo where need be). apache2-bin and
-# apache2-dev bring httpd without its service: nothing is started or enabled.
+# Only apt-get runs as root (through sudo if necessary). apache2-bin and
+# apache2-dev contain httpd without its service: nothing is started or enabled.
 #
 # Apache::Test is in the package of mod_perl, which would enable itself in the
-# system's httpd. So its modules are taken out of the package, into
+# system's httpd. So its modules are extracted from the package into
 # test/.build/apache-test: put that directory into PERL5LIB.
 #
-# Prometheus and the like would be started as services by their packages. So they
-# are unpacked too, into test/.build/monitors.
+# The packages of Prometheus and others would start services. So they are
+# extracted too, into test/.build/monitors.
 #
 # Environment: APXS, the apxs of an httpd of your own.
 set -eu
@@ -82,7 +82,7 @@ need_for_check() {
     need xsltproc have xsltproc
 }
 
-# Old releases have no such package: there it comes with clang.
+# In old releases there is no such package, and clang contains it.
 need_for_fuzzer() {
     need libclang-rt-dev have_fuzzer
 }
@@ -128,7 +128,7 @@ apt_install() {
         --no-install-recommends -o DPkg::Lock::Timeout=120 $missing
 }
 
-# Lists that are missing or old show as a failure; then they are fetched.
+# With missing or old lists this fails; then they are fetched.
 with_lists() {
     "$@" 2>/dev/null || {
         as_root apt-get update -qq
@@ -136,14 +136,14 @@ with_lists() {
     }
 }
 
-# Then nothing is missing any more.
+# After that, nothing is missing.
 install_missing() {
     [ -n "$missing" ] || return 0
-    echo "setup.sh: missing here, to be installed:$missing"
+    echo "setup.sh: installing:$missing"
     command -v apt-get >/dev/null ||
-        fail "no apt-get: install by hand what these Debian packages bring"
+        fail "no apt-get: install the content of these Debian packages yourself"
     [ "$(id -u)" = 0 ] || command -v sudo >/dev/null ||
-        fail "no sudo: as root, run apt-get install$missing"
+        fail "no sudo: run as root: apt-get install$missing"
     with_lists apt_install </dev/null
     missing=
 }
@@ -175,8 +175,8 @@ unpack_apache_test() {
     have_apache_test || fail "Apache::Test does not load; see above"
 }
 
-# Prometheus's own checks and an exporter, a reader of OpenMetrics, and a plugin
-# of Nagios with the modules that it needs.
+# Prometheus's own checks and an exporter, a reader of OpenMetrics, and a Nagios
+# plugin with the modules that it needs.
 monitors='prometheus prometheus-apache-exporter python3-prometheus-client
     monitoring-plugins-contrib libmonitoring-plugin-perl libclass-accessor-perl
     libconfig-tiny-perl libmath-calc-units-perl libparams-validate-perl
