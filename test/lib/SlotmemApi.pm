@@ -179,10 +179,10 @@ sub run_in {
 # Sends several requests at a time, each from its own process.
 sub together {
     my ($self, @scripts) = @_;
-    return $self->finish($self->begin(@scripts));
+    return $self->finish($self->start(@scripts));
 }
 
-sub begin {
+sub start {
     my ($self, @scripts) = @_;
     my @running;
     for my $script (@scripts) {

@@ -9,13 +9,13 @@
 # under the License.
 
 # State follows its member through changes of the configuration, and the newer
-# word wins: a table of changes, each with a balancer of its own, all on one
-# server, so that one restart serves them all.
+# setting wins: a table of changes, each with its own balancer, all on one
+# server, so that all share each restart.
 #
-# The server goes through four restarts, each of another kind. A row has one
-# step for the first configuration and one for each change. Its changes come at
-# restarts that follow each other, and which one is the first goes by rotation.
-# At all other restarts its configuration stays as it is, and so must its state.
+# The server goes through four kinds of restart. A row has one step for the
+# first configuration and one for each change. Its changes come at consecutive
+# restarts; the first of these is chosen by rotation. At all other restarts its
+# configuration does not change, and neither must its state.
 
 use strict;
 use warnings;
@@ -26,7 +26,7 @@ use SlotmemFile;
 use Test::More;
 use Time::HiRes qw(sleep);
 
-# The tags of the lines in the log, and their levels.
+# The tags and levels of the lines in the log.
 my %tag = (
     removed  => ['SLOTMEM-23', 'notice'],    # a member or balancer was removed
     edited   => ['SLOTMEM-25', 'notice'],    # the configuration has changed
@@ -35,22 +35,21 @@ my %tag = (
 );
 
 # A row: its title, then its steps.
-#   members  what is configured; params: of the balancer (ProxySet); growth
-#   set      what the operator then does in the manager
-#   is       what must be there after the restart, in any order, all else at
-#            its default; run-time workers among them
+#   members  the configured members; params: of the balancer (ProxySet); growth
+#   set      the operator's changes in the manager
+#   is       the workers after the restart, in any order, including run-time
+#            workers; settings that are not listed have their defaults
 #   at       settings of the balancer, as the manager shows them
-#   nonce    'new', or what it must be; otherwise it must be as before
-#   gone     members that a line at notice must say were removed
+#   nonce    'new', or its value; otherwise it must not change
+#   gone     members that lines at notice must report as removed
 #   dropped  run-time workers that a warning must name
 #   edited   members whose line at notice says that the configuration has won
 #   fresh    members that must not have kept their count of requests
-#   serves   0: who gets requests is not asked
-#   most     connections that a child may have to each; as many as threads if
-#            there is no number (prefork shows 0)
-#   health   what the columns of the health check must have
-# What a step does not say of members, params and growth is as in the one
-# before.
+#   serves   0: do not check which workers get requests
+#   most     connections that a child may have to each; the number of threads
+#            if not given (prefork shows 0)
+#   health   the columns of the health check
+# If a step has no members, params or growth, those of the previous step apply.
 my $drain = 'drain a, factor b 3';
 my @rows  = (
     # ---- members ----
@@ -102,7 +101,7 @@ my @rows  = (
     ['error, and one inserted first', { members => 'dead retry=600, b' },
         { members => 'c, dead retry=600, b', is => 'c, dead Err, b' }],
 
-    # ---- one after the other ----
+    # ---- several changes ----
     ['removed, then put back', { members => 'a, b, c', set => 'drain b' },
         { members => 'a, c', is => 'a, c', gone => 'b' },
         { members => 'a, b, c', is => 'a, b, c' }],
@@ -184,7 +183,7 @@ my @rows  = (
         { members => 'c, a, b', is => 'c, a Drn, b, x', set => 'add y' },
         { members => 'b, a', is => 'a Drn, b, x, y', gone => 'c' }],
 
-    # ---- the newer word: settings of a member ----
+    # ---- the newer setting wins: settings of a member ----
     ['loadfactor edited',
         { members => 'a loadfactor=2, b', set => 'drain a, factor a 7' },
         { members => 'a loadfactor=3, b', is => 'a Drn f=3, b',
@@ -192,10 +191,10 @@ my @rows  = (
     ['loadfactor edited, not set in the manager',
         { members => 'a loadfactor=2, b' },
         { members => 'a loadfactor=3, b', is => 'a f=3, b' }],
-    ['loadfactor as it was, another word edited',
+    ['loadfactor unchanged, another word edited',
         { members => 'a loadfactor=2 route=r1, b', set => 'factor a 7' },
         { members => 'a loadfactor=2 route=r2, b', is => 'a f=7 route=r2, b' }],
-    ['loadfactor taken out',
+    ['loadfactor removed',
         { members => 'a loadfactor=2, b', set => 'factor a 7' },
         { members => 'a, b', is => 'a, b', edited => 'a' }],
     ['loadfactor edited, then set again, then something else',
@@ -205,7 +204,7 @@ my @rows  = (
         { members => 'c, a loadfactor=3, b', is => 'a f=8, b, c' }],
     ['a flag added, drained', { members => 'a, b', set => 'drain b' },
         { members => 'a, b status=+H', is => 'a, b Drn Stby' }],
-    ['a flag taken out, drained',
+    ['a flag removed, drained',
         { members => 'a, b status=+H', set => 'drain b' },
         { members => 'a, b', is => 'a, b Drn' }],
     ['a flag of the configuration cleared in the manager',
@@ -235,7 +234,7 @@ my @rows  = (
             is => 'a lbset=2 timeout=9, b Drn timeout=8' }],
     ['timeout edited', { members => 'a timeout=7, b', set => 'drain a' },
         { members => 'a timeout=9, b', is => 'a Drn timeout=9, b' }],
-    ['timeout taken out', { members => 'a timeout=7, b', set => 'drain a' },
+    ['timeout removed', { members => 'a timeout=7, b', set => 'drain a' },
         { members => 'a, b', is => 'a Drn, b' }],
     ['max= edited', { members => 'a max=2, b max=2', set => 'drain a' },
         { members => 'a max=3, b', is => 'a Drn, b', most => 'a 3, b' }],
@@ -280,7 +279,7 @@ my @rows  = (
     ['attempts edited',
         { members => 'a, b', params => 'maxattempts=4', set => 'drain a' },
         { params => 'maxattempts=6', is => 'a Drn, b', at => 'attempts=6' }],
-    ['attempts not set, members more', { members => 'a, b' },
+    ['attempts not set, more members', { members => 'a, b' },
         { members => 'a, b, c, d', is => 'a, b, c, d', at => 'attempts=3' }],
     ['timeout of the balancer, in the manager',
         { members => 'a, b', set => 'timeout 4' },
@@ -296,7 +295,7 @@ my @rows  = (
         { params => 'nonce=given-two', is => 'a, b', nonce => 'given-two' }],
     ['nonce given later', { members => 'a, b' },
         { params => 'nonce=given-one', is => 'a, b', nonce => 'given-one' }],
-    ['nonce given, then taken out',
+    ['nonce given, then removed',
         { members => 'a, b',
             params => 'nonce=11111111-2222-3333-4444-555555555555' },
         { params => '', is => 'a, b', nonce => 'new' }, { is => 'a, b' }],
@@ -345,7 +344,7 @@ $url{u1}   = 'unix:/nowhere/u1.sock|http://127.0.0.1:8001/';
 $url{u2}   = 'unix:/nowhere/u2.sock|http://127.0.0.1:8002/';
 $url{same} = 'unix:/nowhere/same.sock|http://127.0.0.1:8001/';
 
-# Kill: after a checkpoint; all else is stored by the end of a generation.
+# The kill comes after a checkpoint; otherwise the end of a generation stores.
 my @ways = qw(graceful kill restart stop);
 @ways = qw(graceful restart stop)
     if !SlotmemServer->has_directive('SlotmemCheckpointInterval');
@@ -355,8 +354,8 @@ my @modules = (qw(proxy proxy_http proxy_balancer),
 
 my ($server, $changes, $port, @table);
 
-# The first configuration of a row, and the kinds of restart in which each of
-# its changes comes: shifted by one with each turn.
+# The first configuration of a row, and the kinds of restart at which its
+# changes come, which shift by one with each turn.
 sub place {
     my ($row, $turn) = @_;
     my ($title, $first, @steps) = @$row;
@@ -384,7 +383,7 @@ sub place {
 
 sub list { return grep { $_ ne '' } split /,\s*/, $_[0] // '' }
 
-# Hosts whose balancers change, and one that comes later. All balancers have
+# Hosts whose balancers change, and one that is added later. All balancers have
 # the same two members, and the manager sets %host_set when they are new.
 my %host_set  = (set => 'drain a, factor b 3, lbmethod bybusyness, sticky S');
 my %balancers = (
@@ -432,7 +431,7 @@ EOT
     return;
 }
 
-# ---- what is done between two restarts ----
+# ---- between two restarts ----
 
 my %seen;    # by port, then by balancer
 
@@ -444,7 +443,7 @@ sub observe {
     return;
 }
 
-# Two rounds of requests, so that there is something to count.
+# Two rounds of requests, so that the counts are not 0.
 sub use_it {
     my ($generation) = @_;
     for my $of (@table) {
@@ -464,8 +463,8 @@ sub use_it {
     return;
 }
 
-# When a word that was set later than all else is in its file for the third
-# time, a checkpoint has begun and ended after the change before.
+# Once a setting that was changed last is in its file for the third time, a
+# complete checkpoint has run after all earlier changes.
 sub wait_for_checkpoint {
     my $of = $seen{$port}{last};
     for my $word (qw(first second third)) {
@@ -490,12 +489,12 @@ sub go_on {
     return;
 }
 
-# ---- what must be there ----
+# ---- the expected state ----
 
-my @log;    # of the restart
+my @log;    # lines of the last restart
 
-# Lines of a level that name a row's segment or balancer, and a member; with the
-# tag, unless there is none.
+# The lines of a level that name a row's segment or balancer, and a member; with
+# the tag, if the module has tags.
 sub lines {
     my ($level, $of, $what, $member) = @_;
     my ($tag) = $what ? @{ $tag{$what} } : ('');
@@ -517,7 +516,7 @@ sub at {
     return { map { $_ => $of->{$_} } @which };
 }
 
-# Until each of those that should have answered, and none besides.
+# Sends requests until each worker that should answer has done so; no other may.
 sub answers {
     my ($of, $path) = @_;
     my @serving = SlotmemChanges::serving($of);
@@ -534,8 +533,8 @@ sub answers {
     return (join(' ', sort keys %count), join(' ', sort keys %wanted) || '503');
 }
 
-# How often a request is tried is by default the number of members, so that one
-# is only asked of those rows that are about it.
+# The default number of attempts depends on the number of members, so it is only
+# compared in the rows that test it.
 sub unchanged {
     my ($of, $was, $now, $title) = @_;
     my @same = qw(slots used sticky failover timeout lbmethod nonce);
@@ -544,12 +543,13 @@ sub unchanged {
         { %{ at($_, @same) }, elected => elected($_),
             workers => [sort { $a cmp $b } SlotmemChanges::plain($_)] }
     } $was, $now;
-    is_deeply($after, $before, "[E6] $title: all as before");
+    is_deeply($after, $before, "[E6] $title: nothing has changed");
     most_is($of, $now, $title);
     return;
 }
 
-# Connections to each worker; also later, when the number of threads changes.
+# The connections to each worker; also later, when the number of threads
+# changes.
 sub most_is {
     my ($of, $now, $title) = @_;
     return if !$of->{most};
@@ -579,7 +579,7 @@ sub changed {
         is_deeply(
             elected($now),
             { map { /^(\S+)/; $1 => $was{$1} // 0 } list($step->{is}) },
-            "[E6] $title: counts go on"
+            "[E6] $title: the counts continue"
         );
     }
     my %at = ((map { split /=/, $_, 2 } split ' ', $step->{at} // ''));
@@ -604,7 +604,7 @@ sub changed {
     return;
 }
 
-# One line for each member that is gone, at notice.
+# One line at notice for each removed member.
 sub said {
     my ($of, $step, $title) = @_;
     for my $name (list($step->{gone})) {
@@ -620,7 +620,7 @@ sub said {
     is(scalar @warn, @dropped ? 1 : 0,
         "[E6] $title: " . (@dropped ? 'one warning' : 'no warning'));
     is(scalar(grep { "@warn" =~ /\Q$url{$_}\E/ } @dropped), scalar @dropped,
-        "[E6] $title: which names those that were dropped") if @dropped;
+        "[E6] $title: which names the dropped ones") if @dropped;
     is(scalar lines('(?:error|crit|alert|emerg)', $of, ''), 0,
         "[E6] $title: no error");
     my @lost = (@dropped, list($step->{gone}));
@@ -644,12 +644,13 @@ sub check_table {
         }
         next if !($of->{serves} // 1);
         my ($answered, $wanted) = answers($now, "/$of->{name}");
-        is($answered, $wanted, "[E6] $title: who serves");
+        is($answered, $wanted, "[E6] $title: the right workers serve");
     }
     return;
 }
 
-# What was there before stays, the rest is fresh. What is gone is named.
+# Existing balancers keep their state, new ones are fresh, and removed ones are
+# named.
 sub check_hosts {
     my ($generation, $way, $old) = @_;
     my @same = qw(sticky lbmethod nonce slots used);
@@ -679,26 +680,25 @@ sub host_said {
     my $said = grep { /slotmem_shm:notice\]/ && /\b$id\b/ && /\bh2\b/ }
         @log;
     is($said, $generation == $moves{removed} ? 1 : 0,
-        '[E6] a line at notice says which balancer was removed, once');
+        '[E6] one line at notice says which balancer was removed');
     return;
 }
 
-# What a module says when it is configured and nothing is wrong: only of rows
-# that must lose run-time workers.
+# Without faults the module warns only of rows that must lose run-time workers.
 sub check_rest {
     my $way = shift;
     my %may = map { $_->{name} => 1 }
         grep { grep { $_ && $_->{dropped} } @{ $_->{step} } } @table;
     my @rest = grep { !/(r\d\d)\b/ || !$may{$1} }
         grep { /slotmem_shm:(?:warn|error|crit|alert|emerg)\]/ } @log;
-    is(scalar @rest, 0, "[E6] $way: no other complaint")
+    is(scalar @rest, 0, "[E6] $way: no other warning or error")
         or diag($rest[0]);
     return;
 }
 
 # ---- the run ----
 
-# Between two generations, the last one in the way that is its turn.
+# The step from one generation to the next, by the restart whose turn it is.
 sub next_generation {
     my $generation = shift;
     my $way = $ways[$generation - 1];
@@ -717,7 +717,7 @@ sub next_generation {
     return;
 }
 
-# A worker more, wherever there is room.
+# Adds one more worker wherever there is room.
 sub add_workers {
     my @room = grep {
         my $of = $seen{$port}{ $_->{name} };
@@ -731,10 +731,11 @@ sub add_workers {
         is_deeply(
             [sort { $a cmp $b } SlotmemChanges::plain($now)],
             [sort { $a cmp $b } SlotmemChanges::plain($was), 'z'],
-            "[E6] $of->{title}: then a worker more"
+            "[E6] $of->{title}: then one more worker"
         );
         my ($answered, $wanted) = answers($now, "/$of->{name}");
-        is($answered, $wanted, "[E6] $of->{title}: then who serves");
+        is($answered, $wanted,
+            "[E6] $of->{title}: then the right workers serve");
     }
     return;
 }
@@ -755,7 +756,7 @@ sub check_files {
         kept_is($path, $of->{bak}, $of->{title});
         my $bytes = $of->{bak} ? SlotmemServer::slurp("$path.bak") : '';
         ok((grep { index($bytes, $url{$_}) >= 0 } @{ $of->{lost} }),
-            "[E6] $of->{title}: which has what was lost") if $of->{bak};
+            "[E6] $of->{title}: which has the lost state") if $of->{bak};
     }
     for my $host (sort keys %host) {
         my $path = $changes->path($seen{ $host{$host} }{h1});
@@ -770,7 +771,7 @@ sub check_files {
     }
     my @labels = labels($changes->path($seen{$port}{last}));
     is(join(' ', map { $_->[0] } @labels), 'server port balancer',
-        '[E11] the labels of members: nothing else, so no URL of a member');
+        '[E11] the labels of members have nothing else, so no member URLs');
     is("$labels[0][1] $labels[2][1]", '127.0.0.1 balancer://last',
         '[E11] ... server and balancer');
     return;
@@ -785,7 +786,7 @@ sub labels {
     return map { [splice @strings, 0, 2] } 1 .. @strings / 2;
 }
 
-# A turn is a server of its own.
+# Each turn has its own server.
 sub turn {
     my $turn = shift;
     $server  = SlotmemServer->new(
@@ -817,7 +818,7 @@ sub turn {
 
 # ---- balancers that several hosts inherit ----
 
-# Three servers share the members, each with a segment of its own.
+# Three servers share the members, and each has its own segment.
 sub inherited {
     my (@steps) = @_;
     $server  = SlotmemServer->new(testmod => 0, modules => \@modules);
@@ -853,7 +854,7 @@ EOT
     is("@bad", '', '[E6] inherited: no file was refused');
     is(scalar(grep { /slotmem_shm:(?:warn|error)\]/ }
                 split /\n/, $server->log), 0,
-        '[E6] inherited: no complaint');
+        '[E6] inherited: no warning or error');
     unlike($server->log, qr/exit signal|:(?:emerg|alert|crit)\]/, 'no crash');
     return;
 }
@@ -865,14 +866,15 @@ sub inherited_is {
         is_deeply([sort { $a cmp $b } SlotmemChanges::plain($now)],
             [sort { $a cmp $b } list($is)], "[E6] $title: as server $i shows");
         my ($answered, $wanted) = answers($now, '/inherited');
-        is($answered, $wanted, "[E6] $title: who serves server $i");
+        is($answered, $wanted,
+            "[E6] $title: the right workers serve server $i");
     }
     return;
 }
 
 # ---- two balancers that share a segment ----
 
-# Each may show all of them; none is lost, none comes twice.
+# Each may show all members; none is lost, and none appears twice.
 sub one_segment {
     my @steps = @_;
     $server  = SlotmemServer->new(testmod => 0, modules => \@modules);
@@ -893,7 +895,7 @@ sub one_segment {
             my %wrong = map { $_ => 1 } @plain;
             delete @wrong{ list($step->{is}) };
             is(join(', ', sort keys %wrong), '',
-                "[E6] $title: $name shows none with another state");
+                "[E6] $title: $name shows none with a wrong state");
             my %times;
             $times{ (split)[0] }++ for @plain;
             is(join(', ', grep { $times{$_} > 1 } sort keys %times), '',
@@ -930,7 +932,7 @@ sub in_flight {
         $server->graceful(wait_old => 0);
         busy_is("graceful $i, requests in flight in old children");
     }
-    is($gates[$_]->release->content, "gate\n", "[B3] request $_ ends well")
+    is($gates[$_]->release->content, "gate\n", "[B3] request $_ succeeds")
         for 0 .. 2;
     $server->graceful;
     busy_is('all have ended');
@@ -949,7 +951,7 @@ sub busy_is {
     return;
 }
 
-# The first server would not come up if the method were restored.
+# The first server would not start if the method were restored.
 sub method_is_gone {
     for my $way (qw(graceful stop)) {
         $server  = SlotmemServer->new(testmod => 0, modules => \@modules);
@@ -968,13 +970,13 @@ sub method_is_gone {
             $way eq 'stop' ? $server->start : $server->graceful;
             1;
         };
-        ok($up, "[E7] $way: the server comes up without the method's module");
+        ok($up, "[E7] $way: the server starts without the method's module");
         next if !$up;
         $seen = $changes->observe($server->port);
         is("$seen->{gone}{lbmethod} $seen->{stays}{lbmethod}",
             'byrequests bybusyness', "[E7] $way: the configured method");
         is(join(', ', SlotmemChanges::plain($seen->{gone})), 'a Drn, b',
-            "[E7] $way: the members' state stays");
+            "[E7] $way: the members keep their state");
         my @warn = grep { /slotmem_shm:(?:warn|error|crit|alert|emerg)\]/ }
             split /\n/, $server->log_since($mark);
         is(scalar @warn, 1, "[E7] $way: one line");
@@ -990,15 +992,16 @@ sub method_is_gone {
 
 # ---- what the distributed module has stored ----
 
-# It has no words of a configuration: stored settings stay, and a member that
-# is not configured now may have been added at run time, so it serves on.
+# It stores no words of the configuration: stored settings stay, and a member
+# that is not configured now may have been added at run time, so it keeps
+# serving.
 sub from_distributed {
     my $theirs = SlotmemServer->apxs_query('exp_libexecdir')
         . '/mod_slotmem_shm.so';
     my $ours = SlotmemServer->default_dso;
     my $bytes = -f $theirs ? SlotmemServer::slurp($theirs) : '';
     SKIP: {
-        skip 'there is no distributed module to begin with', 1
+        skip 'there is no distributed module to start with', 1
             if $bytes eq '' || $ours eq 'static'
             || index($bytes, 'SlotmemPersistDir') >= 0
             || $bytes eq SlotmemServer::slurp($ours);
@@ -1019,24 +1022,24 @@ sub from_distributed {
         my $now = $changes->observe($server->port)->{app};
         is_deeply([sort { $a cmp $b } SlotmemChanges::plain($now)],
             ['a Drn', 'b f=3', 'c Dis', 'd', 'x'],
-            '[E6] of the distributed module: settings and workers stay');
+            '[E6] from the distributed module: settings and workers stay');
         is($server->log_count(qr/slotmem_shm:(?:error|crit|alert|emerg)\]/),
-            0, '[E6] of the distributed module: no error');
+            0, '[E6] from the distributed module: no error');
         $server->stop;
     }
     return;
 }
 
-# ---- all of it ----
+# ---- the run ----
 
-# Each MPM begins at another place of the rotation. With as many turns as ways,
+# Each MPM starts at another place in the rotation. With as many turns as ways,
 # each row is tried in each way.
-my %begin = (prefork => 0, worker => 1, event => 2);
-my $begin = $begin{ $ENV{SLOTMEM_MPM} || 'event' } // 0;
-turn($begin + $_) for 0 .. ($ENV{SLOTMEM_TURNS} || 1) - 1;
+my %first = (prefork => 0, worker => 1, event => 2);
+my $first = $first{ $ENV{SLOTMEM_MPM} || 'event' } // 0;
+turn($first + $_) for 0 .. ($ENV{SLOTMEM_TURNS} || 1) - 1;
 
 inherited(
-    { what => 'as it was', way => 'graceful', is => 'a Drn, b f=3, x f=2' },
+    { what => 'unchanged', way => 'graceful', is => 'a Drn, b f=3, x f=2' },
     { what => 'one inserted first', way => 'restart', members => 'c, a, b',
         is => 'c, a Drn, b f=3, x f=2' },
     { what => 'a host more', way => 'graceful', hosts => 3,

@@ -10,7 +10,7 @@
 
 
 # An operator whose new configuration fails, and who goes back to the old one,
-# finds the old state: only a generation that served changes anything on disk.
+# finds the old state: only a generation that has served changes files.
 
 use strict;
 use warnings;
@@ -46,7 +46,7 @@ $tail
 EOT
 }
 
-# Name, mode and digest of what is in the runtime directory.
+# Name, mode and digest of the files in the runtime directory.
 sub snapshot {
     return [
         map {
@@ -66,7 +66,7 @@ my $before = snapshot();
 is(scalar(@$before), 4,
     'the host, its balancer, the lock of both, and their names');
 
-# Two balancers with one name of a segment, and no slot in it for the second:
+# Two balancers whose segments have the same name, and no slot for the second:
 # this fails late, in the second pass, when balancer://app has its segments.
 my $late = <<"EOT";
 <Proxy balancer://z-1>
@@ -83,11 +83,11 @@ my $ssl   = "<VirtualHost 127.0.0.1:*>\nSSLEngine on\n</VirtualHost>";
 
 my %bad = (
     'a syntax error'            => config_of('NoSuchDirective', qw(a b c)),
-    'a port that is taken'      => config_of($ports,            qw(a b c)),
+    'a port in use'             => config_of($ports,            qw(a b c)),
     'SSL without a certificate' => config_of($ssl,              qw(a b c)),
     'a late failure'            => config_of($late,             qw(a b c)),
-    'a member less, and late'   => config_of($late,             qw(a b)),
-    'a member more, and late'   => config_of($late,             qw(a b c x)),
+    'late, one member fewer'    => config_of($late,             qw(a b)),
+    'late, one member more'     => config_of($late,             qw(a b c x)),
 );
 for my $what (sort keys %bad) {
     $server->config($bad{$what});
@@ -98,15 +98,15 @@ for my $what (sort keys %bad) {
     is(SlotmemServer->said($output, 'SLOTMEM-27', 'notice', $server->rundir), 1,
         "[B7] $what: a line says how to start without the state")
         if $what =~ /late/;
-    is_deeply(snapshot(), $before, "[B10] $what: the files are as they were");
+    is_deeply(snapshot(), $before, "[B10] $what: the files have not changed");
 }
 
-# Nor does what never starts.
+# A server that never starts does not change files either.
 $server->config(config_of('', qw(a b)));
 for my $option (qw(-t -S)) {
     my ($code) = $server->run_args($option);
     is($code, 0, "[B9] httpd $option works");
-    is_deeply(snapshot(), $before, "[B9][B10] $option leaves the files");
+    is_deeply(snapshot(), $before, "[B9][B10] $option changes no files");
 }
 
 $server->config($good);
@@ -114,10 +114,11 @@ $server->start;
 is_deeply([$manager->table('app')], $want,
     '[B10] the old configuration finds the old state');
 is_deeply($manager->served('/app', 9), { b => 6, c => 3 },
-    '[B10] and requests go where it says');
+    '[B10] and requests follow it');
 is_deeply(snapshot(), $before, '[B10] starting writes nothing');
 
-# A restart that fails ends the server; the state of what ran is stored.
+# A restart that fails ends the server; the state of the old generation is
+# stored.
 for my $signal (qw(USR1 HUP)) {
     $manager->set_factor('app', $url{c}, 4);
     $server->config($bad{'a syntax error'});

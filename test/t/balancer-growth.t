@@ -9,9 +9,9 @@
 # under the License.
 
 
-# Workers that were added at run time, while members are added first and last in
-# the configuration, replaced, and more than there is room for, over each kind of
-# restart. balancer-members.t has single changes of the members.
+# Workers that were added at run time, while members are added at the start and
+# at the end of the configuration, replaced, and exceed the room, across each
+# kind of restart. balancer-members.t has single changes of the members.
 
 use strict;
 use warnings;
@@ -30,7 +30,7 @@ my $server = SlotmemServer->new(
 );
 my $manager = SlotmemBalancer->new($server);
 
-# Each way to restart has a balancer of its own.
+# Each way to restart has its own balancer.
 sub configure {
     my ($balancer, $growth, @members) = @_;
     return $manager->configure($balancer, $growth, @url{@members});
@@ -49,8 +49,8 @@ my %how = (
     'stop, start'  => sub { $server->stop; $server->start },
 );
 
-# Each worker is there once, with its status and factor, and there is none without
-# a name. Each then serves its share in two rounds of all factors together.
+# Each worker exists once, with its status and factor, and none is without a
+# name. Each then serves its share in two rounds of all factors together.
 sub workers_are {
     my ($balancer, $what, %factor) = @_;
     is_deeply(
@@ -61,7 +61,7 @@ sub workers_are {
             } $manager->workers($balancer)
         ],
         [sort map { $_ . "Init Ok $factor{$_}" } keys %factor],
-        "$what: each is there once"
+        "$what: each exists once"
     );
     my $round = 0;
     $round += $_ for values %factor;
@@ -91,12 +91,12 @@ for my $how (sort keys %how) {
 
     configure($app, 2, qw(c a b));
     $again->();
-    workers_are($app, "[E2][E6] $how: a member more, first in the list",
+    workers_are($app, "[E2][E6] $how: one more member, first in the list",
         %both, %ones{qw(a b c)});
 
     configure($app, 3, qw(c a b d));
     $again->();
-    workers_are($app, "[E2][E5] $how: and one more, the last, and more slots",
+    workers_are($app, "[E2][E5] $how: another one at the end, and more slots",
         %both, %ones);
 
     configure($app, 3, qw(c a e d));
@@ -107,20 +107,20 @@ for my $how (sort keys %how) {
     $again->();
     workers_are($app, "[E2][E6] $how: b does not come back",
         %both, %ones{qw(a c d)}, e => 1);
-    is(complaints(), 0, "[E2] $how: no complaint");
+    is(complaints(), 0, "[E2] $how: no warning or error");
 
-    # As many slots as before: y keeps its own, and b takes the free one.
+    # The same number of slots: y keeps its own, and b takes the free one.
     configure($app, 1, qw(c a e d b y));
     $again->();
     workers_are($app, "[E2] $how: y is written into the configuration",
         %both, %ones, e => 1);
-    is(complaints(), 0, "[E2] $how: which takes no one's slot");
+    is(complaints(), 0, "[E2] $how: which takes nobody's slot");
 
     $server->stop;
     no_room($app, $how, $again);
 }
 
-# All slots but one are claimed at run time, and then the configuration has
+# All slots except one are claimed at run time, and then the configuration has
 # three members: the two highest run-time workers go, and the start succeeds.
 sub no_room {
     my ($app, $how, $again) = @_;
@@ -139,7 +139,7 @@ sub no_room {
     $server->log_mark;
     $again->();
     workers_are($full, "[E6] $how: the same after one more restart", %left);
-    is(complaints(), 0, "[E2] $how: with no complaint");
+    is(complaints(), 0, "[E2] $how: without a warning or error");
     $server->stop;
     return;
 }

@@ -9,7 +9,7 @@
 # under the License.
 
 
-# The members of a balancer change: in the configuration, and at run time.
+# Changes of a balancer's members, in the configuration and at run time.
 
 use strict;
 use warnings;
@@ -27,7 +27,7 @@ my $server = SlotmemServer->new(
 );
 my $manager = SlotmemBalancer->new($server);
 
-# Each part uses another balancer, so that it starts without a file.
+# Each part uses its own balancer, so that it starts without a file.
 sub configure {
     my ($balancer, $growth, @members) = @_;
     return $manager->configure($balancer, $growth, @url{@members});
@@ -36,7 +36,7 @@ sub configure {
 # Compared by digest, so that a failure does not print the bytes.
 sub digest { return md5_hex(SlotmemServer::slurp(@_)) }
 
-# "a Ok 1", with the backend's name for its address.
+# "a Ok 1", with the backend's name instead of its address.
 sub shown {
     my $balancer = shift;
     my %name     = reverse %url;
@@ -70,12 +70,12 @@ configure('grow', 2, qw(a b c));
 $server->graceful;
 my $kept = ['a Drn Ok 1', 'b Ok 2', 'c Ok 1', 'x Ok 1'];
 is_deeply(members('grow'), $kept,
-    '[E5] a member more: the others keep their state, the new one is fresh');
+    '[E5] one more member: the others keep their state, the new one is fresh');
 is_deeply($manager->served('/app', 20), { b => 10, c => 5, x => 5 },
-    '[E5] and requests go there');
+    '[E5] and gets requests');
 is(join(' of ', reverse $manager->slots('grow')), '4 of 5',
     '[E5][E2] the run-time worker keeps its slot beside it');
-is(complaints(), 0, '[E5] growing draws no complaint');
+is(complaints(), 0, '[E5] growth causes no warning or error');
 $server->stop;
 $server->start;
 is_deeply(members('grow'), $kept, '[E5] the same after stop and start');
@@ -88,11 +88,11 @@ my $old = digest($file);
 configure('grow', 2, qw(a b));
 $server->start;
 is_deeply(members('grow'), ['a Drn Ok 1', 'b Ok 2', 'x Ok 1'],
-    '[E6] a member less: the others keep their state');
+    '[E6] one member fewer: the others keep their state');
 is($server->log_has('SLOTMEM-23', 'notice', $url{c}, "$file.bak"), 1,
-    '[E6] one notice names it, and where the file goes');
-is(complaints(), 0, '[E6] and nothing complains');
-ok(!-e "$file.bak", '[B10] the file is not copied by the start');
+    '[E6] one notice names it, and the path of the kept file');
+is(complaints(), 0, '[E6] and there is no warning or error');
+ok(!-e "$file.bak", '[B10] the start does not copy the file');
 is(digest($file), $old, '[B10] nor changed');
 $manager->set_factor('grow', $url{b}, 4);
 $server->graceful;
@@ -102,7 +102,7 @@ is($manager->stored($file, 4)->{num}, 4, '[E6] and writes the new one');
 is_deeply(members('grow'), ['a Drn Ok 1', 'b Ok 4', 'x Ok 1'],
     '[E6][B2] which is restored');
 $server->stop;
-is(digest("$file.bak"), $old, '[E6] the next store leaves it');
+is(digest("$file.bak"), $old, '[E6] the next store does not change it');
 is(join(' ', glob "$file.bad-*"), '', '[E6] nothing is set aside');
 
 # ---- run-time workers keep their slots ----
@@ -110,7 +110,7 @@ is(join(' ', glob "$file.bad-*"), '', '[E6] nothing is set aside');
 configure('claims', 2, qw(a b));
 $server->start;
 add('claims', 'x');
-is(complaints(), 0, '[E2] room is left: no warning');
+is(complaints(), 0, '[E2] there is room left: no warning');
 $server->graceful;
 add('claims', 'y');
 my $segment = $manager->segment('claims');
@@ -121,7 +121,7 @@ is_deeply(shown('claims'), ['a Ok 1', 'b Ok 1', 'x Ok 1', 'y Ok 1'],
 for my $how (qw(graceful restart)) {
     $server->$how;
     is_deeply(shown('claims'), ['a Ok 1', 'b Ok 1', 'x Ok 1', 'y Ok 1'],
-        "[E2] $how: both are there, once");
+        "[E2] $how: both exist, once");
     is_deeply($manager->served('/app', 20), { map { $_ => 5 } qw(a b x y) },
         "[E2] $how: both serve");
 }
@@ -130,7 +130,7 @@ $server->start;
 is_deeply($manager->served('/app', 20), { map { $_ => 5 } qw(a b x y) },
     '[E2] stop and start: both serve');
 $file = $manager->stored($manager->file('claims'), 4);
-is("@{ $file->{claims} }", '2 3', '[E2] the file marks them');
+is("@{ $file->{claims} }", '2 3', '[E2] the file has their claims');
 
 # ---- a member replaced ----
 
@@ -142,7 +142,7 @@ $server->restart;
 is_deeply($manager->served('/app', 20), { map { $_ => 5 } qw(a c x y) },
     '[E2][E6] and does not come back');
 
-# ---- a member more, taken from the growth, and no slot free ----
+# ---- one more member, which takes room from the growth, and no free slot ----
 
 configure('claims', 1, qw(a c d));
 $server->graceful;
@@ -167,9 +167,9 @@ is_deeply(shown('adopt'), ['a Ok 1', 'b Ok 1', 'x Ok 3'],
 $file = $manager->file('adopt');
 $server->stop;
 is("@{ $manager->stored($file, 4)->{claims} }", '',
-    '[E2] its run-time mark is gone');
+    '[E2] its run-time claim is gone');
 
-# ---- removed, with as many slots, and another one listed first ----
+# ---- removed, with the same number of slots, and another one listed first ----
 
 configure('places', 1, qw(a b));
 $server->start;
@@ -178,7 +178,7 @@ $manager->set_factor('places', $url{b}, 3);
 configure('places', 2, qw(a));
 $server->graceful;
 is_deeply(shown('places'), ['a Ok 2'],
-    '[E6] removed: it does not come back, though there are as many slots');
+    '[E6] removed: it does not come back, with the same number of slots');
 configure('places', 1, qw(c a));
 $server->graceful;
 is_deeply(members('places'), ['a Ok 2', 'c Ok 1'],

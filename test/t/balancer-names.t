@@ -8,8 +8,8 @@
 # under the License.
 
 
-# Workers that are added at run time have names of many kinds, and each is still
-# there after a restart: a restored slot is checked for what mod_proxy could
+# Workers that are added at run time have names of many kinds, and each still
+# exists after a restart: a restored slot is checked for what mod_proxy could
 # have made, and nothing that it does make may fail that check.
 
 use strict;
@@ -57,7 +57,7 @@ for my $how (qw(graceful restart)) {
 }
 $server->stop;
 $server->start;
-is_deeply([$manager->table('names')], \@added, '[E6][E7] stop, start: too');
+is_deeply([$manager->table('names')], \@added, '[E6][E7] stop, start: also');
 is($server->log_count(qr/slotmem_shm:(?:error|crit)/), 0, 'no complaint');
 
 done_testing;

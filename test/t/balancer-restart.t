@@ -9,8 +9,8 @@
 # under the License.
 
 
-# What an operator sets in the balancer-manager is there after each kind of
-# restart, with several children alive and a request in flight.
+# The operator's changes in the balancer-manager survive each kind of restart,
+# with several children alive and a request in flight.
 
 use strict;
 use warnings;
@@ -45,7 +45,7 @@ ProxyPass /slow balancer://slow
 EOT
 my $manager = SlotmemBalancer->new($server);
 
-# Factors 3 (b), 1 (c) and 1 (x), and none to a.
+# Factors 3 (b), 1 (c) and 1 (x); a gets no requests.
 my $set    = [
     "$url{a} Init Drn Ok 1",
     "$url{b} Init Ok 3",
@@ -89,20 +89,20 @@ ok(!-e $file, '[B10] a first start writes no file');
 $manager->drain('app', $url{a});
 $manager->set_factor('app', $url{b}, 3);
 $manager->add_worker('app', $url{x});
-is(($manager->table('app'))[3], "$url{x} Init Dis 1", 'added, and disabled');
+is(($manager->table('app'))[3], "$url{x} Init Dis 1", 'added and disabled');
 $manager->enable('app', $url{x});
 state_is('before any restart');
 
-# ---- graceful, the request in an old child ----
+# ---- graceful, with the request in an old child ----
 
 my @old = $server->children;
 $gate->hold($server, '/slow');
 $server->graceful(wait_old => 0);
 state_is('after a graceful restart');
 is(scalar(grep { $server->is_alive($_) } @old),
-    1, '[B3] the old child with the request lives');
+    1, '[B3] the old child with the request is alive');
 is($gate->release->content, "gate\n",
-    '[B3] a request in flight ends well in the old child');
+    '[B3] a request in flight succeeds in the old child');
 $server->wait_until('end of the old child',
     sub { !grep { $server->is_alive($_) } @old });
 no_crash('graceful');
@@ -112,8 +112,8 @@ no_crash('graceful');
 is(mode($file), '0600', 'the file is for its owner only');
 like($file, qr{/run/slotmem-shm-\w+_app\.shm\.persist$}, '[C2] its name');
 my $image = $manager->stored($file, 6);
-is($image->{free}, 6, '[E2] all slots free in the file');
-is("@{ $image->{used} }", '', '[E2] and none marked in use');
+is($image->{free}, 6, '[E2] all slots are free in the file');
+is("@{ $image->{used} }", '', '[E2] and none is in use');
 is("@{ $image->{claims} }", '3', '[E2] one run-time claim in our section');
 is($image->{slot_of}{ $url{x} }, 3, '[E2] the worker keeps its slot');
 
@@ -122,13 +122,13 @@ is($image->{slot_of}{ $url{x} }, 3, '[E2] the worker keeps its slot');
 $server->graceful;
 state_is('after a second one');
 
-# What mod_proxy alone has written, the time of its start, is no reason to write
+# The time of its start, which mod_proxy writes by itself, is no reason to write
 # the files again.
 $server->graceful;
 my @before = map { [(stat $_)[1, 9]] } glob $server->rundir . '/*.persist';
 $server->graceful;
 is_deeply([map { [(stat $_)[1, 9]] } glob $server->rundir . '/*.persist'],
-    \@before, '[B2] a restart with no change writes no file');
+    \@before, '[B2] a restart without a change writes no file');
 state_is('after that');
 
 # ---- hard restart: the request ends, the state stays ----
@@ -136,7 +136,7 @@ state_is('after that');
 $gate->hold($server, '/slow');
 my $answer;
 $server->restart(during => sub { $answer = $gate->release });
-ok(defined $answer, 'the request in flight came to an end');
+ok(defined $answer, 'the request in flight has ended');
 state_is('after a hard restart');
 no_crash('hard restart');
 
@@ -158,12 +158,12 @@ cmp_ok(scalar($server->processes),
     '>=', 2, 'the children outlive their parent');
 is_deeply($manager->served('/app', 20), $served, '[B3] orphans still serve');
 is($gate->release->content, "gate\n",
-    '[B3] and end the request in flight');
+    '[B3] and complete the request in flight');
 $server->end_children;
 $server->log_mark;
 $server->start;
 state_is('after kill -9 and start');
 is($server->log_count(qr/slotmem_shm:(?:error|warn)/), 0,
-    '[B7] what the killed server left draws no complaint');
+    '[B7] leftovers of the killed server cause no warning or error');
 
 done_testing;

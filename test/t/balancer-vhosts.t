@@ -9,9 +9,9 @@
 # under the License.
 
 
-# Balancers in several virtual hosts; one of them without any proxy directive,
-# whose children attach a name that was never created; and two balancers whose
-# names become one name of a segment.
+# Balancers in several virtual hosts; a virtual host without any proxy
+# directive, whose children attach to a name that was never created; and two
+# balancers whose segments get the same name.
 
 use strict;
 use warnings;
@@ -28,7 +28,7 @@ my $server = SlotmemServer->new(
     modules => [qw(proxy proxy_http proxy_balancer lbmethod_byrequests)]
 );
 
-# Lines of the error log that speak of a child's end.
+# The lines of the error log about the death of a child.
 sub deaths {
     return $server->log_count(qr/exit signal|Child \d+ returned/);
 }
@@ -58,7 +58,7 @@ sub start_with {
     return $server->start;
 }
 
-# ---- several virtual hosts, each with an "app" of its own ----
+# ---- several virtual hosts, each with its own "app" ----
 
 start_with(host('one', 'On'), host('two', 'On'), host('lost', 'Off'));
 my %manager = map {
@@ -81,10 +81,10 @@ for my $how ('graceful', 'restart', 'stop and start') {
     is_deeply($manager{two}->served('/app', 10), { a => 2, b => 6, x => 2 },
         "[B2][E2] $how: and of the second");
     is(($manager{lost}->table('app'))[1], "$url{b} Init Ok 1",
-        "[B1] $how: a host without BalancerPersist starts afresh");
+        "[B1] $how: a host without BalancerPersist starts fresh");
 }
 ok(-f $manager{$_}->file('app'), "[C2] file of host $_") for qw(one two);
-ok(!-e $manager{lost}->file('app'), 'no file for the one that wants none');
+ok(!-e $manager{lost}->file('app'), 'no file for the host without persistence');
 isnt($manager{one}->segment('app'), $manager{two}->segment('app'),
     'the segments have different names');
 is(deaths(), 0, 'no child died');
@@ -115,14 +115,15 @@ for my $when ('start', 'graceful restart') {
     @children = sort $server->children;
     is_deeply($plain->served('/nothing', 10), { 404 => 10 },
         "[D2] $when: the host without proxy directives answers");
-    is_deeply($main->served('/app', 10), { a => 10 }, "[D2] $when: the other");
+    is_deeply($main->served('/app', 10), { a => 10 },
+        "[D2] $when: so does the other");
     is_deeply([sort $server->children], \@children,
-        "[D2] $when: the children live on");
+        "[D2] $when: the children stay alive");
 }
 is(deaths(), 0, '[D2] none died');
 my $parent = $server->parent;
 is($server->log_count(qr/slotmem_shm:(?!debug)\w+\] \[pid (?!$parent:)/),
-    0, '[D2] nothing of the children is logged above debug');
+    0, '[D2] the children log nothing above debug');
 $server->stop;
 
 # ---- two balancers, one name ----
@@ -148,7 +149,7 @@ ProxyPass /dot  balancer://app.v1
 EOT
 }
 
-# Whether all requests got an answer of a backend, which is no number.
+# Whether a backend answered all requests; its answer is not a number.
 sub serves {
     my $path = shift;
     return !grep { /\d/ } keys %{ $main->count($path, 10) };
@@ -164,7 +165,7 @@ for my $second (2, 4) {
     ok(serves('/dot'),  "[C4] $what: and the other");
     my $segment = $main->segment('app.v1');
     my $warned  = $server->log_has('SLOTMEM-05', 'warn', $segment, 4, 6);
-    is($warned, $second == 4 ? 1 : 0, "[C4] $what: a warning if it is more");
+    is($warned, $second == 4 ? 1 : 0, "[C4] $what: a warning if it needs more");
     is($server->log_count(qr/slotmem_shm:error/), 0, "[C4] $what: no error");
     is(($main->slots('app.v1'))[0], 2 + $second, "$what: the page")
         if $second == 2;

@@ -8,8 +8,8 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-# State goes from the distributed module to ours and back: on a running server
-# whose LoadModule line is changed, over a kill, and in the bytes of the files.
+# State moves from the distributed module to ours and back: on a running server
+# whose LoadModule line changes, across a kill, and in the bytes of the files.
 
 use strict;
 use warnings;
@@ -85,18 +85,18 @@ my %manager = map {
     $_ => SlotmemBalancer->new($server, url => "http://127.0.0.1:$port{$_}")
 } keys %port;
 my $api = SlotmemApi->new($server);
-my %left;    # named memory that killed processes have left
+my %left;    # named memory that killed processes left behind
 
-# What the distributed module is not given a chance to remove.
+# The objects that the distributed module could not remove.
 END { SlotmemApi::shm_remove(keys %left) }
 
-# ---- what the processes show ----
+# ---- the state of the processes ----
 
 sub named_memory {
     return SlotmemApi::shm_names($server->parent, $server->children);
 }
 
-# Which module is in use, and by what it keeps in shared memory.
+# Checks which module is in use, also by its objects in shared memory.
 sub runs {
     my ($dso, $what) = @_;
     my %seen;
@@ -111,7 +111,7 @@ sub runs {
     return;
 }
 
-# "a Drn Ok 1" of all balancers, with the backend's name for its address.
+# "a Drn Ok 1" of all balancers, with the backend's name instead of its address.
 sub shown {
     my %state;
     for my $host (keys %manager) {
@@ -129,8 +129,9 @@ sub shown {
     return \%state;
 }
 
-# Exact over any number of whole rounds: lbmethod_byrequests gives each worker
-# that is neither drained nor disabled as many turns as its factor says.
+# The result is exact for any number of complete rounds: lbmethod_byrequests
+# gives each worker that is neither drained nor disabled as many turns as its
+# factor.
 sub serves {
     my ($host, $balancer, $what, %factor) = @_;
     my $round = 0;
@@ -142,7 +143,8 @@ sub serves {
     );
 }
 
-# Data of all slots, free slots, and the slots in use if the API tells.
+# The data of all slots, the number of free slots, and the slots in use if the
+# API tells.
 sub contents {
     my $name    = shift;
     my @answers = $api->run((map { "dptr name=$name id=$_" } 0 .. NUM - 1),
@@ -166,7 +168,7 @@ sub load {
     return;
 }
 
-# Requests before, during and after it, and one that spans it.
+# Sends requests before, during and after the change, and one that spans it.
 sub graceful_under_load {
     my $what   = shift;
     my @old    = $server->children;
@@ -182,7 +184,7 @@ sub graceful_under_load {
     my $turns = ($count->{b} || 0) + ($count->{c} || 0);
     cmp_ok($turns, '>', 1, "$what: requests were made before and after it");
     is_deeply([grep { !/^[bc]$/ } keys %$count], [],
-        "[B3] $what: all answered, by workers that may");
+        "[B3] $what: all answered by workers that may serve");
     $server->wait_until('end of the old child', sub { !$still->() });
     return;
 }
@@ -200,7 +202,7 @@ sub switch {
     return;
 }
 
-# Gives what they leave behind: named memory, and files (APR's choice).
+# Returns what they leave behind: named memory and files, as APR chooses.
 sub kill_all {
     my @pids = ($server->parent, $server->children);
     my @named = named_memory();
@@ -211,7 +213,7 @@ sub kill_all {
     return [@named, glob $server->rundir . '/*.shm'];
 }
 
-# ---- a balancer, to and fro ----
+# ---- a balancer, back and forth ----
 
 my $hosts = host('one', balancer('app', 1, qw(a b c)),
     balancer('two', 1, qw(a b c))) . host('two', balancer('app', 1, qw(a b c)));
@@ -258,7 +260,7 @@ is_deeply(
         'one two' => ['a Ok 1', 'b Ok 1', 'c Dis 1'],
         'two app' => ['a Ok 1', 'b Ok 1', 'c Ok 5']
     },
-    'before any change: the state that was set'
+    'before any change: the configured state'
 );
 for my $how ('graceful', 'restart', 'stop start') {
     for my $dso ($ours, $theirs) {
@@ -270,12 +272,12 @@ for my $how ('graceful', 'restart', 'stop start') {
         $state->{'one app'}[1] = "b Ok $factor{b}";
     }
 }
-ok(-e $server->rundir . '/slotmem-shm.lock', 'our lock file disturbed nobody');
+ok(-e $server->rundir . '/slotmem-shm.lock', 'our lock file disturbs nobody');
 
-# ---- over a kill ----
+# ---- across a kill ----
 
-# What was set since the last store is lost: the distributed module has no
-# checkpoint.
+# Changes since the last store are lost: the distributed module has no
+# checkpoints.
 $factor{b} = 5 - $factor{b};
 $state->{'one app'}[1] = "b Ok $factor{b}";
 my $left = kill_all();
@@ -286,7 +288,7 @@ isnt("@$left", '', 'the distributed module was killed, and its objects stay');
 runs($ours, 'to ours, kill');
 all_is_there('to ours, kill', $state);
 is($server->log_count(qr/slotmem_shm:(?:warn|error)/), 0,
-    '[B7] to ours, kill: no complaint');
+    '[B7] to ours, kill: no warning or error');
 
 # ---- the files, byte for byte ----
 
@@ -311,7 +313,7 @@ $holds{$_} = contents($_) for @lasting;
 $holds{clear}{free} = NUM;
 is_deeply($holds{pregrab},
     { slots => ['', '', 'of-pregrab', '3-pregrab'], free => 1,
-        used => '0,2,3' }, 'to change: what pregrab has now');
+        used => '0,2,3' }, 'to change: the current slots of pregrab');
 $server->stop;
 
 my %bits = (plain => 1, pregrab => 5, clear => 9);
@@ -323,14 +325,14 @@ for my $name (@lasting) {
         [SIZE, NUM, $bits{$name}, 1, 1, 1], "[E1] ours of $type{$name}");
     is_deeply([$file->{slots}, $file->{free}, "@{ $file->{used} }"],
         [$holds{$name}{slots}, $holds{$name}{free}, $used{$name}],
-        "[E1] ours of $type{$name}: what the API told");
+        "[E1] ours of $type{$name}: the same as from the API");
     $image{$name} = SlotmemFile::image(bytes($name), SIZE, NUM);
 }
 is("@{ SlotmemFile::decode(bytes('claimed'), SIZE, NUM)->{claims} }", '1 2',
     '[E2] ours: the run-time claims');
 ok(!-e persisted('none'), '[B2] no file of type none');
 
-# What mod_proxy_balancer keeps beside it, times and counts, changes at a start.
+# The other data of mod_proxy_balancer, times and counts, changes at a start.
 sub stored {
     return [
         map {
@@ -342,11 +344,11 @@ sub stored {
 }
 my $stored = stored(@files);
 
-# The distributed module makes a whole file where it finds none; elsewhere it
-# writes in place, and what it does not change stays.
+# The distributed module writes a complete file if there is none; otherwise it
+# writes in place, and the rest stays.
 load($theirs);
 $server->start;
-all_is_there('theirs, from the files of ours', $state);
+all_is_there('theirs, from our files', $state);
 $api->run('put name=changed id=2 data=e');
 unlink @files, map { persisted($_) } @lasting;
 $server->stop;
@@ -359,20 +361,20 @@ is_deeply(stored(@files), $stored, '[E1] and the same slots of balancers');
 load($ours);
 $server->log_mark;
 $server->start;
-all_is_there('ours, from the files of theirs', $state);
+all_is_there('ours, from their files', $state);
 $api->check('info name=claimed', { status => undef, free => 2 },
-    '[E2] ours again: the run-time claims of a file that was not changed');
+    '[E2] ours again: the run-time claims of an unchanged file');
 $api->check('info name=changed', { status => undef, free => 4 },
     '[E2] ours again: none where the distributed module has changed it');
 $api->check('dptr name=changed id=2', { data => 'e' },
     '[E2] which is no damage');
-is_deeply(kill_all(), [], '[B7] ours was killed: no object stays');
+is_deeply(kill_all(), [], '[B7] ours was killed: no object is left');
 load($theirs);
 $server->start;
 all_is_there('theirs, after a kill of ours', $state);
 $server->stop;
 
-# ---- workers added at run time: the manual's Upgrade, and the way back ----
+# ---- workers added at run time: the manual's "Upgrade", and the way back ----
 
 sub add {
     my ($worker, @balancers) = @_;
@@ -399,10 +401,10 @@ for my $way ([$theirs, $ours, 'up'], [$ours, $theirs, 'down']) {
     $server->graceful;
     my $both = ['a Ok 1', 'b Ok 1', 'x Ok 2'];
     is_deeply(shown(), { "one $lost" => $both, "one $kept" => $both },
-        "[E2] $what: workers that were added come back");
+        "[E2] $what: added workers come back");
     serves('one', $_, "[E2] $what", a => 1, b => 1, x => 2) for $lost, $kept;
-    # Ours takes what the configuration does not want of their file for a
-    # run-time claim; theirs takes its slot for a free one.
+    # In their file, ours treats a worker that is not configured as a run-time
+    # claim; theirs treats its slot as free.
     my $ours_now = $what eq 'up';
     is(join(' of ', reverse $manager{one}->slots($lost)),
         $ours_now ? '3 of 4' : '2 of 4',
@@ -424,10 +426,11 @@ for my $way ([$theirs, $ours, 'up'], [$ours, $theirs, 'down']) {
 
 my @known = grep { !/^slotmem-shm-.*\.(?:shm(?:\.persist)?|names)$/ }
     map { m{([^/]+)\z} } glob $server->rundir . '/*';
-is("@known", 'slotmem-shm.lock', 'nothing unknown stays in DefaultRuntimeDir');
+is("@known", 'slotmem-shm.lock',
+    'nothing unknown is left in DefaultRuntimeDir');
 is_deeply(
     [
-        grep { !/slotmem_shm:warn.* SLOTMEM-01: / }     # full: as it should be
+        grep { !/slotmem_shm:warn.* SLOTMEM-01: / }     # full, as expected
             grep { /:(?:warn|error|crit|alert|emerg)\]|exit signal/ }
             split /^/, $server->log
     ],

@@ -7,9 +7,9 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-# Each function of the provider, each clause of the contract's section D, on
-# three kinds of segment: anonymous, made by a child at run time under a name,
-# and made when the server was configured.
+# Each function of the provider and each clause of the contract's section D,
+# with three kinds of segment: anonymous, named and created by a child at run
+# time, and created during configuration.
 
 use strict;
 use warnings;
@@ -38,8 +38,8 @@ sub new_lines {
     return @lines;
 }
 
-# One request: a segment, then commands on it, each with what it answers and
-# a name. All in one process, as an anonymous segment is in one only.
+# One request: a segment, then commands on it, each with its expected answer and
+# a name. All run in one process, as an anonymous segment exists in one only.
 sub script {
     my ($create, $kind, @steps) = @_;
     my @commands = ($create);
@@ -73,9 +73,9 @@ for my $kind (qw(anonymous run-time configured)) {
         ['dptr id=4', { status => 'APR_EINVAL', mem => 'untouched' },
             '[D4] dptr of an id past the end'],
         ['dptr id=4294967295', $EINVAL, '[D4] dptr of the largest id'],
-        ['info', { status => undef, free => 4 }, '[D4] dptr marks nothing'],
+        ['info', { status => undef, free => 4 }, '[D4] dptr claims nothing'],
 
-        ['grab', { id => 0 }, '[D6] grab gives the lowest free id'],
+        ['grab', { id => 0 }, '[D6] grab returns the lowest free id'],
         ['grab', { id => 1 }, '[D6] ... then the next'],
         ['info', { status => undef, free => 2 },
             '[D9] num_free_slots counts what grab took'],
@@ -83,7 +83,7 @@ for my $kind (qw(anonymous run-time configured)) {
         ['fgrab id=3', $OK, '[D6] fgrab of a slot in use'],
         ['fgrab id=4', $EINVAL, '[D6] fgrab of an id past the end'],
         ['info', { status => undef, free => 1 }, '[D6][D9] it counts once'],
-        ['grab', { id => 2 }, '[D6] the one that is left'],
+        ['grab', { id => 2 }, '[D6] the remaining one'],
         ['grab', { status => 'APR_EINVAL', id => 4 },
             '[D6] full: EINVAL, and the id is the number of slots'],
         ['info', { status => undef, num => 4, free => 0 },
@@ -102,20 +102,20 @@ for my $kind (qw(anonymous run-time configured)) {
 
         ['get id=3', { zero => 1, rest => 'untouched' },
             '[D5] get of a free slot'],
-        ['info', { status => undef, free => 0 }, '[D5] ... marks it'],
+        ['info', { status => undef, free => 0 }, '[D5] ... claims it'],
         ['release id=3', $OK, '[D5] ... so it can be released'],
         ['put id=3 data=12345678', $OK, '[D5] put into a free slot'],
-        ['info', { status => undef, free => 0 }, '[D5] ... marks it'],
+        ['info', { status => undef, free => 0 }, '[D5] ... claims it'],
         ['get id=3', { data => '12345678', rest => 'untouched' },
             '[D5] get of what was put'],
         ['get id=3 len=3', { data => '123', rest => 'untouched' },
             '[D5] get of the first bytes'],
         ['put id=3 data=ab', $OK, '[D5] put of two bytes'],
-        ['get id=3', { data => 'ab345678' }, '[D5] ... leaves the others'],
+        ['get id=3', { data => 'ab345678' }, '[D5] ... keeps the others'],
         ['put id=4 data=x', $EINVAL, '[D5] put of an id past the end'],
         ['get id=4', { status => 'APR_EINVAL', rest => 'untouched' },
             '[D5] get of an id past the end'],
-        ['dptr id=2', { zero => 1 }, '[D5] nobody wrote into the neighbour'],
+        ['dptr id=2', { zero => 1 }, '[D5] the neighbour is unchanged'],
         ['dptr id=3', { offset => 24 }, '[D3] addresses stay'],
     );
 
@@ -152,7 +152,7 @@ for my $kind (qw(anonymous run-time configured)) {
         (map { ["put id=$_ fill=$_ len=7", $OK, '[D5] odd size: put'] }
             1 .. 4),
         ['dump', { data => "\0" x 7 . '1' x 7 . '2' x 7 . '3' x 7 . '4' x 7 },
-            '[D3][D5] odd size: each put hit its slot alone'],
+            '[D3][D5] odd size: each put changed its own slot only'],
         ['info', { status => undef, num => 5, free => 1, size => 7 },
             '[D9] odd size: numbers'],
     );
@@ -161,16 +161,16 @@ for my $kind (qw(anonymous run-time configured)) {
     my $max = '18446744073709551615';
     script($create->('long', 'size=8 num=4'), $kind,
         ['put id=1 len=24 fill=x', $OK, '[D5] put up to the end of the area'],
-        ['info', { status => undef, free => 3 }, '[D5] ... marks one slot'],
+        ['info', { status => undef, free => 3 }, '[D5] ... claims one slot'],
         ['dump', { data => "\0" x 8 . 'x' x 24 }, '[D5] ... copies it all'],
         ['get id=0 len=32', { data => "\0" x 8 . 'x' x 24,
                 rest => 'untouched' }, '[D5] get of the whole array'],
-        ['release id=0', $OK, '[D5] ... had marked slot 0'],
+        ['release id=0', $OK, '[D5] ... had claimed slot 0'],
         ['info', { status => undef, free => 3 }, '[D5] ... only that'],
         ['put id=2 len=0', $OK, '[D5] put of nothing'],
-        ['info', { status => undef, free => 2 }, '[D5] ... marks the slot'],
+        ['info', { status => undef, free => 2 }, '[D5] ... claims the slot'],
         ['get id=3 len=0', $OK, '[D5] get of nothing'],
-        ['info', { status => undef, free => 1 }, '[D5] ... marks the slot'],
+        ['info', { status => undef, free => 1 }, '[D5] ... claims the slot'],
     );
     script($create->('over', 'size=8 num=4'), $kind,
         ['put id=1 len=24 fill=x', $OK, '[D5] put up to the end once more'],
@@ -193,21 +193,21 @@ for my $kind (qw(anonymous run-time configured)) {
     script($create->('longpre', 'size=8 num=4 type=pregrab'), $kind,
         ['fgrab id=1', $OK, '[D6] one slot in use'],
         ['put id=1 len=24 fill=x', $OK,
-            '[D5] PREGRAB: put past slots that are free'],
+            '[D5] PREGRAB: put that extends over free slots'],
         ['put id=1 len=25 fill=y', $EINVAL, '[D5] PREGRAB: too long'],
         ['put id=0 len=8 fill=y', $NOTFOUND, '[D5] PREGRAB: slot not in use'],
         ['dump', { data => "\0" x 8 . 'x' x 24 }, '[D5] PREGRAB: contents'],
-        ['info', { status => undef, free => 3 }, '[D5] PREGRAB: marks'],
+        ['info', { status => undef, free => 3 }, '[D5] PREGRAB: claims'],
     );
 
     script($create->('all', 'size=8 num=4'), $kind,
         ['doall', { visited => '0,1,2,3', pool => 'same' },
             '[D8] doall visits all slots, in order'],
-        ['info', { status => undef, free => 4 }, '[D8] ... marks none'],
+        ['info', { status => undef, free => 4 }, '[D8] ... claims none'],
         ['doall nopool=1', { visited => '0,1,2,3', pool => 'same' },
-            '[D8] a pool that is none is passed through'],
+            '[D8] a null pool is passed through'],
         ['doall stop=3 code=70012', { status => '70012', visited => '0,1,2' },
-            '[D8] the first result that is no success ends it'],
+            '[D8] the first result that is not a success ends it'],
         ['doall stop=1 code=-1', { status => '-1', visited => '0' },
             '[D8] also a negative one, in the first slot'],
         ['doall stop=4 code=70012', { status => '70012' },
@@ -229,7 +229,7 @@ for my $kind (qw(anonymous run-time configured)) {
         ['grab', { id => 0 }, '[D8] PREGRAB: ... later calls work'],
         ['release id=0', $OK, '[D8] PREGRAB: ... of each kind'],
         ['doall mark=p nopool=1', { visited => '1,3', pool => 'same' },
-            '[D8] PREGRAB: doall visits what is in use'],
+            '[D8] PREGRAB: doall visits the slots in use'],
         ['dump', { data => "\0" x 8 . 'p' . "\0" x 15 . 'p' },
             '[D8] PREGRAB: ... and touches nothing else'],
         ['doall stop=2 code=20014', { status => '20014', visited => '1,3' },
@@ -276,7 +276,7 @@ for my $kind (qw(anonymous run-time configured)) {
         ['doall', { visits => 3 }, '[D8] no bytes: doall'],
     );
 
-    # create: what fails. A named segment would be made by this child.
+    # Failures of create. A named segment would be created by this child.
     my $name = $kind eq 'anonymous' ? 'none' : "calls-fail-$kind";
     my $null = { status => 'APR_EINVAL', inst => 'null' };
     $api->check("create name=$name size=$max num=2", $null,
@@ -285,7 +285,7 @@ for my $kind (qw(anonymous run-time configured)) {
         ? ('0x4000000000000001', '0x1000000000000')
         : ('0x40000001', '0x10000000');
     $api->check("create name=$name size=$wraps num=4", $null,
-        "[D1] the product wraps to a small one ($kind)");
+        "[D1] the product wraps to a small number ($kind)");
     $api->check("create name=$name size=$max num=1", $null,
         "[D1] the sum overflows ($kind)");
     new_lines();
@@ -319,7 +319,7 @@ is($addresses[0], $addresses[1], '[D2][D3] ... gives the same slots');
 my @made = $api->run('create name=calls-here size=24 num=3',
     'attach name=calls-here');
 $api->same($made[1], { same => 1, size => 24, num => 3 },
-    '[D2] attach of what this process created');
+    '[D2] attach of a segment that this process created');
 new_lines();
 for my $name ('calls-nobody-made-this', '/no/such/path/calls', 'calls plain') {
     my $answer = $api->check(
@@ -327,7 +327,7 @@ for my $name ('calls-nobody-made-this', '/no/such/path/calls', 'calls plain') {
         { status => undef, inst => 'untouched', size => 'untouched',
             num => 'untouched' },
         "[D2] attach of an unknown name touches nothing: $name");
-    isnt($answer->{status}, 'APR_SUCCESS', '[D2] ... and is no success');
+    isnt($answer->{status}, 'APR_SUCCESS', '[D2] ... and returns an error');
 }
 my @lines = grep { /slotmem/ && !/:(?:debug|trace\d)\]/ } new_lines();
 is("@lines", '', '[D2] ... and logs nothing above debug');
@@ -343,7 +343,7 @@ my ($last, @inner) =
     nested('create as=t name=none size=8 num=3', 'doall each=grab,as=t');
 is_deeply([map { $_->{id} } @inner], [0, 1, 2],
     '[D8] a callback may grab');
-$api->same($last, { visits => 3 }, '[D8] ... and doall goes on');
+$api->same($last, { visits => 3 }, '[D8] ... and doall continues');
 ($last, @inner) = nested('create as=t name=none size=8 num=3',
     'doall each=put,as=t,id=2,data=in');
 is_deeply([map { $_->{status} } @inner], [('APR_SUCCESS') x 3],

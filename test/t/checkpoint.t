@@ -7,8 +7,8 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-# Checkpoints: what has changed is stored while the server runs, and a kill
-# loses no more than what came after (contract, B2 and B7).
+# Checkpoints: changes are stored while the server runs, and a kill loses only
+# later ones (contract, B2 and B7).
 
 use strict;
 use warnings;
@@ -34,8 +34,8 @@ $shape .= "SlotmemTest post_config create name=volatile size=16 num=4\n";
 $shape .= "SlotmemTest post_config create name=large size=65536 num=40"
     . " type=persist\n";
 
-# The monitor hooks run every ten seconds or so, or, with this, several times
-# a second.
+# The monitor hooks run about every ten seconds, or with this several times per
+# second.
 my $hurry = "SlotmemTest post_config hurry ms=20\n";
 
 sub path {
@@ -67,7 +67,7 @@ sub kill_all {
     return;
 }
 
-# Two servers: one with checkpoints as often as can be, one with none.
+# Two servers: one with checkpoints as often as possible, one without.
 my $s = SlotmemServer->new(timeout => 30,
     config => "SlotmemCheckpointInterval 1\n$shape");
 my $off = SlotmemServer->new(
@@ -83,7 +83,8 @@ for ([$off, $off_api], [$s, $api]) {
     $server->start;
 }
 
-# Changes, and one wait for the monitor hook. Requests go on meanwhile.
+# Makes changes and waits once for the monitor hook. Requests continue
+# meanwhile.
 my %old = map { $_ => state_of($s, $_) } qw(same large);
 my $off_old = state_of($off, 'plain');
 $off_api->run('put name=plain id=2 data=second');
@@ -115,19 +116,20 @@ $s->wait_until('the other files', sub {
 });
 for my $name (@names) {
     my $file = decoded($s, $name);
-    is("$file->{digest_ok}$file->{exact}", 11, "[B2][E1] $name: a whole file");
+    is("$file->{digest_ok}$file->{exact}", 11,
+        "[B2][E1] $name: a complete file");
 }
 is(join(',', @{ decoded($s, 'marks')->{used} }), '1,2',
-    '[B2] a checkpoint stores the marks');
+    '[B2] a checkpoint stores the in-use flags');
 is(join(',', @{ decoded($s, 'claims')->{claims} }), '1,2',
     '[B2][E2] ... and run-time claims');
 is_deeply({ map { $_ => state_of($s, $_) } keys %old }, \%old,
-    '[B2] what has not changed is not written');
+    '[B2] an unchanged segment is not written');
 is(slot($s, 'removed', 1), 'first',
     '[B2] a file that somebody has removed is written again');
-ok(!-e path($s, 'volatile'), '[B2] what is not PERSIST is not stored');
+ok(!-e path($s, 'volatile'), '[B2] a segment without PERSIST is not stored');
 is($s->log_count(qr/slotmem_shm:(?!debug|trace|info)/), 0,
-    '[B2] a checkpoint that succeeds says nothing') or diag($s->log_since);
+    '[B2] a successful checkpoint logs nothing') or diag($s->log_since);
 my @after = $api->run('get name=plain id=2', 'info name=plain',
     map { ("dptr name=$_ id=2", "info name=$_", "doall name=$_") } @names);
 splice @after, 0, 2;
@@ -140,7 +142,7 @@ is_deeply(
 is(state_of($off, 'plain'), $off_old, '[B2] interval 0: no checkpoint');
 is($off_api->run('get name=plain id=2')->{data}, 'second', '... of a change');
 
-# kill -9, of all at once: the checkpoint is there.
+# kill -9 of all processes at once: the checkpoint survives.
 $api->run('put name=plain id=3 data=third');
 kill_all($s);
 kill_all($off);
@@ -151,16 +153,17 @@ my @got = $api->run('dptr name=plain id=2', 'get name=marks id=2',
     'doall name=marks', 'info name=claims', 'dptr name=claims id=2');
 is($got[0]{data}, 'second', '[B2][B7] after kill -9: the slots');
 is($got[1]{data}, 'second', '[B2][B7] ... of PREGRAB');
-is($got[2]{visited}, '1,2', '[B2][B7] ... and its marks');
+is($got[2]{visited}, '1,2', '[B2][B7] ... and its in-use flags');
 is($got[3]{free}, 2, '[B2][E2] ... run-time claims');
 is($got[4]{data}, 'second', '[B2][E2] ... with their slots');
 $off->start;
 is($off_api->run('dptr name=plain id=2')->{data}, '',
-    '[B2] with interval 0 kill -9 loses what has changed');
+    '[B2] with interval 0 kill -9 loses the changes');
 $off->stop;
 
-# Not before the interval is over, however often the monitor hooks run; and
-# again after that. The last change is in a file of several chunks.
+# There is no checkpoint before the interval is over, however often the monitor
+# hooks run; and the same after that. The last change is in a file of several
+# chunks.
 $api->run('put name=plain id=0 data=1');
 $s->wait_until('a checkpoint', sub { slot($s, 'plain', 0) eq '1' });
 cmp_ok(time - $begun, '>', 2, '[B2] no checkpoint before the interval');
@@ -176,7 +179,7 @@ pass('[B2] a large file is stored by a checkpoint too');
 $s->graceful;
 $api->run('put name=plain id=0 data=3');
 $s->wait_until('one more', sub { slot($s, 'plain', 0) eq '3' });
-pass('[B2] checkpoints go on after a restart');
+pass('[B2] checkpoints continue after a restart');
 is($api->run('dptr name=large id=39')->{data}, 'end',
     '[B2] ... which has restored the large one');
 $s->stop;

@@ -7,8 +7,8 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-# Segments of the types PERSIST and CLEARINUSE: who has claimed which slot, in
-# the configuration or at run time (contract, E2 and E6).
+# Segments of the types PERSIST and CLEARINUSE: which slots are claimed by the
+# configuration, and which at run time (contract, E2 and E6).
 
 use strict;
 use warnings;
@@ -22,8 +22,8 @@ my $s    = SlotmemServer->new(servers => 2);
 my $api  = SlotmemApi->new($s);
 my $path = $s->rundir . '/slotmem-shm-m.shm.persist';
 
-# A configuration with these members, each of which claims its slot by content;
-# what is no plain word is a command of its own.
+# A configuration with these members, each of which claims its slot by content.
+# Anything except a plain word is a command.
 sub members {
     my $text = 'SlotmemTest post_config create name=m size=32 num=6'
         . " type=persist,clearinuse\n";
@@ -66,7 +66,7 @@ sub file {
     return SlotmemFile::decode(SlotmemServer::slurp($path), 32, 6);
 }
 
-# Two members of the configuration, two of run time.
+# Two configured members, and two run-time members.
 members(qw(A B));
 $s->start;
 is(slot_of('A') . slot_of('B'), '01', '[E2] the configuration claims 0 and 1');
@@ -74,10 +74,10 @@ is(add('R1'), 2, 'R1 is added at run time');
 is(add('R2'), 3, 'R2 too');
 is(in_use(), 4, '[D9] four slots are in use');
 
-# A store does not change the live memory: an old child runs on it.
+# A store does not change the live memory, which an old child still uses.
 my $at   = $s->root . '/at';
 my $gate = $s->root . '/gate';
-my ($client) = $api->begin(
+my ($client) = $api->start(
     ["wait at=$at file=$gate max=10", 'info name=m', 'grab name=m']);
 $s->wait_until('the request', sub { -e $at });
 $s->graceful(wait_old => 0);
@@ -98,13 +98,13 @@ is(slot_of('A') . slot_of('B'), '01', '[E2] both find their slots again');
 is(in_use(), 4, '[E2] the run-time claims are restored as in use');
 is(data(2) . data(3), 'R1R2', '[E2] ... with their data');
 
-# A new member does not get the slot of one that was added at run time.
+# A new member does not get the slot of a run-time member.
 members(qw(A B C));
 $s->restart;
-is(slot_of('C'), 4, '[E2] a new member takes a slot that is free');
+is(slot_of('C'), 4, '[E2] a new member takes a free slot');
 is(in_use(), 5, '[E2] ... and the others keep theirs');
 
-# A claim in the configuration takes the run-time claim away.
+# A claim of the configuration replaces the run-time claim.
 members(qw(A B C R1));
 $s->restart;
 is(slot_of('R1'), 2, '[E2] R1 is now in the configuration');
@@ -118,7 +118,7 @@ $api->run('release name=m id=2');
 # get and put claim too.
 members(qw(A B C), 'get id=3', 'put id=5 len=32 data=P');
 $s->restart;
-is(in_use(), 5, '[E2] get claims a slot of run time, put a free one');
+is(in_use(), 5, '[E2] get claims a run-time slot, put a free one');
 members(qw(A B C));
 $s->restart;
 is(in_use(), 3, '[E2] ... for the configuration: both are free again');
@@ -133,13 +133,13 @@ $api->run("release name=m id=$slot");
 is(add('again'), $slot, 'the slot of a member is granted again');
 members(qw(A B C));
 $s->restart;
-is(in_use(), 3, '[E2] it counts as one of the configuration');
+is(in_use(), 3, '[E2] it counts as claimed by the configuration');
 
-# A claim of run time that is released is none.
+# A released run-time claim no longer counts.
 $slot = add('short');
 $api->run("release name=m id=$slot");
 $s->restart;
-is(in_use(), 3, '[E2] a run-time claim that was released is none');
+is(in_use(), 3, '[E2] a released run-time claim does not count');
 
 # The last free slot.
 members(qw(A B));
@@ -155,16 +155,16 @@ $api->check('grab name=m', { status => 'APR_EINVAL', id => 6 },
     '[D6] no slot is left');
 is(warnings(), 1, '[E2] ... and no other warning');
 
-# A start takes slots of run time, if there are no others.
+# A start takes run-time slots if there are no others.
 members(qw(A B X Y));
 $s->log_mark;
 $s->restart;
 is(slot_of('X') . ' ' . slot_of('Y'), '2 3',
-    '[E2] full: new members take the lowest slots of run time');
+    '[E2] full: new members take the lowest run-time slots');
 is(join('', map { $s->log_has('SLOTMEM-02', 'warn', 'm', $_) } 2, 3), '11',
-    '[E2] ... with one warning each, of segment and slot');
+    '[E2] ... with one warning each, which names segment and slot');
 is(warnings(), 2, '[E2] ... and no other');
-is(data(4) . data(5), 'T3T4', '[E2] the rest is as it was');
+is(data(4) . data(5), 'T3T4', '[E2] the rest is unchanged');
 is(in_use(), 6, '[E2] ... in use');
 members(qw(A B X Y Z1 Z2 Z3));
 $s->restart;
@@ -174,10 +174,10 @@ $api->same($api->result('Z3'), { status => 'APR_EINVAL', id => 6 },
     '[E2][D6] then grab fails in the configuration too');
 members(qw(A B X Y));
 $s->restart;
-is(in_use(), 4, '[E2] none of them has a run-time mark');
+is(in_use(), 4, '[E2] none of them is a run-time claim');
 
-# Known limits. A new member before the others takes a slot whose owner has
-# not claimed it yet; a member that goes leaves its data.
+# Known limits: a new member that is listed first takes a slot whose owner has
+# not claimed it yet; a removed member leaves its data behind.
 members(qw(N A B X Y));
 $s->restart;
 is(slot_of('N'), 0, '[E6] a new member listed first takes the first slot');
@@ -185,10 +185,10 @@ is(slot_of('A'), 1, '[E6] ... whose owner gets the next, and so on');
 my $removed = slot_of('B');
 members(qw(N A X Y));
 $s->restart;
-is(data($removed), 'B', '[E6] a member that was removed leaves its data');
+is(data($removed), 'B', '[E6] a removed member leaves its data behind');
 
-# Without the section, or with one that does not fit, there are no run-time
-# claims; that is no damage.
+# Without a section, or with one that does not fit, there are no run-time
+# claims; that does not count as damage.
 members(qw(N A));
 $s->stop;
 my $used = 2;
@@ -223,17 +223,17 @@ for my $what (sort keys %change) {
     is(in_use(), 2, "[E2] $what: no run-time claims");
     is(data(5), 'five', "[E2] ... the data is restored: $what");
     is($s->log_count(qr/slotmem_shm:(?:warn|error)/), 0,
-        "[E2] ... and that is no damage: $what");
+        "[E2] ... and that is not damage: $what");
     $s->stop;
 }
 
-# Under -X one process does both; the state of the server tells them apart.
+# With -X one process does both; the state of the server tells them apart.
 $s->start('-X');
 is(in_use(), 2, 'under -X');
 $slot = add('single');
 $s->stop;
 $s->start;
-is(in_use(), 3, '[E2][B9] what was claimed at run time under -X is');
+is(in_use(), 3, '[E2][B9] a slot claimed at run time with -X stays claimed');
 is(data($slot), 'single', '[E2][B9] ... restored');
 $s->stop;
 

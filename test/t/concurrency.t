@@ -7,7 +7,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-# Many processes and threads at one segment, also while some are killed
+# Many processes and threads use one segment, also while some are killed
 # (contract, D10 and D11).
 
 use strict;
@@ -37,7 +37,7 @@ sub touch {
 # [D11] grab and release from all sides: six requests at a time.
 sub storm {
     my ($name, $rounds, $clients) = @_;
-    return $api->begin(map { ["stress name=$name rounds=$rounds"] }
+    return $api->start(map { ["stress name=$name rounds=$rounds"] }
             1 .. $clients);
 }
 
@@ -72,13 +72,13 @@ is_sound($sum, 'many slots');
 $api->check('info name=large', { status => undef, free => 5000 },
     '[D9][D11] ... and all are free');
 
-# [D11] the same while children are killed: a slot that the killed one held
-# stays in use, and is all that is lost.
+# [D11] the same while children are killed: a slot that a killed child held
+# stays in use, and nothing else is lost.
 my $held_max = 0;
 for my $round (1 .. 3) {
     my $until   = $s->root . "/until-$round";
     my $at      = $s->root . "/at-$round";
-    my @clients = $api->begin(
+    my @clients = $api->start(
         ["stress name=storm rounds=9999999 until=$until at=$at"],
         map { ["stress name=storm rounds=9999999 until=$until"] } 2 .. 6);
     $s->wait_until('a request', sub { -s $at });
@@ -103,8 +103,8 @@ $api->run(map { ("poke name=storm id=$_ len=64", "release name=storm id=$_") }
 $api->check('info name=storm', { status => undef, free => $slots },
     '[D9][D11] those can be released');
 
-# fgrab, put, get and release of slots of one's own, in a segment and in words
-# of the map in which all others grab and release.
+# fgrab, put, get and release of a client's own slots, in a segment and in words
+# of the map where all others grab and release.
 my @mixed = map {
     my $id = $_;
     ['stress name=large rounds=20000', "fgrab name=large id=$id",
@@ -116,17 +116,17 @@ my @mix = $api->together(@mixed);
 is(join(' ', map { $_->[5]{data} } @mix), '40 41 42 43 44 45',
     '[D11] fgrab, put and get from all sides');
 ($in_use, $info) = $api->run('doall name=large', 'info name=large');
-is($in_use->{visited}, '40,41,42,43,44,45', '[D8][D11] their marks stay');
+is($in_use->{visited}, '40,41,42,43,44,45', '[D8][D11] they stay in use');
 is($info->{free}, 5000 - 6, '[D9][D11] the count agrees');
 is(join(' ', map { $_->{status} }
         $api->run(map { ("release name=large id=$_") } 40 .. 45)),
     join(' ', ('APR_SUCCESS') x 6), '[D7][D11] and they are released');
 
-# [D10] while a consumer's callback waits, all others go on; no call waits
-# for it. The wait would end without success.
+# [D10] while a consumer's callback waits, all others continue; no call waits
+# for it. The wait would time out otherwise.
 my $at   = $s->rundir . '/at';
 my $gate = $s->rundir . '/open';
-my ($client) = $api->begin(
+my ($client) = $api->start(
     ["doall name=gate stop=1 each=wait,max=8,file=$gate,at=$at"]);
 $s->wait_until('the callback', sub { -e $at });
 my @calls = (
@@ -141,7 +141,7 @@ is(scalar(grep { $_ && @$_ == @calls } @others), 4,
     '[D10] while a callback waits, every call of others is answered');
 touch($gate);
 my ($wait) = $api->finish($client);
-$api->same($wait->[0], {}, '[D10] ... before it went on');
+$api->same($wait->[0], {}, '[D10] ... before it continued');
 
 unlike($s->log, qr/exit signal (?!Killed)/, 'no child has crashed');
 

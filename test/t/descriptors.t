@@ -7,8 +7,8 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-# Who has a descriptor of the module's: the parent and the process that stores,
-# and nobody else (contract, B11).
+# Only the parent and the storing process have descriptors of the module
+# (contract, B11).
 
 use strict;
 use warnings;
@@ -34,8 +34,8 @@ my $logger = "$root/logger";
 
 my %stored;     # pids
 
-# A piped logger that stays, and a program that lists its files, and those of
-# the daemon that has started it.
+# A piped logger that keeps running, and a program that lists its open files and
+# those of the daemon that started it.
 for my $program ([$logger, 'exec cat >/dev/null'], ["$root/list", <<'EOT']) {
 printf 'Content-Type: text/plain\r\n\r\n'
 ls -l /proc/self/fd /proc/$$/fd
@@ -54,14 +54,14 @@ $s->config(join '', "SlotmemCheckpointInterval 1\n",
         "SlotmemTest post_config create name=$_ size=16 num=4 type=persist\n"
     } @names);
 
-# As systemd does, when it is told how a server does.
+# Listens as systemd does, for the notifications of a server.
 my $notified = IO::Socket::UNIX->new(
     Type     => SOCK_DGRAM,
     Local    => "$root/notify",
     Blocking => 0
 ) or die "$root/notify: $!";
 $ENV{NOTIFY_SOCKET} = "$root/notify";
-my @told;       # [state, pid], by whichever process
+my @told;       # [state, pid] from any process
 
 sub read_told {
     while (defined $notified->recv(my $text, 64)) {
@@ -93,7 +93,7 @@ sub name_of {
     return SlotmemServer::slurp("/proc/$pid/comm") =~ s/\s//gr;
 }
 
-# Look at all processes while a store stands still.
+# Checks all processes while a store hangs.
 sub look {
     my $when = shift;
     my %storing = map { $_ => 1 } $disk->storing;
@@ -106,16 +106,16 @@ sub look {
         push @found, map { name_of($pid) . ": $_" }
             grep {/$ours/} SlotmemDisk::files_of($pid);
     }
-    is(join('; ', @found), '', "[B11] $when: no child has a file of ours");
+    is(join('; ', @found), '', "[B11] $when: no child has one of our files");
     cmp_ok($seen{cat} // 0, '>', 0, '... a piped logger is one of them');
     cmp_ok(scalar(keys %seen), '>', 1, '... and httpd\'s own');
     my $list = $s->get('/list')->content;
     like($list, qr/pipe:|socket:/, '... a CGI program answers');
-    unlike($list, $ours, "[B11] $when: it has no file of ours");
+    unlike($list, $ours, "[B11] $when: it has none of our files");
     my $parent = $s->parent;
     my @mine = grep { /$ours/ } SlotmemDisk::files_of($parent);
     is(join(' ', grep { !/slotmem-shm\.lock$/ } @mine), '',
-        "[B11] $when: the parent has a lock file and no other");
+        "[B11] $when: the parent has only a lock file");
     for my $fd (grep { (readlink) =~ $ours } grep { -l } glob
         "/proc/$parent/fd/*") {
         my ($flags) = SlotmemServer::slurp($fd =~ s/fd/fdinfo/r)
@@ -139,9 +139,9 @@ for my $how (qw(graceful restart)) {
     like(join(' ', SlotmemDisk::files_of($s->parent)), qr/socket/,
         'the parent has sockets');
     is(join(' ', grep {/socket/} SlotmemDisk::files_of($storing)), '',
-        '[B11] the process that stores has no socket');
+        '[B11] the storing process has no socket');
 
-    # Children that are forked now; the first one is mod_cgid's daemon.
+    # The children that are forked now; the first one is mod_cgid's daemon.
     my (undef, @victims) = sort { $a <=> $b } $disk->others;
     kill 'KILL', @victims;
     $s->wait_until('another child', sub {
@@ -149,9 +149,9 @@ for my $how (qw(graceful restart)) {
     });
     look("during a checkpoint, $how");
 
-    # And a restart, with the daemon and the logger anew.
+    # A restart, with a new daemon and logger.
     $s->$how;
-    look("after $how, while its store stands still");
+    look("after $how, while its store hangs");
     $disk->well;
     $s->wait_until('the store', sub { !$disk->storing });
     read_told();
@@ -160,10 +160,10 @@ my $pid = $s->parent;
 $s->stop;
 read_told();
 is(join(' ', map { $_->[0] } grep { $_->[1] == $pid } @told),
-    join(' ', qw(READY STOPPING) x 3), 'the parent has told how it does');
+    join(' ', qw(READY STOPPING) x 3), 'the parent has reported its state');
 is(join(' ', map { "@$_" } grep { $_->[1] != $pid } @told), '',
-    '[B11] ... and no other process, of which some have stored');
-cmp_ok(scalar(keys %stored), '>=', 4, '... four at least');
+    '[B11] ... and no other process has, including those that stored');
+cmp_ok(scalar(keys %stored), '>=', 4, '... at least four');
 is(join(' ', grep { $stored{$_} } $s->log =~ /long lost .*\(pid (\d+)\)/g), '',
     'httpd knows each process that has stored');
 unlike($s->log, qr/exit signal (?!Killed)/, 'no process has crashed');

@@ -7,8 +7,8 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-# Stores that fail: one line says so, the last good file stays whole, and the
-# next store tries again (contract, B2 and E3).
+# Stores that fail: one line reports it, the last good file stays intact, and
+# the next store tries again (contract, B2 and E3).
 
 use strict;
 use warnings;
@@ -22,8 +22,8 @@ my $s    = SlotmemServer->new(servers => 1);
 my $api  = SlotmemApi->new($s);
 my $root = $s->root;
 
-# A directory for each way to fail to create a new file: the segments in it, the
-# reason, and the step.
+# A directory for each way in which creating a new file can fail: its segments,
+# the reason, and the step.
 my ($create, $open) = map { my $text = SlotmemServer->step($_); qr/\Q$text/ }
     qw(create open-directory);
 my %broken = (
@@ -63,7 +63,7 @@ sub repair_all {
     return;
 }
 
-# Slot 1 of a stored file, if that is whole.
+# Slot 1 of a stored file, if the file is complete.
 sub stored {
     my $name = shift;
     my $file = SlotmemFile::decode(SlotmemServer::slurp(path($name)), 16, 4);
@@ -76,8 +76,8 @@ sub put {
     return;
 }
 
-# Checkpoints take all segments in turn: after two of the sound one, all have
-# been tried.
+# A checkpoint tries all segments in turn: after two stores of the good segment,
+# all have been tried.
 my $round = 0;
 sub after_checkpoint {
     for my $want (map { 'round' . ++$round } 1 .. 2) {
@@ -87,9 +87,9 @@ sub after_checkpoint {
     return;
 }
 
-# One line for each way to fail, since the mark. Where a module that writes in
-# place can store, it has nothing to say: only a missing directory is one for
-# all.
+# One line since the log mark for each way to fail. A module that writes in
+# place can store in some of these cases and logs nothing there: only a missing
+# directory is a failure for any module.
 sub said_once {
     my $when = shift;
     for my $in (sort keys %broken) {
@@ -105,20 +105,20 @@ sub said_once {
     }
     is($s->log_has($when eq 'stop' ? 'SLOTMEM-34' : 'SLOTMEM-17', 'error',
             path("$root/readonly/one"), 1), 1,
-        '... those that fail alike share a line');
+        '... those with the same failure share a line');
     is($s->log_count(qr/slotmem_shm:error/), scalar keys %broken,
         "$when: and nothing else");
     return;
 }
 
-# A module that writes in place can store where no file can be made.
+# A module that writes in place can store where no file can be created.
 sub files_are {
     my ($data, $when) = @_;
     rename "$root/gone", "$root/missing" if my $gone = -d "$root/gone";
     chmod 0700, "$root/blocked" if $gone;
     my @stored = map { stored($_) } @names;
     is(scalar(grep { /^(?:broken|)$/ } @stored), 0,
-        "[B2][E3] $when: each file is whole") or diag("@stored");
+        "[B2][E3] $when: each file is complete") or diag("@stored");
     is("@stored", join(' ', ($data) x @names), '... and the last good one');
     rename "$root/missing", "$root/gone" if $gone;
     chmod 0, "$root/blocked" if $gone;
@@ -151,12 +151,12 @@ SKIP: {
         '[B2][E3] the next checkpoint does not repeat it')
         or diag($s->log_since);
 
-    # Another reason is another line.
+    # Another reason gets another line.
     put_file("$root/missing", '');
     after_checkpoint();
     is($s->log_has('SLOTMEM-17', 'error', path("$root/missing/one"), $open,
         qr/Not a directory/), 1,
-        '[E3] for another reason it is said again') or diag($s->log_since);
+        '[E3] another reason is reported again') or diag($s->log_since);
     unlink "$root/missing";
 
     $s->log_mark;
@@ -168,7 +168,7 @@ SKIP: {
     after_checkpoint();
     for my $name (@names) {
         is($s->log_only('SLOTMEM-16', 'notice', $name, path($name)), 1,
-            '[B2] a store that has recovered says so once: '
+            '[B2] a store that has recovered reports it once: '
                 . $name =~ s/^\Q$root//r)
             or diag($s->log_since);
     }
@@ -195,7 +195,7 @@ for my $how (qw(graceful restart stop)) {
 is($api->run("dptr name=$names[0] id=1")->{data}, 'stop-good',
     'the last good file is restored');
 
-# ---- state that is carried over restarts in memory ----
+# ---- state that restarts keep in memory ----
 
 sub has {
     my $data = shift;
@@ -203,15 +203,15 @@ sub has {
     return @names == grep { $_->{data} eq $data } @got;
 }
 
-# Bytes of private memory that the parent has.
+# The bytes of private memory of the parent.
 sub memory {
     my ($kb) = SlotmemServer::slurp('/proc/' . $s->parent . '/status')
         =~ /^VmData:\s+(\d+)/m;
     return $kb * 1024;
 }
 
-# Five restarts with a change before each, of which none can be stored; then
-# room again.
+# Five restarts, with a change before each that cannot be stored; then stores
+# succeed again.
 $s->config(($has ? "$interval 0\n" : '') . $shape);
 put('carry-good', @names);
 $s->graceful;
@@ -225,20 +225,20 @@ for my $n (1 .. 5) {
     is($s->log_has('SLOTMEM-30', 'info'), scalar @names,
         '[B12] ... each was restored from memory');
     is($s->log_count(qr/slotmem_shm:error.*SLOTMEM-17: /), scalar keys %broken,
-        '[E3] ... and one line for each reason says so');
+        '[E3] ... and one line for each reason reports it');
 }
 files_are('carry-good', 'five restarts');
 repair_all();
 $s->log_mark;
 $s->stop;
-files_are('carry5', 'and a stop with room again');
+files_are('carry5', 'and a stop that can store again');
 is($s->log_count(qr/slotmem_shm:notice.*SLOTMEM-16: /), scalar @names,
     '[B12] ... which says that they are stored again') or diag($s->log_since);
 $s->start;
 ok(has('carry5'), '[B12] ... the next start has it');
 
-# A name that the new configuration no longer has is written all the same; one
-# that has changed its shape goes where a refused file goes.
+# A name that the new configuration no longer has is still written; one that has
+# another shape is kept in the same way as a refused file.
 put('gone', @names);
 break_all();
 my $gone  = $names[0];
@@ -251,15 +251,15 @@ is($s->log_has('SLOTMEM-31', 'error', $other), 1,
     '[B12] state in memory that does not fit: one line') or diag($s->log_since);
 repair_all();
 $s->graceful;
-is(stored($gone), 'gone', '[B12] a name that is gone is stored all the same');
+is(stored($gone), 'gone', '[B12] a removed name is still stored');
 my $bad = SlotmemServer::slurp(path($other) . '.bad-1');
 is(SlotmemFile::decode($bad, 16, 4)->{slots}[1], 'gone',
-    '[B12] what did not fit is kept as the refused file');
+    '[B12] the state that did not fit is kept like a refused file');
 ok(SlotmemFile::decode(SlotmemServer::slurp(path($other)), 24, 4)->{digest_ok},
     '[B12] ... and the new segment is stored');
 
-# Twice with another shape and no store between: what did not fit the first time
-# is lost.
+# Two changes of the shape without a store in between: the state that did not
+# fit the first time is lost.
 break_all();
 put('twice', $other);
 for my $size (16, 32) {
@@ -270,7 +270,7 @@ for my $size (16, 32) {
     is($s->log_has('SLOTMEM-31', 'error', $other), 1,
         "[B12] state in memory that does not fit, $size: one line");
     is($s->log_has('SLOTMEM-38', 'error', $other, path($other)),
-        $size == 32 ? 1 : 0, '[B12] ... what has not fitted before is lost')
+        $size == 32 ? 1 : 0, '[B12] ... earlier unfitting state is lost')
         or diag($s->log_since);
 }
 repair_all();
@@ -279,7 +279,7 @@ $s->stop;
 unlink path($other), map { glob path($_) . '.bad-*' } @names;
 $s->start;
 
-# The disk is broken when the restart fails too: that is a stop.
+# The disk is broken and the restart fails too, which is a stop.
 put('last', @names);
 $s->graceful;
 put('lost', @names);
@@ -288,12 +288,13 @@ $s->log_mark;
 $s->config("NoSuchDirective on\n");
 ok(defined $s->restart_fails('USR1'), 'a restart that fails');
 is($s->log_has('SLOTMEM-39', 'error'), scalar @names,
-    '[B12] what was in memory alone is lost, and the log says so')
+    '[B12] state that was only in memory is lost, and the log reports it')
     or diag($s->log_since);
 repair_all();
 files_are('last', 'a restart that fails');
 
-# Memory does not grow with them, though each carries more than half a megabyte.
+# Memory does not grow with the restarts, although each keeps more than half a
+# megabyte.
 $s->config(($has ? "$interval 0\n" : '') . $shape
         . "SlotmemTest post_config create name=$root/missing/large size=65536"
         . " num=10 type=persist\n");
@@ -306,7 +307,7 @@ for my $n (1 .. 45) {
     $before = memory() if $n == 5;
 }
 cmp_ok(memory() - $before, '<', 3_000_000,
-    '[B12] forty restarts with stores that fail take no more memory');
+    '[B12] forty restarts with failed stores take no more memory');
 ok(has('many'), '[B12] ... and lose nothing');
 repair_all();
 $s->graceful;
@@ -314,7 +315,7 @@ unlink "$root/missing/large.persist" or die $!;
 
 # ---- no process, no memory ----
 
-# No process to be had when the generation ends: one line, and memory has it.
+# fork fails when the generation ends: one line, and memory has the state.
 my $generation = ($has ? "$interval 0\n" : '') . $shape;
 my $lift = 'SlotmemTest post_config-first limit';
 $s->config("$generation$lift processes=100000\n"
@@ -327,13 +328,13 @@ SKIP: {
     skip 'no such limit here', 3
         if $s->log_since !~ /cleanup op=limit.*?status=APR_SUCCESS/s;
     is($s->log_has('SLOTMEM-36', 'error', qr/temporarily unavailable/), 1,
-        '[B12] no process that stores: one line') or diag($s->log_since);
+        '[B12] no storing process: one line') or diag($s->log_since);
     is($s->log_count(qr/slotmem_shm:(?:error|warn)/), 1, '[B12] ... no other');
     ok(has('alone'), '[B12] ... and no state is lost');
 }
 
-# Neither room on the disk nor memory for a copy: that state is lost, and a
-# line says so; the others' is not.
+# Neither disk space nor memory for a copy: that state is lost, and a line
+# reports it; the state of the others is kept.
 my $vast = "$root/missing/vast";
 $s->config("$generation$lift processes=100000 memory=-1\n"
         . "SlotmemTest post_config create name=$vast size=65536 num=400"
@@ -345,8 +346,8 @@ put('kept', @names);
 $s->log_mark;
 $s->graceful;
 is($api->run("dptr name=$vast id=399")->{data}, 'old',
-    '[B12] no memory for a copy, but room on the disk: nothing is lost');
-is($s->log_count(qr/slotmem_shm:(?:error|warn)/), 0, '[B12] ... with no line')
+    '[B12] no memory for a copy, but disk space: nothing is lost');
+is($s->log_count(qr/slotmem_shm:(?:error|warn)/), 0, '[B12] ... without a line')
     or diag($s->log_since);
 $s->config($s->config =~ s/^.*cleanup limit.*\n//mr);
 break_all();
@@ -354,7 +355,7 @@ $api->run("poke name=$vast id=399 data=new");
 $s->log_mark;
 $s->graceful;
 is($s->log_has('SLOTMEM-33', 'error', $vast, path($vast)), 1,
-    '[B12] no memory either: one line for what is lost')
+    '[B12] no memory either: one line for the lost state')
     or diag($s->log_since);
 is($s->log_has('SLOTMEM-33', 'error'), 1, '[B12] ... and for nothing else');
 ok(has('kept'), '[B12] ... the others keep their state');
@@ -368,7 +369,7 @@ unlink path($vast), path($vast) . '.bad-1';
 # A hundred and fifty files, stored with few descriptors left.
 my @many = map { "many$_" } 1 .. 150;
 sub file_of { return $s->rundir . '/slotmem-shm-' . shift() . '.shm' }
-$s->stop;      # its descriptors begin at the lowest again
+$s->stop;      # its descriptors start at the lowest again
 for my $spare (1, 20) {
     $s->config(join '', "SlotmemTest post_config-first limit spare=100000\n",
         "SlotmemTest cleanup limit spare=$spare\n",

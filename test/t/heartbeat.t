@@ -7,9 +7,9 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-# mod_heartmonitor and mod_lbmethod_heartbeat: the heartbeats that are posted
-# say which backend gets the requests, over restarts too. A heartbeat stands
-# for the address that it comes from, so backend N is at 127.0.0.N.
+# mod_heartmonitor and mod_lbmethod_heartbeat: posted heartbeats decide which
+# backend gets the requests, also across restarts. A heartbeat counts for the
+# address that it comes from, so backend N is at 127.0.0.N.
 
 use strict;
 use warnings;
@@ -19,9 +19,9 @@ use SlotmemServer;
 use Test::More;
 
 use constant {
-    SLOTS    => 10,           # the fewest that HeartbeatMaxServers takes
-    LATE     => 15,           # its heartbeat comes when the slots are taken
-    MANY     => 1_000_000,    # ready: so many that no chance picks another
+    SLOTS    => 10,           # the minimum of HeartbeatMaxServers
+    LATE     => 15,           # its heartbeat comes when all slots are taken
+    MANY     => 1_000_000,    # ready: no other is picked by chance
     REQUESTS => 12,
 };
 
@@ -52,7 +52,7 @@ $backend->start;
 
 my $server;
 
-# A heartbeat of backend $n; the code of the answer.
+# Sends a heartbeat of backend $n; returns the code of the answer.
 sub beat {
     my ($n, $ready) = @_;
     my $agent = LWP::UserAgent->new(
@@ -71,7 +71,7 @@ sub beats {
     return;
 }
 
-# Who answered, as "2" or "2 3".
+# The backends that answered, as "2" or "2 3".
 sub served {
     my $path = shift;
     my %seen;
@@ -82,7 +82,7 @@ sub served {
     return join ' ', sort { $a <=> $b } keys %seen;
 }
 
-# Both ways, because without heartbeats it could be one by chance.
+# Tested both ways, because without heartbeats chance could pick the right one.
 sub steered {
     my $what = shift;
     beats({ 2 => MANY, 3 => 0 }, "heartbeats are taken, $what");
@@ -140,13 +140,13 @@ for my $max (SLOTS, 0) {
         steered("$mode: $how");
     }
 
-    # More than the table has slots. mod_heartmonitor ignores that grab fails.
+    # More servers than slots. mod_heartmonitor ignores the failure of grab.
     beats({ map { $_ => MANY } 4 .. LATE },
         "[D6] heartbeats of more than @{[SLOTS]} servers are taken, $mode");
     is(served('/app'), '3',
         "[D5][D6] ... and those that have a slot keep it, $mode");
     is(served('/late'), $max ? '503' : LATE,
-        $max ? '[D6] ... the last one found none, and gets no requests'
+        $max ? '[D6] ... the last one has none, and gets no requests'
         : '... the last one gets requests: a file has no limit');
     steered("$mode, with more servers than slots");
     $server->stop;

@@ -7,7 +7,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-# What the module is: its name, its provider, the MPMs (contract, A).
+# The module's identity: its name, its provider, the MPMs (contract, A).
 
 use strict;
 use warnings;
@@ -47,6 +47,6 @@ my $status = get("http://$vars->{servername}:$vars->{port}"
         . '/server-status?auto') // '';
 my ($mpm) = $status =~ /^ServerMPM: (\w+)/m;
 is(lc($mpm // ''), $ENV{SLOTMEM_MPM},
-    '[A4] it works in the MPM that was asked for');
+    '[A4] it works in the requested MPM');
 
 done_testing;

@@ -7,7 +7,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-# What restarts, stops, kills and failed starts do to segments and files
+# The effect of restarts, stops, kills and failed starts on segments and files
 # (contract, B).
 
 use strict;
@@ -19,8 +19,8 @@ use SlotmemApi;
 use SlotmemServer;
 use Test::More;
 
-# An instance that is attached before any is made; segments of three kinds;
-# and what children do when they begin.
+# An attach before any create; segments of three kinds; and the calls of
+# children when they start.
 my $base = <<'EOT';
 SlotmemTest config attach tag=early name=plain as=x passes=both
 SlotmemTest post_config create name=plain size=64 num=8 passes=both
@@ -42,7 +42,7 @@ sub touch {
     return;
 }
 
-# Every child is at work on what the parent made before the fork.
+# Every child uses the segments that the parent created before the fork.
 sub children_work {
     my $what = shift;
     my @pids = $s->children;
@@ -51,7 +51,7 @@ sub children_work {
     $api->run("put name=newborn id=0 len=16 data=$what");
     is_deeply([map { scalar $api->run_in($_, 'get name=newborn id=0')->{data} }
             @pids], [($what) x @pids],
-        "[B4][B8] what each creates in its child_init is one segment, $what");
+        "[B4][B8] all creates in child_init give one segment, $what");
     for my $pid (@pids) {
         my @got = $api->run_in($pid, 'dptr name=plain id=1',
             'dptr name=keep id=0', 'results');
@@ -60,7 +60,7 @@ sub children_work {
             for grep { ($_->{tag} // '') =~ /^child/ } @got;
     }
     is_deeply(\@seen, [("plain-$what keep-$what") x @pids],
-        "[B4] each child uses what was made before the fork, $what");
+        "[B4] each child uses the segments from before the fork, $what");
     is_deeply(\%attach, {
             'child APR_SUCCESS 1'       => scalar @pids,
             'childcreate APR_SUCCESS 1' => scalar @pids
@@ -70,11 +70,11 @@ sub children_work {
 }
 
 # A request in flight, which has a pointer into a slot. It waits for the gate,
-# a few seconds at most.
+# for at most a few seconds.
 sub fly {
     my $seconds = shift // 10;
     unlink $at, $gate;
-    my ($client) = $api->begin([
+    my ($client) = $api->start([
         'dptr name=keep id=2 keep=1',
         "wait at=$at file=$gate max=$seconds",
         'poke name=keep kept=1 data=late',
@@ -96,7 +96,7 @@ sub lands {
     is($got->[3]{data}, 'late', "[B3] the pointer of an old child, $what");
     is($got->[4]{data}, "plain-$what", "[B3] its slots, $what");
     is($got->[5]{id}, 1, "[B3] grab in it, $what");
-    is($got->[7]{free}, 4, "[B3] ... counts on, $what");
+    is($got->[7]{free}, 4, "[B3] ... the count continues, $what");
     is($got->[8]{data}, "m0-$what", "[B3] the persisted ones, $what");
     isnt($api->run('dptr name=keep id=2')->{data}, 'late',
         "[B1][B3] it does not write into the new generation, $what");
@@ -129,7 +129,7 @@ sub kept {
     is($got[1]{free}, 8, "[B1] ... with all slots free $how");
     is($got[2]{data}, "keep-$what", "[B2] PERSIST is restored $how");
     is($got[3]{free}, 7, "[B2] ... with its mark $how");
-    is($got[4]{visited}, '0,5', "[B2] PREGRAB: the marks are restored $how");
+    is($got[4]{visited}, '0,5', "[B2] PREGRAB: the slots in use $how");
     is($got[5]{free}, 6, "[B2] ... and their number $how");
     is($got[6]{data}, "m0-$what", "[B2] ... and the data $how");
     is($api->result('early')->{inst}, 'untouched',
@@ -144,14 +144,14 @@ sub no_crash {
     return;
 }
 
-# Before pre_config: the test's module is loaded after the one under test.
+# Before pre_config: the test module is loaded after the module under test.
 $s->start;
 my $identity = $api->run('identity');
 is($identity->{early}, 'APR_ENOSHMAVAIL', '[D1] create before pre_config');
 is($identity->{early_inst}, 'null', '[D1] ... gives no instance');
 
 # Each kind of restart, with several children and a request in flight. A hard
-# restart and stop may end that one, or the children wait for it.
+# restart and a stop may end the request, or the children wait for it.
 fill('one');
 children_work('one');
 my @old    = $s->children;
@@ -178,8 +178,8 @@ no_crash('restarts and stop');
 $s->start;
 kept('three', 'after stop and start');
 
-# kill -9 of the parent. If a child must be killed too, what it has created at
-# run time remains: this test takes that away.
+# kill -9 of the parent. If a child must be killed too, its run-time segments
+# remain: this test removes them.
 fill('four');
 $client = fly();
 my @left = SlotmemApi::shm_names($s->children);
@@ -187,7 +187,7 @@ $s->kill_parent;
 touch($gate);
 my ($orphan) = $api->finish($client);
 is($orphan->[4]{data}, 'plain-four',
-    '[B3] without a parent the children work on');
+    '[B3] without a parent the children keep working');
 $s->end_children;
 $s->start;
 is($api->run('dptr name=keep id=0')->{data}, 'keep-three',
@@ -195,7 +195,7 @@ is($api->run('dptr name=keep id=0')->{data}, 'keep-three',
 fill('five');
 children_work('five');
 
-# A changed configuration: another shape, one name less, one more.
+# A changed configuration: another shape, one name removed, one added.
 my $other = <<'EOT';
 SlotmemTest post_config create name=plain size=128 num=3
 SlotmemTest post_config create name=keep size=64 num=8 type=persist
@@ -209,9 +209,9 @@ $api->check('info name=plain', { status => undef, num => 3, size => 128 },
     '[B1] a changed configuration: another shape');
 $api->check('dump name=plain', { zero => 1 }, '[B1] ... new memory');
 $api->check('dptr name=keep id=0', { data => 'keep-five' },
-    '[B2] ... what stayed is restored');
+    '[B2] ... the unchanged one is restored');
 is($api->result('gone')->{inst}, 'untouched',
-    '[B1] ... what was removed is unknown');
+    '[B1] ... the removed one is unknown');
 $api->run('put name=added id=1 data=added');
 touch($gate);
 my ($flown) = $api->finish($client);
@@ -219,7 +219,7 @@ is($flown->[4]{data}, 'plain-five', '[B3] ... old children keep the old shape');
 $s->config($base);
 $s->restart;
 $api->check('get name=marks id=0', { data => 'm0-five' },
-    '[B2] what comes back is restored');
+    '[B2] a name that comes back is restored');
 $s->config($other);
 $s->graceful;
 $api->check('get name=added id=1', { data => 'added' },
@@ -227,7 +227,7 @@ $api->check('get name=added id=1', { data => 'added' },
 $s->stop;
 no_crash('changed configuration');
 
-# B5: a cleanup of a consumer's still has its segments.
+# B5: the segments still exist in a consumer's cleanup.
 $s->config($base . 'SlotmemTest cleanup poke name=keep id=7 data=cleanup');
 $s->start;
 for my $how (qw(graceful restart stop)) {
@@ -235,13 +235,14 @@ for my $how (qw(graceful restart stop)) {
     $s->$how;
     $s->start if $how eq 'stop';
     is($api->run('dptr name=keep id=7')->{data}, 'cleanup',
-        "[B5] what a consumer's cleanup wrote is stored: $how");
+        "[B5] a write of a consumer's cleanup is stored: $how");
 }
 $s->stop;
 no_crash('a cleanup');
 
-# B6: create in the first pass, at any place in post_config, in child_init: in
-# hooks before ours, in those after it, and in all, with cleanups that use them.
+# B6: create in the first pass, anywhere in post_config, and in child_init: in
+# hooks before ours, after ours, and in all, with cleanups that use the
+# segments.
 my $both  = 'size=32 num=4 passes=both';
 my %place = (
     config => "config create name=b6-config type=persist $both",
@@ -279,11 +280,11 @@ $s->stop;
 create_at('anywhere', [qw(config first middle last anon none child)],
     @cleanups);
 is($api->run('dptr name=b6-last id=1')->{data}, 'bye',
-    '[B5][B6] an instance made after our hook lives until pconf is cleared');
+    '[B5][B6] a segment from after our hook lives until pconf is cleared');
 $s->stop;
 no_crash('create anywhere');
 
-# What is on disk: name, inode, size, times and bytes.
+# The files on disk: name, inode, size, times and bytes.
 sub snapshot {
     my $dir = $s->rundir;
     opendir my $in, $dir or die "$dir: $!";
@@ -309,7 +310,7 @@ is(snapshot(), $before, '[B10] -t changes no file');
 is($code, 0, '[B9] httpd -S works') or diag($output);
 is(snapshot(), $before, '[B10] -S changes no file');
 
-# The new configuration also has segments that the files do not fit.
+# The new configuration also has segments that do not fit the files.
 (my $changed = $base) =~ s/num=8/num=5/g;
 for my $failure (
     'NoSuchDirective On',
@@ -317,8 +318,8 @@ for my $failure (
     'SlotmemTest post_config-last fail passes=both',
     'SlotmemTest config fail',
 
-    # When the MPM starts: no pid file, and no scoreboard. For APR that is an
-    # object too long for the limit, or a file in a directory that is not there.
+    # Failures when the MPM starts: no pid file, and no scoreboard. For APR that
+    # is an object that exceeds the limit, or a file in a missing directory.
     'PidFile "${ROOT}/missing/httpd.pid"',
     "ScoreBoardFile missing/board\n"
         . 'SlotmemTest post_config-last limit file=4096',
@@ -330,11 +331,11 @@ for my $failure (
 $s->config($base);
 $s->start;
 is($api->run('dptr name=keep id=0')->{data}, 'keep-safe',
-    '[B10] back to the old configuration: the old state is there');
+    '[B10] back to the old configuration: the old state is restored');
 
-# A hard restart says twice that the generation serves: before the MPM, and after
-# post_config. It is enabled once, with as much shared memory as after a graceful
-# restart, which says it once.
+# A hard restart calls the hook twice, before the MPM and after post_config. The
+# generation is enabled once, with as much shared memory as after a graceful
+# restart, which calls it once.
 sub shared_maps {
     return scalar grep { m{/dev/zero} } split /\n/,
         SlotmemServer::slurp('/proc/' . $s->parent . '/maps');
@@ -343,11 +344,11 @@ $s->graceful;
 my $maps = shared_maps();
 cmp_ok($maps, '>', 0, 'the parent has shared memory');
 $s->graceful;
-is(shared_maps(), $maps, '... after each graceful restart as much');
+is(shared_maps(), $maps, '... the same after each graceful restart');
 $s->restart;
 is(shared_maps(), $maps, '[B10] a hard restart enables the generation once');
 
-# The same at a restart: the old generation has reached the MPM and stores.
+# A restart that fails: the old generation has reached the MPM and stores.
 fill('restart');
 $s->config("${changed}SlotmemTest post_config-last fail\n");
 ok(defined $s->restart_fails('USR1'), 'a restart that fails');
@@ -355,26 +356,27 @@ $s->config($base);
 $s->start;
 is($api->run('dptr name=keep id=0')->{data}, 'keep-restart',
     '[B2][B10] ... keeps the state of the generation before');
-is($api->run('doall name=marks')->{visited}, '0,5', '[B10] ... and its marks');
+is($api->run('doall name=marks')->{visited}, '0,5',
+    '[B10] ... and its in-use flags');
 $s->stop;
 no_crash('failed starts');
 is(join(' ', glob $s->rundir . '/*.bad-*'), '', '[B10] no file was set aside');
 
-# -X: one process, which we started as an ordinary user.
+# -X: one process, started as an ordinary user.
 $s->start;
 fill('several');
 $s->stop;
 $s->start('-X');
 is($api->run('dptr name=keep id=0')->{data}, 'keep-several',
-    '[B9] under -X the state is restored');
+    '[B9] with -X the state is restored');
 fill('single');
 $s->stop;
 $s->start;
 is($api->run('dptr name=keep id=0')->{data}, 'keep-single',
-    '[B9] under -X, as the owner of the files, the state is stored');
+    '[B9] with -X, as the owner of the files, the state is stored');
 $s->stop;
 
-# B7: what an earlier run may have left behind.
+# B7: leftovers of an earlier run.
 my $run = $s->rundir;
 my %garbage;
 for my $name (qw(plain keep marks)) {
@@ -406,7 +408,7 @@ unlink "$run/slotmem-shm-marks.shm.persist.tmp";
 POSIX::mkfifo("$run/slotmem-shm-marks.shm.persist.tmp", 0600) or die $!;
 $s->start;
 is($api->run('dptr name=keep id=0')->{data}, 'keep-garbage',
-    '[B7] a directory or a FIFO in the place of a temporary file');
+    '[B7] a directory or a FIFO in place of a temporary file');
 $s->stop;
 unlink "$tmp/x";
 rmdir $tmp;
@@ -427,7 +429,7 @@ SKIP: {
     $s->config($base);
     $s->start;
     is($api->run('dptr name=keep id=0')->{data}, 'keep-garbage',
-        '[B7] what the distributed module has left does not matter');
+        '[B7] leftovers of the distributed module do not matter');
     $s->stop;
     no_crash('after the distributed module');
 

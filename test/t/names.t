@@ -7,7 +7,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-# Names: anonymous, relative and absolute ones, and one name twice
+# Names: anonymous, relative and absolute ones, and the same name twice
 # (contract, C).
 
 use strict;
@@ -56,17 +56,17 @@ for my $tag (qw(null empty none None)) {
         "[C1] an anonymous segment: $tag");
 }
 $api->same($api->result('again'), { inst => 'set', num => 9, size => 4 },
-    '[C1] "none" once more, of another shape');
+    '[C1] "none" again, with another shape');
 for my $tag (qw(attachnull attachempty attachnone)) {
     my $answer = $api->same($api->result($tag),
         { status => undef, inst => 'untouched', num => 'untouched' },
-        "[C1][D2] $tag: what has no name cannot be attached");
+        "[C1][D2] $tag: an anonymous segment cannot be attached");
     isnt($answer->{status}, 'APR_SUCCESS', '[C1] ... and the code says so');
 }
 my @names = qw(null empty none None);
 $api->run(map { ("poke as=$_ id=0 data=$_") } @names);
 is_deeply([map { $_->{data} } $api->run(map { "dptr as=$_ id=0" } @names)],
-    \@names, '[C1] each is an instance of its own');
+    \@names, '[C1] each is a separate instance');
 
 # [C1], in a child
 my @child = $api->run(
@@ -77,24 +77,24 @@ my @child = $api->run(
 $api->same($child[2], { inst => 'set' }, '[C1] another "none" in a child');
 $api->same($child[3], { zero => 1 }, '[C1] ... is new memory');
 isnt($child[4]{status}, 'APR_SUCCESS', '[C1] ... and cannot be attached');
-is($child[4]{inst}, 'untouched', '[C1][D2] ... the pointer stays');
+is($child[4]{inst}, 'untouched', '[C1][D2] ... the pointer is untouched');
 $api->same($child[5], { inst => 'set' }, '[C1] a null name in a child');
 
 # [C4], in the configuration
 for my $tag (qw(second type smaller larger)) {
     $api->same($api->result($tag), { same => 1, num => 4, size => 16 },
-        "[C4] one name twice is one instance: $tag");
+        "[C4] the same name twice is one instance: $tag");
 }
 $api->check('get as=first id=3', { data => 'one' },
     '[C4] ... with its contents');
 $api->same($api->result('beyond'), { status => 'APR_EINVAL' },
     '[C4] each call checks against the slots that exist');
 $api->same($api->result('size'), { status => 'APR_EINVAL', inst => 'null' },
-    '[C4][D1] one name with another item_size');
+    '[C4][D1] the same name with another item_size');
 
 my @more = ('SLOTMEM-05', 'warn');
 my @size = ('SLOTMEM-04', 'error');
-is($s->log_only(@more), 1, '[C4] more slots than there are: one warning');
+is($s->log_only(@more), 1, '[C4] more slots than exist: one warning');
 is($s->log_has(@more, 'twice', 4, 16, 713, 16), 1,
     '[C4] ... with the name and both geometries');
 is($s->log_only(@size), 1, '[C4] another item_size: one error line');
@@ -104,16 +104,16 @@ is($s->log_has(@size, 'twice', 4, 16, 4, 8123), 1,
 # [C4], in a child
 $s->log_mark;
 $api->check('create name=twice as=run size=16 num=99',
-    { inst => 'set', num => 4 }, '[C4] more slots, asked for by a child');
+    { inst => 'set', num => 4 }, '[C4] a child requests more slots');
 is($s->log_has(@more, 'twice', 4, 16, 99, 16), 1, '[C4] ... one warning');
 is($s->log_only(@more), 1, '[C4] ... and no other');
 $s->log_mark;
 $api->check('create name=twice as=run size=15 num=4',
     { status => 'APR_EINVAL', inst => 'null' },
-    '[C4] another item_size, asked for by a child');
+    '[C4] a child requests another item_size');
 is($s->log_has(@size, 'twice', 4, 16, 4, 15), 1, '[C4] ... one error line');
 
-# [C4], again and again: a line once in a process.
+# [C4], repeatedly: each process logs a line once.
 $s->log_mark;
 for my $ask ('size=15 num=4', 'size=14 num=4', 'size=16 num=98',
     'size=16 num=97') {
@@ -125,18 +125,18 @@ for my $line ($s->log_lines(@more), $s->log_lines(@size)) {
     $said{"$2 $1"}++ if $line =~ /\[pid (\d+).*(SLOTMEM-\d+)/;
 }
 is(join(' ', grep { $said{$_} != 1 } keys %said), '',
-    '[C4] a process says each line of a name once');
+    '[C4] a process logs each line about a name once');
 my ($pid) = $s->children;
 $api->run_in($pid, 'create name=twice as=run size=15 num=4',
     'create name=twice as=run size=16 num=99');
 $s->log_mark;
 my @again = $api->run_in($pid, 'create name=twice as=run size=15 num=4',
     'create name=twice as=run size=16 num=99');
-is($again[0]{status}, 'APR_EINVAL', '[C4] ... and goes on to refuse');
-is($again[1]{num}, 4, '[C4] ... or to give what there is');
+is($again[0]{status}, 'APR_EINVAL', '[C4] ... and continues to refuse');
+is($again[1]{num}, 4, '[C4] ... or to return the existing slots');
 is($s->log_has(@more) + $s->log_has(@size), 0, '[C4] ... in silence');
 
-# [C1] [C2] [C3], what is stored and where
+# [C1] [C2] [C3], which segments are stored, and where
 $s->stop;
 
 sub files {
@@ -148,7 +148,7 @@ is(files($s->rundir),
     'slotmem-shm-balancer-app_1.x.shm.persist slotmem-shm-relative.shm.persist',
     '[C1][C2] stored: relative names of type PERSIST, nothing anonymous');
 is(files("$root/htdocs"), 'absolute.persist',
-    '[C3] an absolute name is stored beside itself');
+    '[C3] an absolute name is stored at its own path');
 
 sub slots {
     my $file = shift;
@@ -160,8 +160,8 @@ is(slots($s->rundir . '/slotmem-shm-relative.shm.persist'),
     "relative" . "\0" x 8, '[C2] with its contents');
 is(slots("$path.persist"), "\0" x 8 . 'absolute', '[C3] with its contents');
 
-# [C5] One file, one instance; [C6] names that no file can have.
-my $long  = 'l' x 218;      # fits with the longest ending
+# [C5] One file is one instance; [C6] names that no file can have.
+my $long  = 'l' x 218;      # fits with the longest suffix
 my $odd   = "$root/htdocs//././/odd";
 my $run   = $s->rundir;
 $s->config(<<"EOT");
@@ -194,8 +194,10 @@ $api->same($api->result('abs'), { same => 1 },
 $api->same($api->result('even'), { same => 1 },
     '[C5] two absolute names that differ in // and /./ are one');
 $api->same($api->result('att'), { same => 1 }, '[C5] ... for attach as well');
-$api->same($api->result('again'), { same => 1 }, '[C6] a name twice is one');
-$api->same($api->result('other'), { same => 0 }, '[C5] other names are others');
+$api->same($api->result('again'), { same => 1 },
+    '[C6] the same name twice is one segment');
+$api->same($api->result('other'), { same => 0 },
+    '[C5] other names are other segments');
 my @not = ('SLOTMEM-51', 'warn');
 is($s->log_has(@not), 4, '[C6] one warning for each that is not stored')
     or diag($s->log_since);
@@ -205,10 +207,10 @@ is($s->log_has(@not, "x$long", qr/too long/), 1, '[C6] ... why: its length');
 is($s->log_has(@not, qr/control/), 1, '[C6] ... why: a control character');
 $s->stop;
 is($s->log_count(qr/slotmem_shm:(?:error|warn)/), 4,
-    '[C6] ... and nothing else is said, not at stop either')
+    '[C6] ... and nothing else is logged, not at stop either')
     or diag($s->log_since);
 is(slots("$root/htdocs/odd.persist"), 'odd' . "\0" x 13,
-    '[C5] one file has what both say');
+    '[C5] one file has the data of both');
 is(scalar(my @dots = grep { /dots/ } split ' ', files($run)), 1,
     '[C5] ... and the relative name one');
 ok(-e "$run/slotmem-shm-$long.shm.persist", '[C6] the longest name is stored');

@@ -7,7 +7,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-# A segment that no memory is there for, in the configuration: the consumer
+# A segment that is too large for memory, in the configuration: the consumer
 # gets an error, and the server starts (contract, D1).
 
 use strict;
@@ -18,7 +18,8 @@ use SlotmemApi;
 use SlotmemServer;
 use Test::More;
 
-# With 32 bits half of the address space may be had, but not the other half.
+# With 32 bits half of the address space may be available, but not the other
+# half.
 my ($first, $huge) = ('', 'size=0x1000000000000 num=16');
 if ($Config{ptrsize} == 4) {
     $huge  = 'size=0x7fff0000 num=1';
@@ -31,12 +32,12 @@ EOT
 my $api = SlotmemApi->new($s);
 $s->start;
 $api->same($api->result('huge'), { status => 'APR_ENOMEM', inst => 'null' },
-    '[D1] no memory in the configuration: the system\'s code');
+    '[D1] no memory in the configuration: the system\'s error');
 $api->same($api->result('again'), { inst => 'set', num => 2, size => 8 },
     '[D1] ... and the name can be used after that');
 
-# No file descriptor for what children need to create segments at run time: the
-# server runs, and says so; what a child asks for is refused.
+# Without a file descriptor for the files that children need at run time, the
+# server runs and logs it; the children's requests are refused.
 SKIP: {
     skip 'not our module', 5 if !SlotmemServer->is_ours;
     $s->stop;
@@ -52,11 +53,11 @@ EOT
     my ($made, $other) =
         $api->run('create name=run size=8 num=2', 'info name=configured');
     $api->same($made, { status => 'APR_ENOSHMAVAIL', inst => 'null' },
-        '... a child creates none');
+        '... a child cannot create any');
     is($s->log_only('SLOTMEM-03', 'error', 'run', 2, 8), 1,
-        '... and says so');
+        '... and logs it');
     $api->same($other, { status => undef, num => 2, free => 2 },
-        '... what was configured works');
+        '... configured segments work');
     is($s->log_count(qr/slotmem_shm:(?:error|warn)/), 2, '... no other line');
 }
 

@@ -7,9 +7,8 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-# The numbers that httpd has given to events: who searches the log for them
-# finds them whatever module is loaded (docs/messages.md). What only our lines
-# have comes last.
+# The numbers that httpd has given to events: a search of the log finds them
+# with either module (docs/messages.md). Properties of our lines only come last.
 
 use strict;
 use warnings;
@@ -23,7 +22,7 @@ use Test::More;
 my $s   = SlotmemServer->new(servers => 1);
 my $api = SlotmemApi->new($s);
 
-# Where the MD5 is in a file of this shape.
+# The offset of the MD5 in a file of this shape.
 my @shape   = (size => 16, num => 4, slots => [qw(a b c d)], used => [0, 2]);
 my $good    = SlotmemFile::encode(@shape);
 my $md5     = 8 + 64 + 4;
@@ -57,8 +56,8 @@ sub create {
         . " num=$num type=$type\n";
 }
 
-# A server with this segment alone: the distributed module does not name in its
-# lines which one they are about.
+# A server with this segment only: the lines of the distributed module do not
+# name the segment.
 sub lines_of {
     my $config = shift;
     $s->config($config);
@@ -75,7 +74,7 @@ sub has {
     return ok(scalar @found, $name) || diag(join "\n", @lines);
 }
 
-# ---- whatever the module ----
+# ---- with either module ----
 
 my %lines;
 for my $name (@refused) {
@@ -97,7 +96,7 @@ for my $name (@unopened) {
     my @lines = lines_of(create($name, 16, 4, 'persist'));
     has('\w+', 'AH02554', "[E3] $name: AH02554: it was not restored", @lines);
     is(scalar(grep { /AH0255[123]/ } @lines), 0,
-        "[E3] $name: no number of a file that was read");
+        "[E3] $name: no number of a successful read");
     $lines{$name} = \@lines;
 }
 
@@ -105,27 +104,28 @@ put_file('good', $good);
 $lines{good} = [lines_of(create('good', 16, 4, 'persist'))];
 has('\w+', 'AH02335', '[E1] a file that fits: AH02335', @{ $lines{good} });
 is(scalar(grep { /AH0255\d/ } @{ $lines{good} }), 0,
-    '[E1] ... and no number of one that does not');
+    '[E1] ... and no number of a file that does not fit');
 
-# Anonymous, or the distributed module would end the server: it takes what the
-# system cannot give as a file, and is killed when it clears that.
+# Anonymous, as the distributed module would end the server otherwise: it
+# creates a file larger than the system's memory, and is killed when it clears
+# it.
 my ($huge, $times) = $Config{ptrsize} == 4 ? (0x7fff0000, 2)
     : (2**47 - 1, 1);
 $lines{create} = [lines_of(create('none', $huge, 1, '') x $times)];
 has('error', 'AH02611', '[D1] no memory: AH02611, an error',
     @{ $lines{create} });
 
-# With no file to be had the distributed module cannot create it, and ours does
-# not restore it.
+# Without file descriptors the distributed module cannot create it, and ours
+# does not restore it.
 put_file('spent', $good);
 $lines{spent} = [lines_of(create('spent', 16, 4, 'persist emfile=1'))];
 has('error', 'AH02(?:611|554)', '[D1] [E3] no file descriptor: an error',
     @{ $lines{spent} });
 
-# ---- what our lines have ----
+# ---- our lines only ----
 
-# Each with httpd's number, and with what it names: the number of the reason
-# too, and either the MD5 expected and found or the shape expected.
+# Each has httpd's number and its names, including the number of the reason, and
+# either the expected MD5 and the one found, or the expected shape.
 sub named {
     my ($tag, $level, $number, @names) = @_;
     return [$tag, $level, qr/^(?:\(\d+\).*?: )?$number: $tag: /, @names];
@@ -158,9 +158,9 @@ SKIP: {
         my @found = grep { /AH\d{5}/ } @{ $lines{$name} };
         my $said  = join "\n", @found;
         is(SlotmemServer->said($said, @{ $expected{$name} }), 1,
-            "our line of $name: httpd's number, our tag, what it names")
+            "our line of $name: httpd's number, our tag, its names")
             or diag($said);
-        is(scalar @found, 1, "... and no other line has a number of httpd's");
+        is(scalar @found, 1, "... and no other line has httpd's numbers");
     }
 }
 

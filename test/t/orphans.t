@@ -7,9 +7,9 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-# Workers that go at the next restart, because slotmem-file asks for it while the
-# Files that belong to no segment: what the log says of them, what slotmem-file
-# does with them, and a virtual host that goes on after a change of its name.
+# Files that belong to no segment: the log lines about them, the commands of
+# slotmem-file for them, and a virtual host that keeps its state after a change
+# of its name.
 
 use strict;
 use warnings;
@@ -18,7 +18,7 @@ use SlotmemBalancer;
 use Test::More;
 
 my $tool = $ENV{SLOTMEM_FILE} // '';
-plan skip_all => 'no command to ask with: SLOTMEM_FILE' if !-x $tool;
+plan skip_all => 'the command is missing: SLOTMEM_FILE' if !-x $tool;
 
 my $backends = SlotmemBackends->new(qw(a b x));
 my %url      = map { $_ => $backends->url($_) } qw(a b x);
@@ -86,17 +86,17 @@ $manager->drain('app', $url{a});
 $manager->add_enabled('app', $url{x});
 my @table = $manager->table('app');
 $server->stop;
-is(orphans(), '', 'none of the files of a server that has stopped');
-is($server->log_has('SLOTMEM-58', '*'), 0, '... nor did it say so');
+is(orphans(), '', 'a stopped server has no orphans');
+is($server->log_has('SLOTMEM-58', '*'), 0, '... and the log reports none');
 
 # ---- a virtual host is renamed ----
 
 start_with('two.example', 'app');
 my $new = file_of('app');
 (my $new_host = $new) =~ s/_app\.shm/.shm/;
-isnt($new, $old, 'another ServerName gives another name');
+isnt($new, $old, 'another ServerName makes another name');
 is($server->log_has('SLOTMEM-58', 'notice', $state), 1,
-    'a start says that there are files of no segment');
+    'a start reports the files of no segment');
 like(($server->log_lines('SLOTMEM-58', 'notice'))[0] // '', qr/has 2 files/,
     '... how many');
 my %form = (
@@ -114,20 +114,20 @@ $server->log_mark;
 $server->graceful;
 $server->wait_until('a list of names', sub { orphans() });
 is(orphans(), join(' ', map { s{.*/}{}r } sort $old, $old_host),
-    'the command says the same');
+    'the command reports the same');
 my ($out) = tool('orphans', $state);
 like($out, qr{^\Q$old\E  \d+s  3 workers of balancer://app, 1 of them added at }m,
-    '... and what they hold');
+    '... and their content');
 ($out, my $code) = tool('adopt', $old, $new);
-is($code, 2, 'the server runs: nothing is adopted');
-like($out, qr/a server, process \d+, stores it/, '... and that is said');
+is($code, 2, 'while the server runs nothing is adopted');
+like($out, qr/a server, process \d+, stores it/, '... with the reason');
 $server->stop;
 my @lines = $server->log_lines('SLOTMEM-59', 'notice');
 my @commands = map { /run: slotmem-file adopt (\S+) (\S+)/ ? [$1, $2] : () }
     @lines;
 is((tool('adopt', @$_))[1], 0, "adopt @$_")
     for [$old, $new], [$old_host, $new_host];
-ok(-f "$new.bak", '... what the new name held is kept');
+ok(-f "$new.bak", '... the old content of the new name is kept');
 start_with('two.example', 'app');
 is_deeply([$manager->table('app')], \@table,
     '[E6] the renamed virtual host has its state');
@@ -140,9 +140,9 @@ my $before = $new;
 start_with('two.example', 'other');
 my $other = file_of('other');
 is($server->log_has('SLOTMEM-59', 'notice', $before, $other), 0,
-    'a balancer of another name: nothing is suggested');
+    'a balancer with another name: nothing is suggested');
 $server->stop;
-is((tool('adopt', $before, $other))[1], 0, '... but it can be done');
+is((tool('adopt', $before, $other))[1], 0, '... but adopt works');
 start_with('two.example', 'other');
 is_deeply([$manager->table('other')], \@table, '[E6] ... and has its state');
 $server->stop;
@@ -172,7 +172,7 @@ my $all   = files();
 my @names = split ' ', orphans();
 ok(@names > 2, 'there are orphans');
 ($out, $code) = tool('orphans', '--remove', $state);
-is($code, 1, 'nobody has said yes');
+is($code, 1, 'without a confirmation');
 is(files(), $all, '... and nothing is removed');
 ($out, $code) = tool('orphans', '--remove', '--yes', $state);
 is($code, 0, 'they are removed') or diag($out);
@@ -181,7 +181,7 @@ is(files(), join(' ', grep { !$gone{$_} } split ' ', $all),
     '... and nothing else');
 is(orphans(), '', '... no orphan is left');
 
-# ---- files of a server that runs, and has not said so ----
+# ---- files of a running server that has not listed them ----
 
 $server->start;
 my ($mine) = file_of('app') =~ m{([^/]+)$};
@@ -194,12 +194,12 @@ for my $list (grep { SlotmemServer::slurp($_) =~ /\Q$mine\E/ }
 }
 is(orphans(), '', '[E9] a file is not an orphan while a server holds its lock');
 $server->stop;
-is(orphans(), '', '... nor when it has stopped: it has written its list anew');
+is(orphans(), '', '... nor after it stops: it has written a new list');
 
-# ---- what is not known ----
+# ---- without a list ----
 
 rename $_, "$_.away" for glob "$state/*.names";
 ($out, $code) = tool('orphans', '--remove', '--yes', $state);
 is($code, 2, 'without a list of names nothing is removed');
-like($out, qr/not known which of them are orphans/, '... as it says');
+like($out, qr/not known which of them are orphans/, '... with the reason');
 done_testing();

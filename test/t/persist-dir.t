@@ -51,7 +51,7 @@ sub snapshot {
     } grep { !/httpd\.pid/ } sort glob "$in/*";
 }
 
-# Hold the lock of a name, as a server does: a byte that its MD5 gives.
+# Holds the lock of a name as a server does: on a byte that depends on its MD5.
 sub lock_byte {
     my ($handle, $name) = @_;
     my $offset = unpack('V', md5($name)) & 0x7ffffffe;
@@ -75,12 +75,12 @@ chmod 0777,  "$root/world";
 chmod 01777, "$root/sticky";
 chmod 0777,  "$root/above";
 
-# What is wrong, and the command that mends it.
+# The fault, and the command that fixes it.
 my %bad = (
     'a file'                 => ["$root/file",  qr/not a directory.*install -d/],
     'beyond a file'          => ["$root/file/x", qr/not a directory/],
     'writable by everybody'  => ["$root/world",  qr/chmod o-w \Q$root\E\/world/],
-    'sticky, by everybody'   => ["$root/sticky", qr/chmod o-w/],
+    'sticky, world-writable' => ["$root/sticky", qr/chmod o-w/],
     'in one that everybody can write' =>
         ["$root/above/dir", qr/above is writable.*chmod o-w \Q$root\E\/above$/m],
 );
@@ -88,7 +88,7 @@ for my $what (sort keys %bad) {
     my ($path, $why) = @{ $bad{$what} };
     $s->config("SlotmemPersistDir $path\n$names");
     my ($code, $output) = $s->configtest;
-    isnt($code, 0, "[E8] $what: httpd -t says it is an error");
+    isnt($code, 0, "[E8] $what: an error of httpd -t");
     my @error =
         ('SLOTMEM-20', 'config', 'SlotmemPersistDir',
         $path =~ s{/(?:x|dir|state)$}{}r, $why);
@@ -104,7 +104,7 @@ is(snapshot("$root/world"), '', '[B10] nothing was written there');
 $s->config("<VirtualHost 127.0.0.1:9>\n$dir</VirtualHost>\n");
 my ($code, $output) = $s->configtest;
 isnt($code, 0, 'in a virtual host it is an error');
-like($output, qr/SlotmemPersistDir/, '... that names it');
+like($output, qr/SlotmemPersistDir/, '... that names the directive');
 
 # ---- directories that are accepted ----
 
@@ -113,11 +113,11 @@ $s->config("SlotmemPersistDir $root/world\n$names");
 ($code, $output) = $s->configtest;
 is($code, 0, '[E8] writable by the group: accepted') or diag($output);
 is(SlotmemServer->said($output, 'SLOTMEM-06', 'warn', 'SlotmemPersistDir',
-    "$root/world"), $> == 0 ? 1 : 0, '[E8] ... with a warning to root alone');
+    "$root/world"), $> == 0 ? 1 : 0, '[E8] ... with a warning for root only');
 $s->config($dir . $names);
 ($code, $output) = $s->configtest;
 is($code, 0, 'writable by its owner only: accepted');
-unlike($output, qr/warn/, '... with no warning');
+unlike($output, qr/warn/, '... without a warning');
 $s->config($names);
 chmod 0777, $s->rundir;
 ($code, $output) = $s->configtest;
@@ -128,7 +128,7 @@ chmod 0755, $s->rundir;
 
 $s->config("SlotmemPersistDir $root/a/b\n$names");
 ($code, $output) = $s->configtest;
-is($code, 0, '[B13] missing, and the one above it: accepted') or diag($output);
+is($code, 0, '[B13] missing, with its parent: accepted') or diag($output);
 $s->log_mark;
 $s->start;
 my $where = "$root/a/b/$file";
@@ -143,28 +143,29 @@ mkdir "$root/a" or die $!;
 $api->run('put name=kept id=2 data=two');
 $s->graceful;
 is(slot($where, 1) . slot($where, 2), 'onetwo',
-    '[B13] once the one above is there, it is made, and the state is stored');
+    '[B13] once its parent exists, it is created, and the state is stored');
 is((stat "$root/a/b")[2] & 07777, 0700, '[B13] ... with mode 0700');
 
-# It becomes one that is not to be trusted.
+# It becomes untrusted.
 chmod 0777, "$root/a/b";
 $api->run('put name=kept id=2 data=three');
 $s->log_mark;
 $s->graceful;
 is($s->log_only('SLOTMEM-44', 'error', 'SlotmemPersistDir',
     qr{chmod o-w \Q$root/a/b\E}), 1,
-    '[B13] written by all at a restart: the server goes on, and says so')
+    '[B13] world-writable at a restart: the server continues, and reports it')
     or diag($s->log_since);
 is($s->log_only('SLOTMEM-17', 'error', 'kept',
     qr{cannot trust the directory.*chmod o-w \Q$root/a/b\E}), 1,
     '[E8] ... it is not stored there') or diag($s->log_since);
 is(slot($where, 2), 'two', '[E8] ... the file is the old one');
-is($api->run('dptr name=kept id=2')->{data}, 'three', '[B12] ... nothing lost');
+is($api->run('dptr name=kept id=2')->{data}, 'three',
+    '[B12] ... nothing is lost');
 chmod 0700, "$root/a/b";
 $s->graceful;
-is(slot($where, 2), 'three', '[B13] mended: it is stored again');
+is(slot($where, 2), 'three', '[B13] once fixed, it is stored again');
 
-# Another directory in its place, as by a mount: the good file in it stays.
+# Another directory in its place, as after a mount: the good file in it is kept.
 $api->run('put name=kept id=2 len=16 data=four');
 rename "$root/a/b", "$root/a/c" or die $!;
 mkdir "$root/a/b", 0700 or die $!;
@@ -174,12 +175,12 @@ $s->stop;
 is(SlotmemServer::slurp("$where.bad-1"), 'somebody else\'s',
     '[E9] a file that this server neither restored nor wrote is set aside');
 is($s->log_only('SLOTMEM-41', 'warn', 'kept', $where, "$where.bad-1"), 1,
-    '[E9] ... and a line says so') or diag($s->log_since);
+    '[E9] ... and a line reports it') or diag($s->log_since);
 is(slot($where, 2), 'four', '[E9] ... the state is stored');
 
-# ---- where files are ----
+# ---- the place of the files ----
 
-# First in the default directory; then the directive is set.
+# First they are in the default directory; then the directive is set.
 unlink "$root/absolute.persist", $s->rundir . "/$file";
 $s->config($names);
 $s->start;
@@ -192,31 +193,32 @@ $s->config($dir . $names);
 ($code, $output) = $s->configtest;
 ($code, $output) = $s->run_args('-S');
 is(snapshot($state), '', '[B10] -t and -S write nothing into the new one');
-is(snapshot($s->rundir), $old, '[B10] ... nor rename anything in the old');
+is(snapshot($s->rundir), $old, '[B10] ... nor rename anything in the old one');
 $s->log_mark;
 $s->start;
 is($api->run('dptr name=kept id=1')->{data}, 'run',
-    '[B2] no file in the new directory yet: the one in the old is restored');
+    '[B2] no file in the new directory yet: the old one is restored');
 is($s->log_only('SLOTMEM-10', 'info', 'kept', 4, 4, $s->rundir . "/$file"),
     1, '[B2] ... and a line names it') or diag($s->log_since);
 is($api->run("dptr name=$root/absolute id=1")->{data}, 'a',
-    '[C3] absolute names are where they were');
+    '[C3] absolute names stay in their place');
 $s->graceful;
 is($s->log_only('SLOTMEM-42', 'notice', 'kept', $s->rundir . "/$file"), 1,
-    '[E10] the first store takes over from there, and says so')
+    '[E10] the first store takes it over, and reports it')
     or diag($s->log_since);
 is(slot("$state/$file", 1), 'run',
-    '[B2] a segment that nobody changed is stored in the new directory too');
+    '[B2] an unchanged segment is also stored in the new directory');
 $api->run('put name=kept id=2 data=state',
     "put name=$root/absolute id=2 data=b");
 $s->stop;
 is(slot("$state/$file", 2), 'state', '[B2] then it is stored in the new one');
 is(slot("$root/absolute.persist", 2), 'b',
-    '[C3] absolute names where they were');
+    '[C3] absolute names are stored in their place');
 ok(!-e "$state/absolute.persist", '[C3] ... and not in the directory');
 is(SlotmemServer::slurp($s->rundir . "/$file.old"), $old_bytes,
     '[E10] the old file was renamed by the first store');
-is(snapshot($s->rundir) =~ /persist /, '', '[E10] ... it is not there twice');
+is(snapshot($s->rundir) =~ /persist /, '',
+    '[E10] ... it does not exist twice');
 is((stat "$state/$file")[2] & 07777, 0600, 'the file is for its owner only');
 is(join(' ', map { s{.*/|-\w{8}(?=\.names)}{}gr } sort glob "$state/*"),
     "slotmem-shm.names $file slotmem-shm.lock",
@@ -234,16 +236,16 @@ put_file("$state/$file", 'damaged');
 $s->log_mark;
 $s->start;
 is($api->run('dptr name=kept id=1')->{data}, '',
-    '[E3] a damaged file there is not made good from the old directory');
+    '[E3] a damaged file is not replaced from the old directory');
 is($s->log_only('SLOTMEM-11', 'error', "$state/$file"), 1,
-    '[E3] ... it says so');
+    '[E3] ... the log reports it');
 $api->run('put name=kept id=1 data=anew');
 $s->stop;
 is(SlotmemServer::slurp("$state/$file.bad-1"), 'damaged',
     '[E3] ... and keeps it beside the new one');
 is(slot("$state/$file", 1), 'anew', '[E3] ... which is stored');
 
-# Nothing comes back from months ago.
+# No state comes back from months ago.
 unlink glob "$state/$file*";
 $s->start;
 is($api->run('dptr name=kept id=1')->{data}, '',
@@ -256,7 +258,7 @@ is($api->run('dptr name=kept id=1')->{data}, '',
 $s->stop;
 $s->config($dir . $names);
 
-# A damaged file in the old directory is reported, and renamed as any other.
+# A damaged file in the old directory is reported, and renamed like any other.
 unlink "$state/$file";
 put_file($s->rundir . "/$file", 'old and damaged');
 $s->log_mark;
@@ -270,7 +272,7 @@ is(SlotmemServer::slurp($s->rundir . "/$file.old"), 'old and damaged',
     '[E10] ... and it is kept as .old');
 is(slot("$state/$file", 0), 'fresh', '[B2] the new directory gets the state');
 
-# While another server stores it there, it stays.
+# A file that another server stores in the old directory stays there.
 put_file($s->rundir . "/$file", 'another server\'s');
 unlink "$state/$file";
 open my $lock, '+<', $s->rundir . '/slotmem-shm.lock' or die $!;
@@ -279,14 +281,14 @@ $s->log_mark;
 $s->start;
 $s->stop;
 is($s->log_only('SLOTMEM-43', 'warn', 'kept', $s->rundir . "/$file",
-    'another server'), 1, '[E10] one of a live server is not renamed')
+    'another server'), 1, '[E10] a file of a live server is not renamed')
     or diag($s->log_since);
 is(SlotmemServer::slurp($s->rundir . "/$file"), 'another server\'s',
-    '[E10] ... it stays as it is');
+    '[E10] ... and does not change');
 close $lock;
 unlink $s->rundir . "/$file";
 
-# Relative to ServerRoot, with a slash at the end; with a checkpoint.
+# A path relative to ServerRoot, with a slash at the end; and a checkpoint.
 mkdir "$root/other" or die $!;
 $s->config("SlotmemPersistDir other/\nSlotmemCheckpointInterval 1\n"
         . "SlotmemTest post_config hurry ms=20\n$names");
@@ -298,14 +300,14 @@ pass('[B2] a path relative to ServerRoot; checkpoints go there');
 is(join(' ', glob $s->rundir . '/*persist'), '',
     '[B2] nothing is stored in DefaultRuntimeDir');
 
-# One name, by its own and by the path of its file.
+# The same segment by its relative name and by the path of its file.
 my @same = $api->run("attach name=$root/other/slotmem-shm-kept.shm as=same",
     'dptr as=same id=3');
 is($same[1]{data}, 'rel',
     '[C4] the absolute name of the same file is the same');
 $s->stop;
 
-# DefaultRuntimeDir by another path is no other directory.
+# Another path to DefaultRuntimeDir is not another directory.
 symlink $s->rundir, "$root/way" or die $!;
 for my $paths ([ 'run', 'way' ], [ 'way', 'way' ], [ 'way', 'run' ]) {
     unlink glob $s->rundir . '/*persist*';
@@ -320,12 +322,12 @@ for my $paths ([ 'run', 'way' ], [ 'way', 'way' ], [ 'way', 'run' ]) {
         "[E10] @$paths: the file is not taken for an old one");
     $s->graceful;
     $s->stop;
-    is($s->log_count(qr/SLOTMEM-4[23]/), 0, '[E10] ... and no line says so')
+    is($s->log_count(qr/SLOTMEM-4[23]/), 0, '[E10] ... and no line reports one')
         or diag($s->log_since);
 }
 unlink glob $s->rundir . '/*persist*';
 
-# What could not be stored goes to the next directory, also where there is an
+# State that could not be stored goes to the next directory, even if that has an
 # older file.
 mkdir "$root/$_", 0700 or die $! for qw(from to);
 my %config = map { $_ => "SlotmemPersistDir $root/$_\n$create name=kept\n" }
@@ -345,7 +347,7 @@ for my $change ([ 'from', 'to' ], [ 'from', 'none' ], [ 'none', 'to' ]) {
     $s->config($config{ $change->[1] });
     $s->graceful;
     is($api->run('dptr name=kept id=1')->{data}, 'new',
-        "[B12] @$change: what was not stored is there");
+        "[B12] @$change: state that was not stored still exists");
     is($s->log_only('SLOTMEM-30', 'info', 'kept', "$from/$file"), 1,
         '[B12] ... from memory') or diag($s->log_since);
     $s->stop;
@@ -354,17 +356,17 @@ for my $change ([ 'from', 'to' ], [ 'from', 'none' ], [ 'none', 'to' ]) {
 }
 unlink glob $s->rundir . "/*persist* $root/from/*persist* $root/to/*persist*";
 
-# ... also by a link that leads there.
+# The same through a symbolic link.
 symlink "$root/other", "$root/lnk" or die $!;
 $s->config("SlotmemPersistDir $root/lnk\n$create name=kept\n");
 $s->start;
 @same = $api->run("attach name=$root/lnk/slotmem-shm-kept.shm as=same",
     'dptr as=same id=3');
-is($same[1]{data}, 'rel', '[C5] ... also by a link that leads there');
+is($same[1]{data}, 'rel', '[C5] ... also through a symbolic link');
 $s->stop;
 
-# A good file in the old directory that cannot be read for want of descriptors:
-# nothing is put into the new directory, where it would hide that one.
+# A good file in the old directory cannot be read for lack of descriptors:
+# nothing is stored in the new directory, where it would hide that file.
 unlink glob "$root/other/*persist*";
 $s->config("$create name=kept\n");
 $s->start;

@@ -7,8 +7,8 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-# The persisted file: what is in it, what is accepted, what is refused and
-# where that goes (contract, E1 and E3 to E5).
+# The persisted file: its content, which files are accepted or refused, and
+# where refused files go (contract, E1 and E3 to E5).
 
 use strict;
 use warnings;
@@ -55,7 +55,7 @@ sub create {
         . " num=$num type=$types{$type // $persist}\n";
 }
 
-# Error lines since the mark that name the file of a segment.
+# The error lines since the log mark that name the file of a segment.
 sub errors {
     my $name = shift;
     my $path = path($name);
@@ -63,7 +63,7 @@ sub errors {
         split /\n/, $s->log_since;
 }
 
-# ---- what we write ----
+# ---- our files ----
 
 $s->config(create('plain', 16, 4) . create('pre', 16, 4, $pregrab)
         . create('clear', 16, 4, $clear) . create('odd', 7, 5)
@@ -89,7 +89,7 @@ sub is_file {
     my $used = $want{used} || [];
     is($file->{free}, $num - @$used, "[E1] $name: number of free slots");
     is($file->{zero}, 1, "[E1] $name: four zero bytes");
-    is_deeply($file->{used}, $used, "[E1] $name: marks");
+    is_deeply($file->{used}, $used, "[E1] $name: in-use flags");
     is($file->{digest_ok}, 1, "[E1] $name: MD5");
     is("@$file{qw(size num type)}", "$size $num $type",
         "[E1] $name: description");
@@ -141,7 +141,7 @@ SKIP: {
             $clear_free;
     };
 
-    # Ours to theirs. They know no run-time claims.
+    # Ours to theirs. They have no run-time claims.
     $s->config($shape);
     $theirs->($dso);
     $s->start;
@@ -161,7 +161,7 @@ SKIP: {
     is(bytes($_), $old{$_}, "[E1] ... and write the same bytes: $_")
         for sort keys %old;
 
-    # It changes things: our section is left behind and does not fit.
+    # It makes changes: our section stays in the file but no longer fits.
     $theirs->($dso);
     $s->start;
     $api->run('put name=plain id=1 data=theirs', 'fgrab name=pre id=0',
@@ -173,12 +173,12 @@ SKIP: {
     my @got = $api->run(@look);
     is($got[0]{data}, 'a' . "\0" x 15 . 'theirs' . "\0" x 10 . 'c' . "\0" x 15
             . 'd', '[E1] its changes are restored');
-    is($got[3]{visited}, '0,3', '[E1] ... marks too');
-    is($got[6]{free}, 4, '[E2] claims that do not fit any more are none');
-    is(scalar errors('clear'), 0, '[E2] ... which is no damage');
+    is($got[3]{visited}, '0,3', '[E1] ... in-use flags too');
+    is($got[6]{free}, 4, '[E2] claims that no longer fit do not count');
+    is(scalar errors('clear'), 0, '[E2] ... which is not damage');
     $s->stop;
 
-    # It shrinks a segment, in place: the file keeps its length.
+    # It shrinks a segment in place: the file keeps its length.
     my $three = create('shrunk', 16, 3);
     $s->config(create('shrunk', 16, 6));
     $theirs->($dso);
@@ -195,7 +195,7 @@ SKIP: {
     $s->log_mark;
     $s->start;
     is($api->run('dptr name=shrunk id=2')->{data}, 'two',
-        '[E4] what stands before a stale tail is restored');
+        '[E4] the image before a stale tail is restored');
     is(scalar errors('shrunk'), 0, '[E4] ... without an error');
     $s->stop;
     is(length bytes('shrunk'), length SlotmemFile::encode(size => 16, num => 3),
@@ -211,8 +211,8 @@ sub wanted {
 }
 my $good = wanted();
 
-# Names and files; each is asked for with 4 slots of 16 bytes. The type; then
-# slots in use and the content of slot 1 after the restore.
+# Names and files; each is requested with 4 slots of 16 bytes. The type; then
+# the slots in use and the content of slot 1 after the restore.
 my %accepted = (
     good   => [$good],
     legacy => [wanted(legacy => 1)],
@@ -231,11 +231,11 @@ my %accepted = (
             substr $file, -18, 1, "\1";
             $file;
         }, $clear, 0],
-    # With bytes after its end it is none of ours.
+    # With bytes after its end it is not one of our files.
     tailclaims => [wanted(type => $clear, claims => [1], used => []) . 'x' x 9,
         $clear, 0],
 
-    # The file has fewer slots than are asked for.
+    # The file has fewer slots than requested.
     grow1     => [SlotmemFile::encode(size => 16, num => 2,
             slots => ['zero', 'one'], used => [1]), $persist, 1],
     grow3     => [wanted(num => 3)],
@@ -245,11 +245,11 @@ my %accepted = (
     growtail  => [wanted(num => 3) . 'stale ' x 40],
 );
 
-# In-use bytes other than 0 and 1.
+# In-use flags other than 0 and 1.
 {
     my $odd = substr wanted(), 0, 8 + 64 + 4;
     substr $odd, 8 + 64 + 1, 1, "\x07";
-    $accepted{oddmarks} = [$odd . Digest::MD5::md5($odd)
+    $accepted{oddflags} = [$odd . Digest::MD5::md5($odd)
             . substr($good, 8 + 64 + 4 + 16)];
 }
 
@@ -272,7 +272,7 @@ my %refused = (
     oldgrow   => wanted(num => 3, legacy => 1),
 );
 
-# What is accepted.
+# Files that are accepted.
 put_file(path($_), $accepted{$_}[0]) for keys %accepted;
 $s->config(join '', map { create($_, 16, 4, $accepted{$_}[1]) }
         sort keys %accepted);
@@ -298,8 +298,8 @@ is(SlotmemFile::decode(bytes($_), 16, 4)->{exact}, 1,
     for sort keys %accepted;
 $s->stop;
 
-# What is refused: the segment is new, and nothing is moved by the start. The
-# first store sets the old thing aside; the second finds a file of ours.
+# Files that are refused: the segment is new, and the start moves nothing. The
+# first store sets the old file aside; the second finds our own file.
 my $inode = sub { join ' ', map { ($_, (lstat path($_))[1]) } @_ };
 
 sub refuse {
@@ -321,7 +321,7 @@ sub refuse {
         like($lines[0] // '', qr/\.persist.*\w{3,}.*\w{2,}/,
             "[$line] ... and the reason: $name");
     }
-    is($inode->(@names), $before, "[E3][B10] nothing was moved yet: @names");
+    is($inode->(@names), $before, "[E3][B10] nothing is moved yet: @names");
     is(join(' ', map { glob path($_) . '.bad-*' } @names), '',
         "[E3][B10] ... nor set aside: @names");
     return;
@@ -339,7 +339,7 @@ sub stored_instead {
     my @names = @_;
     for my $name (@names) {
         is($api->run("dptr name=$name id=3")->{data}, 'new',
-            "[E3] the state that was stored instead is restored: $name");
+            "[E3] the state that replaced it is restored: $name");
     }
     is(scalar(map { errors($_) } @names), 0, "[E3] ... without error: @names");
     $s->restart;
@@ -349,20 +349,20 @@ sub stored_instead {
     return;
 }
 
-# Files; and one for which the process may open no file while it is created.
+# Files; and a segment during whose creation the process cannot open files.
 my @names = sort keys %refused;
 put_file(path($_), $refused{$_}) for @names;
 put_file(path('resources'), $good);
 refuse("SlotmemTest post_config create name=resources size=16 num=4"
         . " type=persist emfile=1\n", @names);
 my ($dump) = $api->run('dump name=resources');
-is($dump->{zero}, 1, '[E3] not read for want of resources: a new segment');
+is($dump->{zero}, 1, '[E3] not read for lack of resources: a new segment');
 is($s->log_only('SLOTMEM-12', 'error', path('resources')), 1,
     '[E3] ... one error line');
 $api->run('put name=resources id=3 data=new');
 store_instead(@names);
 is(bytes('resources'), $good,
-    '[E3] what could not be read is not replaced in that generation');
+    '[E3] a file that could not be read is not replaced in that generation');
 ok(!-e path('resources') . '.bad-1', '[E3] ... and not set aside');
 for my $name (@names) {
     is(SlotmemServer::slurp(path($name) . '.bad-1'), $refused{$name},
@@ -370,7 +370,7 @@ for my $name (@names) {
 }
 stored_instead(@names);
 
-# A file that cannot be read, and what is no file.
+# A file that cannot be read, and objects that are not files.
 my @odd = qw(unreadable directory link dangling);
 put_file(path('unreadable'), $good);
 chmod 0, path('unreadable');
@@ -382,19 +382,19 @@ symlink "$run/nowhere", path('dangling') or die "link: $!";
 refuse('', @odd);
 store_instead(@odd);
 is(SlotmemServer::slurp(path('directory') . '.bad-1/file'), 'inside',
-    '[E3] the first store sets aside: a directory, with what is in it');
+    '[E3] the first store sets aside a directory with its content');
 is(readlink path('link') . '.bad-1', "$run/target", '[E3] ... a symbolic link');
 is(SlotmemServer::slurp("$run/target"), $good,
-    '[E3] ... but not what it points to');
+    '[E3] ... a link, but not its target');
 is(readlink path('dangling') . '.bad-1', "$run/nowhere",
-    '[E3] ... also one that points nowhere');
+    '[E3] ... a dangling link');
 ok(!-e "$run/nowhere", '[E3] ... and nothing is written there');
 chmod 0600, path('unreadable') . '.bad-1';
 is(SlotmemServer::slurp(path('unreadable') . '.bad-1'), $good,
-    '[E3] ... one that could not be read');
+    '[E3] ... a file that could not be read');
 stored_instead(@odd);
 
-# A FIFO. Who writes to it waits in open until somebody opens it for reading.
+# A FIFO. A writer waits in open until somebody opens it for reading.
 POSIX::mkfifo(path('fifo'), 0600) or die "fifo: $!";
 my $was_opened = $s->root . '/fifo-was-opened';
 defined(my $writer = fork) or die "fork: $!";
@@ -412,8 +412,7 @@ store_instead('fifo');
 ok(-p path('fifo') . '.bad-1', '[E3] the first store sets aside a FIFO');
 stored_instead('fifo');
 
-# Growing again by much, and shrinking: at run-time claims and at slots that are
-# new.
+# Growing a lot, and shrinking, with run-time claims and with new slots.
 $s->config(create('good', 16, 400) . create('growpre', 16, 70, $pregrab)
         . create('growclear', 16, 6, $clear) . create('grow3', 16, 2));
 $s->log_mark;
@@ -422,20 +421,20 @@ my @got = $api->run('dump name=good', 'info name=good', 'doall name=growpre',
     'info name=growpre', 'info name=growclear', 'dump name=grow3',
     'grab name=growpre', 'grab name=growpre', 'grab name=growpre');
 is($got[0]{data}, join('', map { pack 'a16', $_ } qw(zero one two)) . 'three',
-    '[E5] grown: the slots are where they were, the others zero');
+    '[E5] grown: the slots keep their places, the others are zero');
 is($got[1]{free}, 398, '[E5] ... and free');
-is($got[2]{visited}, '1,2', '[E5] PREGRAB: the marks');
-is($got[3]{free}, 68, '[E5] PREGRAB: their number');
+is($got[2]{visited}, '1,2', '[E5] PREGRAB: the in-use flags');
+is($got[3]{free}, 68, '[E5] PREGRAB: the number of free slots');
 is($got[4]{free}, 4, '[E5] CLEARINUSE: run-time claims');
 is($got[5]{zero}, 1, '[E5] shrunk: a new segment');
 is(join(' ', map { $_->{id} } @got[6 .. 8]), '0 3 4',
-    '[E5][D6] PREGRAB: grab goes on from there');
+    '[E5][D6] PREGRAB: grab continues from there');
 is($s->log_only('SLOTMEM-11', 'error', path('grow3')), 1,
     '[E5][E3] shrunk: one error line');
 $s->stop;
 ok(-e path('grow3') . '.bad-1', '[E5][E3] ... and the old file is set aside');
 
-# ---- where refused files go, again and again ----
+# ---- refused files, repeatedly ----
 
 $s->config(create('again', 16, 4));
 my $first_kept;
@@ -447,7 +446,7 @@ for my $round (1 .. 6) {
     my $kept = path('again') . '.bad-' . (($round - 1) % 4 + 1);
     my @said = $s->log_lines('SLOTMEM-15', 'warn', 'again', path('again'),
         $kept);
-    is(scalar @said, 1, "[E3] round $round: a line says where it is kept");
+    is(scalar @said, 1, "[E3] round $round: a line has its new path");
     my $text = ($said[0] // '') =~ s/^.*(?=SLOTMEM-)//r =~ s/\Q$kept\E/KEPT/r;
     $first_kept //= $text;
     is($text ne $first_kept ? 1 : 0, $round > 4 ? 1 : 0,
@@ -460,7 +459,7 @@ is_deeply(
 );
 ok(!-e path('again') . '.bad-5', '[E3] ... no fifth');
 
-# No place to set it aside: the store fails, the file stays.
+# The file cannot be set aside: the store fails, and the file stays.
 $s->config(create('stuck', 16, 4));
 put_file(path('stuck'), 'damaged');
 for my $number (1 .. 4) {
@@ -471,9 +470,9 @@ $s->start;
 $api->run('put name=stuck id=0 data=new');
 $s->log_mark;
 $s->stop;
-is(bytes('stuck'), 'damaged', '[E3] if setting aside fails the file stays');
+is(bytes('stuck'), 'damaged', '[E3] if it cannot be set aside, it stays');
 is($s->log_only('SLOTMEM-34', 'error', path('stuck')), 1,
-    '[E3] ... and one line says so')
+    '[E3] ... and one line reports it')
     or diag($s->log_since);
 unlink path('stuck') . '.bad-3/x';
 rmdir path('stuck') . '.bad-3';

@@ -7,8 +7,8 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-# Workers that go at the next restart, because slotmem-file asks for it while the
-# server runs: from the file and from memory, and what is not followed.
+# slotmem-file asks a running server to remove workers at its next restart: from
+# the file and from memory; and requests that are not followed.
 
 use strict;
 use warnings;
@@ -17,7 +17,7 @@ use SlotmemBalancer;
 use Test::More;
 
 my $tool = $ENV{SLOTMEM_FILE} // '';
-plan skip_all => 'no command to ask with: SLOTMEM_FILE' if !-x $tool;
+plan skip_all => 'the command is missing: SLOTMEM_FILE' if !-x $tool;
 
 my @names    = qw(a b x y z);
 my $backends = SlotmemBackends->new(@names);
@@ -45,7 +45,7 @@ ProxyPass /app balancer://app
 EOT
 }
 
-# What the command says, and its exit code.
+# The output and exit code of the command.
 sub tool {
     my $line = join ' ', map {"'$_'"} @_;
     my $out = `'$tool' $line 2>&1`;
@@ -84,30 +84,30 @@ for my $added (qw(x y z)) {
 }
 wait_stored($path, qw(x y z));
 
-# ---- asked for while the server runs ----
+# ---- requested while the server runs ----
 
 my ($out, $code) = tool('remove', '--worker', $url{x}, $path);
-is($code, 0, 'a removal is asked for');
+is($code, 0, 'a removal is requested');
 is(sprintf('%o', (stat $asked)[2] & 07777), '600', '[E8] ... in a file of 0600');
-workers_are('... and nothing happens yet', qw(a b x y z));
+workers_are('... and has no effect yet', qw(a b x y z));
 is((tool('remove', '--worker', $url{a}, $path))[1], 1,
-    'not of a worker of the configuration');
+    'a configured worker cannot be removed');
 is((tool('remove', '--worker', $url{z}, $path))[1], 0, 'another one');
 is((tool('remove', '--cancel', '--worker', $url{z}, $path))[1], 0,
-    '... which is taken back');
+    '... which is withdrawn');
 ($out) = tool('remove', '--list', $path);
 is($out, "$path: the next restart will leave out $url{x}\n", '... one is left');
 
 $server->configtest;
-ok(-f $asked, '[B10] a test of the configuration leaves it');
+ok(-f $asked, '[B10] a test of the configuration keeps it');
 $server->log_mark;
 $server->graceful;
 workers_are('[E2] a graceful restart leaves the worker out', qw(a b y z));
 is($server->log_has('SLOTMEM-55', 'notice', $asked, $url{x}), 1,
-    '... and says so');
+    '... and logs it');
 $server->wait_until('the first store', sub { !-e $asked });
-pass('... and the first store removes what asked for it');
-ok(-f "$path.bak", '[E6] ... and keeps what it had');
+pass('... and the first store removes the request');
+ok(-f "$path.bak", '[E6] ... and keeps the old file');
 like((tool('workers', "$path.bak"))[0], qr/\Q$url{x}\E/, '... it has');
 $server->stop;
 $server->start;
@@ -120,7 +120,7 @@ my $before = SlotmemServer::slurp($asked);
 $server->stop;
 $server->config(config(qw(a b)) . "Listen 127.0.0.1:1x\n");
 ok($server->start_fails, 'a start that fails');
-is(SlotmemServer::slurp($asked), $before, '[B10] ... leaves the removal');
+is(SlotmemServer::slurp($asked), $before, '[B10] ... keeps the request');
 $server->config(config(qw(a b)));
 $server->start;
 workers_are('... which the next start applies', qw(a b z));
@@ -137,14 +137,15 @@ $server->log_mark;
 $server->graceful;
 is($server->log_has('SLOTMEM-30', 'info', $path), 1,
     '[B12] a restart that could not store');
-workers_are('[B12] ... leaves the worker out of what is in memory',
+workers_are('[B12] ... leaves the worker out of the state in memory',
     qw(a b z));
-ok(-f $asked, '... and what asks for it stays while nothing is stored');
+ok(-f $asked, '... and the request stays until a store succeeds');
 chmod 0700, $state or die $!;
 $server->wait_until('a store', sub { !-e $asked });
-unlike((tool('workers', $path))[0], qr/\Q$url{x}\E/, '... and goes then');
+unlike((tool('workers', $path))[0], qr/\Q$url{x}\E/,
+    '... and the worker is gone from the file then');
 
-# ---- what is not followed ----
+# ---- requests that are not followed ----
 
 tool('remove', '--worker', $url{z}, $path);
 my $good = SlotmemServer::slurp($asked);
@@ -154,7 +155,8 @@ my %bad  = (
     'a line without an end' => sub { spew($asked, substr $good, 0, -1) },
     'control characters'    =>
         sub { spew($asked, "slotmem-removal 1\n$id http://\e[2J\n") },
-    'a mode for others' => sub { spew($asked, $good); chmod 0644, $asked },
+    'a mode that lets others read' =>
+        sub { spew($asked, $good); chmod 0644, $asked },
     'a second link'     =>
         sub { spew("$asked.1", $good); link "$asked.1", $asked },
     'a symbolic link' =>
@@ -169,22 +171,22 @@ for my $what (sort keys %bad) {
     is($server->log_has('SLOTMEM-57', 'warn', $asked), 1,
         "[E8] $what: said");
     workers_are("... not followed", qw(a b z));
-    ok(-e $asked || -l $asked, '... and left alone');
+    ok(-e $asked || -l $asked, '... and is not removed');
     rmdir $asked;
 }
 unlink $asked, "$asked.1";
 
-# ---- in the configuration by then ----
+# ---- configured by then ----
 
 spew($asked, $good . ('0' x 32) . " http://nobody/\n");
 $server->config(config(qw(a b z)));
 $server->log_mark;
 $server->graceful;
-workers_are('a worker that is configured by then stays', qw(a b z));
+workers_are('a worker that has been configured stays', qw(a b z));
 is($server->log_has('SLOTMEM-56', 'notice', $url{z}, $asked), 1,
-    '... and that is said');
+    '... and that is logged');
 is($server->log_has('SLOTMEM-56', 'notice', 'http://nobody/', $asked),
-    1, '... as of one that is not there');
+    1, '... and so is a worker that does not exist');
 $server->wait_until('the first store', sub { !-e $asked });
 $server->stop;
 

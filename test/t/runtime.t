@@ -26,8 +26,8 @@ $s->start;
 my ($creator, $sibling, $third, $fourth) = $s->children;
 my $shape = 'size=40 num=3 type=pregrab,persist';
 
-# While no child has created anything, and after that.
-for my $when ('before any was created', 'after one was') {
+# Before any child has created a segment, and after that.
+for my $when ('before any was created', 'after one was created') {
     $s->log_mark;
     my $answer = $api->run_in($sibling, 'attach name=unknown');
     isnt($answer->{status}, 'APR_SUCCESS', "[B8] an unknown name $when");
@@ -49,9 +49,9 @@ my @shm = SlotmemApi::shm_names($creator);
 my @got = $api->run_in($sibling, 'attach name=run', 'get name=run id=0',
     'grab name=run', 'info name=run', 'put name=run id=1 data=back');
 $api->same($got[0], { inst => 'set', num => 3, size => 40 },
-    '[B8] a sibling attaches it by name');
-$api->same($got[1], { data => 'hello' }, '[B8] ... and reads what is there');
-$api->same($got[2], { id => 1 }, '[B8] ... and sees what is in use');
+    '[B8] a sibling attaches to it by name');
+$api->same($got[1], { data => 'hello' }, '[B8] ... and reads its content');
+$api->same($got[2], { id => 1 }, '[B8] ... and sees the slots in use');
 $api->same($got[3], { status => undef, free => 1 }, '[B8] ... and its count');
 @got = $api->run_in($creator, 'get name=run id=1', 'info name=run');
 $api->same($got[0], { data => 'back' }, '[B8] the creator reads the answer');
@@ -65,7 +65,7 @@ $api->same($got[1], { data => 'back' }, '[B8][C4] ... with its contents');
 $s->log_mark;
 @got = $api->run_in($fourth, 'create name=run size=40 num=77 type=pregrab');
 $api->same($got[0], { inst => 'set', num => 3 },
-    '[B8][C4] more slots than the sibling made: those that exist');
+    '[B8][C4] more slots than the sibling created: those that exist');
 is($s->log_has('SLOTMEM-05', 'warn', 'run', 3, 77), 1,
     '[B8][C4] ... and one warning with both');
 $s->log_mark;
@@ -75,7 +75,7 @@ $api->same($got[0], { status => 'APR_EINVAL', inst => 'null' },
 is($s->log_only('SLOTMEM-04', 'error', 'run'), 1,
     '[B8][C4] ... one error line');
 
-# An inherited name needs no shared memory of its own.
+# An inherited name needs no other shared memory.
 @got = $api->run_in($sibling, 'create name=configured as=c size=8 num=2',
     'put as=c id=0 data=all');
 $api->same($got[0], { inst => 'set', num => 2 },
@@ -83,7 +83,7 @@ $api->same($got[0], { inst => 'set', num => 2 },
 $api->same(scalar $api->run_in($third, 'get name=configured id=0'),
     { data => 'all' }, '[B8][C4] ... is the inherited segment');
 
-# A child that has no descriptors left cannot attach, and says so: it replaces
+# A child without free descriptors cannot attach, and reports that: it replaces
 # nothing.
 $api->run_in($creator, 'create name=scarce size=16 num=2',
     'put name=scarce id=0 data=first');
@@ -98,8 +98,8 @@ $api->same($got[1], { data => 'first' }, '[B8] ... it has replaced nothing');
 $api->same(scalar $api->run_in($third, 'attach name=scarce',
     'get name=scarce id=0'), { data => 'first' }, '[B8] ... for others either');
 
-# The files behind the names: each for its user's eyes only, with a proof of its
-# own, which is of no use for another name.
+# The files of the names: each is readable by its user only, and has its own
+# proof, which does not work for another name.
 sub files_of {
     my $before = shift;
     my %old = map { $_ => 1 } @$before;
@@ -127,30 +127,30 @@ push @there, $one;
 $api->run_in($creator, 'create name=two size=16 num=2',
     'put name=two id=0 data=two');
 my ($two) = files_of(\@there);
-is((stat $one)[2] & 07777, 0600, '[B8] a file for its user only');
+is((stat $one)[2] & 07777, 0600, '[B8] only its user can read a file');
 my $proof = header($two, PROOF);
 isnt(header($one, PROOF), $proof, '[B8] two names have two proofs');
 header($two, PROOF, header($one, PROOF));
 @got = $api->run_in($sibling, 'attach name=two');
 isnt($got[0]{status}, 'APR_SUCCESS',
-    '[B8] the proof of one name does not make another one');
+    '[B8] the proof of one name does not work for another');
 @got = $api->run_in($sibling, 'create name=two size=16 num=2');
 isnt($got[0]{status}, 'APR_SUCCESS',
-    '[B8] ... and what a child that lives has made is not replaced');
+    '[B8] ... and a segment of a live child is not replaced');
 header($two, PROOF, $proof);
 $api->same(scalar $api->run_in($sibling, 'attach name=two', 'get name=two id=0'),
-    { data => 'two' }, '[B8] ... it is still there');
+    { data => 'two' }, '[B8] ... it still exists');
 
-# The pid of a creator came round again: another process began at another time.
+# The pid of a creator is reused: the other process started at another time.
 my $started = unpack 'Q', header($one, STARTED);
-cmp_ok($started, '>', 0, '[B8] a segment tells when its creator began');
+cmp_ok($started, '>', 0, '[B8] a segment has the start time of its creator');
 header($one, STARTED, pack 'Q', $started - 1);
 @got = $api->run_in($sibling, 'create name=one size=24 num=1', 'dump name=one');
 $api->same($got[0], { inst => 'set', size => 24 },
-    '[B8] a process that has the pid of the creator is not the creator');
+    '[B8] a process with the pid of the creator is not the creator');
 $api->same($got[1], { zero => 1 }, '[B8] ... its segment is replaced');
 
-# A child is stopped while it holds the lock of run-time names: whichever it is.
+# Any one child is stopped while it holds the lock of run-time names.
 my @children = $s->children;
 sub stopped_child {
     my ($found) = grep {
@@ -158,7 +158,7 @@ sub stopped_child {
     } @children;
     return $found;
 }
-my ($request) = $api->begin(['create name=stuck size=16 num=2 stop=1']);
+my ($request) = $api->start(['create name=stuck size=16 num=2 stop=1']);
 $s->wait_until('a child to stop', sub { stopped_child() });
 my $stopped = stopped_child();
 for my $call ('create name=free size=16 num=2', 'create name=two size=16 num=2',
@@ -168,22 +168,23 @@ for my $call ('create name=free size=16 num=2', 'create name=two size=16 num=2',
     @got = $api->run($call);
     my $took = time - $begun;
     is($got[0]{status}, 'APR_TIMEUP', "[B8] $call: an error");
-    cmp_ok($took, '>', 1.9, '[B8] ... when it has waited');
+    cmp_ok($took, '>', 1.9, '[B8] ... after it has waited');
     cmp_ok($took, '<', 3, '[B8] ... for 2 seconds');
     is($s->log_has('SLOTMEM-52', 'error'), $call =~ /^create/ ? 1 : 0,
-        '[B8] ... create says so, attach does not');
+        '[B8] ... create logs it, attach does not');
 }
 $api->check('create name=configured as=c size=8 num=2', { num => 2 },
     '[B8] an inherited name needs no lock');
 $api->check('create name=none as=anon size=8 num=2', { num => 2 },
-    '[B8] nor does anonymous memory');
+    '[B8] neither does anonymous memory');
 kill 'CONT', $stopped;
 $api->finish($request);
 @got = $api->run_in($sibling, 'create name=stuck size=16 num=2');
-$api->same($got[0], { inst => 'set' }, '[B8] when it goes on all is well');
+$api->same($got[0], { inst => 'set' },
+    '[B8] it works once the child continues');
 
-# A creator that was killed: the name goes to the next one who creates it, when
-# the parent has taken note of the death. The sibling has not attached it.
+# A creator was killed: the name goes to the next process that creates it, after
+# the parent has noticed the death. The sibling had not attached to it.
 $api->run_in($creator, 'create name=orphan size=16 num=2',
     'put name=orphan id=0 data=old');
 kill 'KILL', $creator;
@@ -195,22 +196,22 @@ $api->same($got[0], { inst => 'set', num => 5, size => 24 },
 $api->same($got[1], { zero => 1 }, '[B8] ... gives new memory');
 $api->same($got[2], { status => undef, free => 5 }, '[B8] ... all free');
 @got = $api->run_in($third, 'attach name=orphan', 'get name=orphan id=4');
-$api->same($got[1], { data => 'new' }, '[B8] ... and siblings attach that');
+$api->same($got[1], { data => 'new' }, '[B8] ... and siblings attach to that');
 $api->same(scalar $api->run_in($third, 'get name=run id=0'),
-    { data => 'hello' }, '[B8] what was attached stays mapped');
+    { data => 'hello' }, '[B8] an attached segment stays mapped');
 @got = $api->run_in($fourth, 'create name=run size=8 num=1', 'dump name=run');
 $api->same($got[1], { zero => 1 },
-    '[B8] one who had attached it creates the name anew');
+    '[B8] a process that had attached to it creates the name again');
 
-# What it had created besides is gone with the first create of any name.
+# The first create of any name removes its other segments.
 ok(!-e $two, '[B8] other objects of the killed creator are gone');
 push @shm, SlotmemApi::shm_names($sibling, $third, $fourth);
 cmp_ok(scalar(grep { m{^/dev/shm/} } SlotmemApi::shm_left(@shm)), '>', 0,
     'the segments have names in /dev/shm');
 
-# A creator that ends in an orderly way, because it has served its number of
-# connections; the others are held meanwhile. One sibling has attached the
-# segment, and another one creates the name anew.
+# A creator exits normally, because it has served its number of connections; the
+# others are kept busy meanwhile. One sibling has attached to the segment, and
+# another one creates the name again.
 sub end_child {
     my ($pid, $what) = @_;
     my @others = grep { $_ != $pid } $s->children;
@@ -236,16 +237,16 @@ end_child($creator, 'the creator');
 @got = $api->run_in($third, 'create name=tidy size=16 num=3',
     'dump name=tidy', 'put name=tidy id=0 data=live');
 $api->same($got[0], { inst => 'set', num => 3 },
-    '[B8] create of a name whose creator has ended');
+    '[B8] create of a name whose creator has exited');
 $api->same($got[1], { zero => 1 }, '[B8] ... gives new memory');
 @got = $api->run_in($sibling, 'get name=tidy id=0', 'attach name=tidy as=again',
     'get as=again id=0', 'create name=tidy as=made size=16 num=3',
     'get as=made id=0', 'get name=tidy id=0');
 $api->same($got[0], { data => 'dead' },
-    '[B8] who had attached the old one still has it');
+    '[B8] a process that had attached to the old one still has it');
 $api->same($got[1], { num => 3, inst => 'set', same => 0 },
-    '[B8] ... but attach gives it the new one');
-$api->same($got[2], { data => 'live' }, '[B8] ... with what is in it');
+    '[B8] ... but attach returns the new one');
+$api->same($got[2], { data => 'live' }, '[B8] ... with its content');
 $api->same($got[3], { num => 3, inst => 'set' }, '[B8] ... and so does create');
 $api->same($got[4], { data => 'live' }, '[B8] ... which is the same');
 $api->same($got[5], { data => 'dead' }, '[B8] ... the old one stays mapped');
@@ -253,12 +254,12 @@ push @shm, SlotmemApi::shm_names($third);
 end_child($sibling, 'the sibling');
 @got = $api->run_in($fourth, 'attach name=tidy', 'get name=tidy id=0');
 $api->same($got[1], { data => 'live' },
-    '[B8] the end of one that had both does not take the name away');
+    '[B8] the exit of one that had both does not remove the name');
 $s->config($s->config =~ s/MaxConn.*\n//r);
 $s->graceful;
 
-# A creator that takes its time to end: from the first moment on its names are
-# not for what it has created. Its cleanups still have that.
+# A creator that exits slowly: from the first moment on its names no longer
+# refer to its segments. Its cleanups can still use these.
 {
     my ($at, $gate) = map { $s->rundir . "/$_" } qw(exit-at exit-gate);
     my $config = $s->config;
@@ -280,9 +281,9 @@ $s->graceful;
     @got = $api->run_in($other, 'attach name=slow',
         'create name=slow size=24 num=1', 'dump name=slow');
     is($got[0]{status}, 'APR_ENOENT',
-        '[B8] attach while the creator ends gives none that is going');
+        '[B8] attach does not return the segment of an exiting creator');
     $api->same($got[1], { inst => 'set', size => 24 },
-        '[B8] ... and create a new one');
+        '[B8] ... and create returns a new one');
     push @shm, SlotmemApi::shm_names($maker, $other);
     $s->log_mark;
     open my $open, '>', $gate or die "$gate: $!";
@@ -291,16 +292,16 @@ $s->graceful;
     like($s->log_since, qr/op=get.*data=dead/,
         '[B8] ... the cleanups of the creator still have the old one');
     $api->same(scalar $api->run_in($more[0], 'attach name=slow'),
-        { size => 24 }, '[B8] ... and its end leaves the new one alone');
+        { size => 24 }, '[B8] ... and its exit keeps the new one');
     $s->config($config);
     $s->graceful;
 }
 
-# The next generation, while a child of the old one is still at work. That
-# child created "live".
+# The next generation, while a child of the old one is still working. That child
+# created "live".
 my $at   = $s->rundir . '/at';
 my $gate = $s->rundir . '/open';
-my ($client) = $api->begin([
+my ($client) = $api->start([
     'create name=alive size=8 num=2',
     'create name=live size=8 num=2 type=persist', 'put name=live id=0 data=old',
     "wait at=$at file=$gate", 'get name=live id=0', 'grab name=live',
@@ -316,17 +317,17 @@ EOT
 $s->graceful(wait_old => 0);
 my $answer = $api->result('parent');
 isnt($answer->{status}, 'APR_SUCCESS',
-    '[B8] the parent attaches nothing that a child has made');
-is($answer->{inst}, 'untouched', '[B8] ... its pointer stays');
+    '[B8] the parent cannot attach to a child\'s segment');
+is($answer->{inst}, 'untouched', '[B8] ... its pointer is untouched');
 $api->same($api->result('parentnew'), { inst => 'set' },
     '[B8] the parent creates that name for itself');
 $api->same($api->result('parentdump'), { zero => 1 }, '[B8] ... as new memory');
 my @new = $api->run('create name=other size=8 num=1', 'attach name=alive',
     'create name=alive size=24 num=3', 'dump name=alive');
 isnt($new[1]{status}, 'APR_SUCCESS',
-    '[B1][B8] the new children know nothing of what an old one has made');
+    '[B1][B8] the new children do not see the segments of an old one');
 $api->same($new[2], { inst => 'set', num => 3, size => 24 },
-    '[B1][B8] ... and make it for themselves');
+    '[B1][B8] ... and create their own');
 $api->same($new[3], { zero => 1 }, '[B1][B8] ... as new memory');
 isnt($api->result('childinit')->{status}, 'APR_SUCCESS',
     '[B1][B8] names of the old generation are unknown in the new one');
@@ -336,14 +337,14 @@ close $out;
 my ($old) = $api->finish($client);
 $api->same($old->[4], { data => 'old' },
     '[B3][B8] the old child still has its own');
-$api->same($old->[5], { id => 1 }, '[B3][B8] ... and goes on with it');
+$api->same($old->[5], { id => 1 }, '[B3][B8] ... and can use it');
 $s->wait_until('end of old children', sub {
     !grep { $s->is_alive($_) } @old;
 });
 
 push @shm, SlotmemApi::shm_names($s->children);
 
-# A consumer's cleanup, when a child exits, uses what was made at run time.
+# A consumer's cleanup at the exit of a child uses a run-time segment.
 $s->config(<<'EOT2');
 SlotmemTest child_exit info tag=atexit name=exit
 SlotmemTest child_exit poke name=exit id=1 data=bye
@@ -364,8 +365,8 @@ for my $pid ($maker, $user) {
 }
 unlike($s->log_since, qr/exit signal/, '[B5][B8] ... and does not crash');
 
-# Mutex posixsem: one that is held by a killed process stays locked for ever.
-# The directive does not concern us: a creator is killed inside of create.
+# Mutex posixsem: a mutex that a killed process held stays locked forever. The
+# directive does not affect the module: a creator is killed inside create.
 $s->stop;
 $s->config("Mutex posixsem default\n");
 $s->start;
@@ -384,8 +385,8 @@ for my $name (qw(lives dies)) {
 }
 push @shm, SlotmemApi::shm_names($s->children);
 
-# A creator that is killed just before a hard restart. The next generation hears
-# of no death, and looks once all the same.
+# A creator is killed just before a hard restart. The next generation is not
+# told of the death, but checks once anyway.
 @alive = $s->children;
 @there = files_of([]);
 $api->run_in($alive[0], 'create name=before size=16 num=2');
@@ -394,12 +395,12 @@ kill 'KILL', $alive[0];
 $s->wait_until('its end', sub { !kill 0, $alive[0] });
 $s->restart;
 push @shm, $before;
-ok(-e $before, 'a killed creator leaves its object over a restart');
+ok(-e $before, 'the object of a killed creator survives a restart');
 $api->run('create name=after size=16 num=2');
 ok(!-e $before, '[B8] ... until the first create of any name after that');
 push @shm, SlotmemApi::shm_names($s->children);
 
-# A creator that is killed, and nobody creates anything after that.
+# A creator is killed, and nobody creates anything after that.
 @alive = $s->children;
 @there = files_of([]);
 $api->run_in($alive[0], 'create name=last size=16 num=2');
@@ -410,7 +411,7 @@ push @shm, $last;
 ok(-e $last, 'a killed creator leaves its object');
 
 is(join(' ', glob $s->rundir . '/*persist*'), '',
-    '[B8] a segment that a child made is not persisted');
+    '[B8] a child\'s segment is not persisted');
 $s->stop;
 is(join(' ', glob $s->rundir . '/*persist*'), '', '[B8] ... nor at stop');
 is(join(' ', SlotmemApi::shm_left(@shm)), '',

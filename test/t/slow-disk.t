@@ -7,8 +7,8 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-# A disk that is slow or stands still: the parent does not wait for it, and no
-# state is lost to it (contract, B12, B14 and B15).
+# A disk that is slow or hangs: the parent does not wait for it, and no state is
+# lost (contract, B12, B14 and B15).
 
 use strict;
 use warnings;
@@ -69,7 +69,7 @@ sub took(&) {
     return time - $begun;
 }
 
-# A store of all eight is under way, and will be for half a minute.
+# A store of all eight is running, and takes half a minute.
 sub begin_slow_store {
     $disk->set(delay => 4000);
     put(shift);
@@ -100,13 +100,13 @@ my $time = took { $s->wait_until('a new child', sub {
     grep { !$old{$_} } $disk->others
 }) };
 cmp_ok($time, '<', 2,
-    '[B14] crashed children are replaced while a store waits');
+    '[B14] crashed children are replaced while a store hangs');
 $time = took { $api->run('get name=seg1 id=1') };
 cmp_ok($time, '<', 2, '[B14] ... and a request is answered');
 $s->wait_until('one process that stores', sub { 1 == (() = $disk->storing) });
 is(scalar(() = $disk->storing), 1, '[B14] one process stores');
 
-# A restart: it ends that process, and does not wait for the next one.
+# A restart ends that process, and does not wait for the next one.
 put('live');
 my $mark = -s $s->log_file;
 my $begun = time;
@@ -119,15 +119,15 @@ $s->wait_until('the restart', sub {
 cmp_ok(time - $begun, '<', 3, '[B14] a graceful restart takes less than 3 s');
 cmp_ok($answer, '<', 2, '[B14] ... a request in it less than 2 s');
 $s->wait_ready($mark, %old);
-ok(!all_stored('live'), 'nothing of that is on the disk');
-ok(all_have('live'), '[B12] ... and none of it is lost');
+ok(!all_stored('live'), 'none of that is on the disk');
+ok(all_have('live'), '[B12] ... but none of it is lost');
 is($s->log_has('SLOTMEM-32', 'warn', 7), 1,
-    '[B12] ... one line says so') or diag($s->log_since);
+    '[B12] ... one line reports it') or diag($s->log_since);
 is($s->log_has('SLOTMEM-30', 'info'), 8,
-    '[B12] ... and one each that it was restored from memory');
-is(scalar(() = $disk->storing), 1, '[B12] the process goes on');
+    '[B12] ... and one line each that it was restored from memory');
+is(scalar(() = $disk->storing), 1, '[B12] the process continues');
 
-# The next one as well, and a hard one: memory upon memory.
+# The next restart too, and a hard one: state in memory is kept again.
 put('again');
 $mark = -s $s->log_file;
 restart_begins('HUP', $mark);
@@ -137,14 +137,14 @@ $s->wait_until('one process that stores', sub { 1 == (() = $disk->storing) });
 is(scalar(() = $disk->storing), 1, '[B14] one process stores');
 $disk->well;
 $s->wait_until('the store', sub { all_stored('again') });
-pass('[B12] when the disk is well again the state is stored');
+pass('[B12] when the disk works again the state is stored');
 put('later');
 $s->wait_until('a checkpoint', sub { all_stored('later') });
-pass('[B2] ... and checkpoints go on');
-is(errors(), 0, '... with no error') or diag($s->log_since);
+pass('[B2] ... and checkpoints continue');
+is(errors(), 0, '... without an error') or diag($s->log_since);
 
-# The process is killed: one line, and the next one stores. Only after a
-# graceful restart does httpd name a child that it does not know.
+# The process is killed: one line, and the next one stores. httpd logs a child
+# that it does not know only after a graceful restart.
 $s->graceful;
 $s->log_mark;
 $disk->set(hold => '');
@@ -160,11 +160,11 @@ $s->wait_until('the next store', sub { all_stored('killed') });
 $s->wait_until('the lines', sub {
     $s->log_count(qr/slotmem_shm:notice.*SLOTMEM-16: /) == 8
 });
-pass('[B12] a process that was killed: the next one stores all again');
+pass('[B12] a killed process: the next one stores everything again');
 is(errors(), 1, '[B12] ... with one line for all') or diag($s->log_since);
 
-# A report that makes no sense, or says what cannot be: as if there were none.
-# The next store writes all files again, also those that have not changed.
+# A report that is nonsense or impossible counts as none. The next store writes
+# all files again, including unchanged ones.
 for my $byte (255, 3) {
     my %before = map { $_ => (stat path($_))[1] } @names;
     $s->log_mark;
@@ -181,10 +181,10 @@ for my $byte (255, 3) {
     is(errors(), 1, '[B12] ... and no other');
     is(stored('seg1'), "report$byte", '[B12] ... the next one stores');
     is(scalar(grep { (stat path($_))[1] == $before{$_} } @names), 0,
-        '[B12] ... all files, also those that have not changed');
+        '[B12] ... all files, including unchanged ones');
 }
 
-# Five minutes are said to be too long; once.
+# A store that takes more than five minutes is reported, once.
 $s->log_mark;
 $disk->set(hold => '');
 put('long');
@@ -193,14 +193,14 @@ my ($storing) = $disk->storing;
 $disk->set(ahead => $s->parent);
 $s->wait_until('a line', sub { $s->log_has('SLOTMEM-37', 'warn', $storing) });
 is($s->log_count(qr/slotmem_shm:(?:warn|error)/), 1,
-    '[B14] a store of ten minutes: a line says so') or diag($s->log_since);
+    '[B14] a store of ten minutes: a line reports it') or diag($s->log_since);
 put('longer');
 sleep 1.5;
 is($s->log_has('SLOTMEM-37', 'warn', $storing), 1, '[B14] ... once');
 is(join(' ', $disk->storing), $storing, '[B14] ... and nothing else stores');
 $disk->well;
 $s->wait_until('a checkpoint', sub { all_stored('longer') });
-pass('[B2] ... until it has ended, whatever the clock does');
+pass('[B2] ... until it has ended, whatever the clock says');
 
 # SIGTERM ends the children at once; the parent then stores.
 $s->log_mark;
@@ -219,8 +219,8 @@ ok(all_stored('stopped'), '[B2] ... and the parent stores after that');
 
 # ---- a store that fails once, at stop ----
 
-# A little slow: the process that starts when the first child ends must not be
-# done before the parent stores.
+# The disk is a little slow: the process that starts when the first child exits
+# must not finish before the parent stores.
 
 $s->config($never . $shape);
 $disk->start;
@@ -229,30 +229,30 @@ $s->log_mark;
 $disk->set(delay => 100);
 $disk->set(fail => $s->parent);
 $s->stop;
-ok(!$disk->is_set('fail'), 'a flush has failed at stop');
-ok(all_stored('twice'), '[B12] ... and the second try has stored all');
-is(errors(), 0, '[B12] ... with no line') or diag($s->log_since);
+ok(!$disk->is_set('fail'), 'an fsync has failed at stop');
+ok(all_stored('twice'), '[B12] ... and the second try has stored everything');
+is(errors(), 0, '[B12] ... without a line') or diag($s->log_since);
 $disk->well;
 
-# The new files stand at their paths then, and are the server's.
+# By then the new files are at their paths, and are the server's.
 $disk->start;
 put('again');
 $s->log_mark;
 $disk->set(delay => 100);
 $disk->set(faildir => $s->parent);
 $s->stop;
-ok(!$disk->is_set('faildir'), 'the flush of a directory has failed at stop');
-ok(all_stored('again'), '[B12] ... and the second try has stored all');
+ok(!$disk->is_set('faildir'), 'the fsync of a directory has failed at stop');
+ok(all_stored('again'), '[B12] ... and the second try has stored everything');
 is(join(' ', glob $s->rundir . '/*.bad-*'), '',
     '[E9] ... and has set nothing aside');
-is($s->log_count(qr/slotmem_shm:(?:warn|error)/), 0, '[B12] ... with no line')
+is($s->log_count(qr/slotmem_shm:(?:warn|error)/), 0, '[B12] ... without a line')
     or diag($s->log_since);
 $disk->well;
 
 # ---- a restart that fails ----
 
-# While the configuration is read, in the middle of it or at its end; when all is
-# on the disk, and while a process still stores.
+# The restart fails while the configuration is read, in its middle or at its
+# end; when everything is on the disk, and while a process still stores.
 my @failures = ('Include missing.conf', 'NoSuchDirective on',
     'SlotmemTest post_config-last fail');
 for my $delay (0, 4000) {
@@ -276,30 +276,30 @@ for my $delay (0, 4000) {
         $s->end_processes;
         ok(all_stored($data),
             "[B12] a restart that fails, $failures[$i], $delay ms: all stored");
-        is(errors(), 0, '[B12] ... and nothing to say') or diag($s->log_since);
+        is(errors(), 0, '[B12] ... without an error') or diag($s->log_since);
     }
 }
 
 # ---- graceful-stop ----
 
-# A request is under way in one child; the others end at once.
+# A request is in flight in one child; the others exit at once.
 $s->config($never . "GracefulShutdownTimeout 30\n" . $shape);
 $disk->start;
 put('graceful');
 my ($at, $gate) = map { $s->root . "/$_" } qw(at gate);
-my ($client) = $api->begin(["wait at=$at file=$gate max=30"]);
+my ($client) = $api->start(["wait at=$at file=$gate max=30"]);
 $s->wait_until('the request', sub { -e $at });
 $s->settle;
 kill 'WINCH', $s->parent or die $!;
 $s->wait_until('a store', sub { all_stored('graceful') });
-cmp_ok(scalar(() = $disk->others), '>', 0, 'the request is still under way');
-pass('[B15] graceful-stop stores when the first child has ended');
+cmp_ok(scalar(() = $disk->others), '>', 0, 'the request is still in flight');
+pass('[B15] graceful-stop stores after the first child has exited');
 kill 'KILL', $s->processes;
 $s->wait_until('the end', sub { !$s->processes });
 $s->reap;
 $api->finish($client);
 $s->start;
-ok(all_have('graceful'), '[B15] ... and kill -9 then loses nothing');
+ok(all_have('graceful'), '[B15] ... and a later kill -9 loses nothing');
 $s->stop;
 
 is(join("\n", grep {/long lost child|exit signal (?!Killed)/} split /\n/,

@@ -7,8 +7,8 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-# What mod_proxy_balancer's segments are called, in all forms: by virtual host
-# and balancer, and not by hashes (contract E11).
+# In all forms, mod_proxy_balancer's segments are named by virtual host and
+# balancer, and not by hashes (contract E11).
 
 use strict;
 use warnings;
@@ -49,7 +49,7 @@ EOT
 $s->start;
 
 my $json = JSON::PP->new->utf8->decode($s->get('/slots')->content);
-my %segment;    # what it is called => its name
+my %segment;    # its label => its name
 for my $one (@{ $json->{segments} }) {
     my $called = join ' of ', $one->{balancer} // (),
         $one->{virtualHost} // 'nobody';
@@ -61,7 +61,7 @@ is(join('; ', sort keys %segment), join('; ', sort
         $main, "$shops of $main", "www.example.org:$port",
         "$shops of www.example.org:$port",    # inherited
         "balancer://app of www.example.org:$port", 'nobody'),
-    'each segment is called by virtual host and balancer, persistent or not');
+    'each segment is labelled with virtual host and balancer');
 is($segment{nobody}, 'other', '... and that of another consumer is not');
 
 my $app     = $segment{"balancer://app of www.example.org:$port"};
@@ -70,9 +70,9 @@ like($metrics, qr/^slotmem_slots\{segment="$app",virtual_host=
         "www\.example\.org:$port",balancer="balancer:\/\/app"\}\ 1$/mx,
     'metrics have labels for it');
 like($metrics, qr/^slotmem_slots\{segment="other"\} 1$/m,
-    '... where there is something to say');
+    '... if they are known');
 like($metrics, qr/^slotmem_slots\{[^}]*balancer="\Q$shops\E"\} 3$/m,
-    '... and both names where two balancers share a segment')
+    '... and both names if two balancers share a segment')
     or diag($metrics);
 
 my $auto = $s->get('/server-status?auto')->content;
@@ -90,7 +90,7 @@ like($page, qr/>all balancers of \Q$main\E</, '... also for a server');
 
 $s->graceful;
 is($s->get('/slots?metrics')->content =~ /balancer="balancer:\/\/app"/, 1,
-    'so it is after a restart');
+    'the same after a restart');
 $s->stop;
 
 done_testing;

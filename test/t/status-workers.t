@@ -8,8 +8,8 @@
 # under the License.
 
 # The workers of each balancer, from the live slots: on mod_status's page, in
-# JSON and in metrics; only where the virtual host has ProxyStatus On or Full,
-# and never with a nonce, a secret, or the user and password of a URL.
+# JSON and in metrics; only if the virtual host has ProxyStatus On or Full, and
+# never with a nonce, a secret, or the user and password of a URL.
 
 use strict;
 use warnings;
@@ -91,9 +91,9 @@ $manager->drain('shop', 'http://127.0.0.1:10');
 $manager->add_worker('shop', 'http://127.0.0.1:13');
 my $workers = workers();
 like($workers, qr{1 http://127\.0\.0\.1:10 drain\w* \[N\] 1 0 \(\) config},
-    'a worker that is drained shows at once');
+    'a drained worker shows at once');
 like($workers, qr{3 http://127\.0\.0\.1:13 [^;]+ run time$},
-    'one that was added shows, with its origin');
+    'an added worker shows, with its origin');
 is(segment('shop')->{slotsDrained}, 1, 'one is drained');
 
 # ---- metrics ----
@@ -109,12 +109,12 @@ sub metric {
 is(metric('drained', 'http://127.0.0.1:10'), 1, 'metrics: drained');
 is(metric('drained', 'http://127.0.0.1:9'),  0, '... and not');
 is(metric('usable', 'http://127.0.0.1:9'),   1, 'metrics: usable');
-is(metric('usable', 'http://127.0.0.1:13'),  0, '... and not: as added');
+is(metric('usable', 'http://127.0.0.1:13'),  0, '... or not, as it was added');
 is(metric('factor', 'http://127.0.0.1:9'),   2, 'metrics: factor');
 is(metric('run_time', 'http://127.0.0.1:13'), 1, 'metrics: run time');
 is(metric('run_time', 'http://127.0.0.1:9'),  0, '... and configuration');
 like($metrics, qr/^slotmem_slots_drained\{\Q$shop\E\} 1$/m,
-    'metrics: how many are drained');
+    'metrics: the number of drained workers');
 
 # ---- the page ----
 
@@ -127,7 +127,7 @@ like($s->get('/server-status?notable')->content,
     qr{<summary>Workers of .*?<br />1; http://127\.0\.0\.1:10; <b>drain}s,
     '... without a table on request');
 
-# ---- what is not shown ----
+# ---- data that is not shown ----
 
 my %form = map { $_ => $s->get($_)->content }
     qw(/server-status /server-status?auto /slots /slots?metrics);
@@ -150,7 +150,7 @@ unlike($form{'/slots?metrics'},
 $s->graceful;
 like(workers(),
     qr{1 http://127\.0\.0\.1:10 drain.*3 http://127\.0\.0\.1:13 .* run time},
-    'so it is after a restart');
+    'the same after a restart');
 $s->stop;
 
 done_testing;

@@ -7,8 +7,8 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-# What an operator sees of the segments: the section on mod_status's page, its
-# machine readable form, and JSON and metrics of the handler slotmem-status.
+# The operator's views of the segments: the section on mod_status's page, its
+# machine-readable form, and JSON and metrics of the handler slotmem-status.
 
 use strict;
 use warnings;
@@ -31,7 +31,8 @@ my $segments = join '', map { "SlotmemTest post_config create $_\n" }
     'name=kept size=16 num=4 type=persist,clearinuse',
     'name=damaged size=16 num=4 type=persist',
     'name=none size=8 num=1', 'name=none size=8 num=2';
-# mod_status itself would show the requests, and with them what they put.
+# mod_status itself would show the requests, and with them the data that they
+# put.
 my $places = <<'EOT';
 ExtendedStatus Off
 SlotmemCheckpointInterval 1
@@ -88,7 +89,7 @@ sub wait_for {
     return fail($what) || diag explain json();
 }
 
-# ---- what they say ----
+# ---- their content ----
 
 is(segment('kept')->{lastStore}, 'not yet', 'nothing was stored yet')
     if !segment('kept')->{lastStoreAge};
@@ -114,9 +115,9 @@ is($kept->{restored}, 'no file', 'there was nothing to restore');
 is($kept->{restoreResult}, 'none', '... as a code');
 is($kept->{slotsRestored}, 0, '... as a number');
 is($kept->{lastStoreResult}, 'stored', 'the last store as a code');
-is(segment('damaged')->{restored}, 'refused', 'a file that was refused');
+is(segment('damaged')->{restored}, 'refused', 'a refused file');
 is(segment('damaged')->{restoreResult}, 'refused', '... as a code');
-is(json()->{restoresRefused}, 1, '... it is counted');
+is(json()->{restoresRefused}, 1, '... which is counted');
 is(json()->{filesOfOthers}, 0, 'no file is another server\'s');
 is(segment('plain')->{type}, 'none', 'no type flag');
 ok(!exists segment('plain')->{file}, 'no file');
@@ -147,11 +148,11 @@ for my $i (0, 1, 3 .. 6) {
 like($auto->{'ModSlotmemSegment[5]LastStoreAge'}, qr/^\d+$/, '?auto: an age');
 is($auto->{'ModSlotmemSegment[2]Name'}, $bytes =~ s/\x01/\\x01/r,
     '?auto: a control character is escaped');
-# check_apachestatus.pl takes such a line for more of the scoreboard.
+# check_apachestatus.pl would take such a line for a part of the scoreboard.
 my ($after) = $s->get('/server-status?auto')->content =~
     /^Scoreboard: \S*\n(.*)/ms;
 unlike($after, qr/^[_SRWKDCLGI.]/mi,
-    '?auto: no line after the scoreboard begins with a letter of it');
+    '?auto: no line after the scoreboard starts with one of its letters');
 
 my $version = $json->{version};
 like($version, qr/^\d+\.\d+\.\d+$/, '[A5] JSON names the version');
@@ -164,7 +165,7 @@ my $section = section();
 like($section, qr/<p>7 segments in generation 0: 2 of 55 slots in use/,
     'the page: a summary first');
 like($section, qr/<b>1 refused at the last start or restart<\/b>/,
-    '... with what was refused');
+    '... with the refused file');
 my $rundir = $s->rundir;
 like($section, qr/Files without a directory are in <code [^>]*>\Q$rundir\E\/</,
     '... and the directory of the files');
@@ -198,9 +199,9 @@ ok(exists $metrics->{'slotmem_last_store_age_seconds{segment="kept"}'},
 is(scalar(grep {/^slotmem_last_store_result\{segment="kept",result="\w+"\}$/}
         keys %$metrics), 1, 'metrics: its result');
 is($metrics->{'slotmem_restores_refused{segment="damaged"}'}, 1,
-    'metrics: a file that was refused');
+    'metrics: a refused file');
 is($metrics->{'slotmem_slots{segment="(anonymous)"}'}, 3,
-    'metrics: anonymous segments are added up, since labels must differ');
+    'metrics: anonymous segments are summed, since labels must differ');
 is($metrics->{'slotmem_slots{segment="a<b>&\"c\\\\"}'}, 3,
     'metrics: a name with quote and backslash');
 is($metrics->{"slotmem_slots{segment=\"a\\\\x01\xc3\xa4\\\\xe4\"}"}, 1,
@@ -228,14 +229,14 @@ is($open->header('Content-Type'),
     '... as OpenMetrics, if the client asks for it');
 my $refused = $s->post('/slots.json', {});
 is($refused->code, 405, 'POST is refused');
-like($refused->header('Allow'), qr/GET/, '... with what is allowed');
+like($refused->header('Allow'), qr/GET/, '... with the allowed methods');
 is($s->agent->head($s->url('/slots.json'))->code, 200, 'HEAD is answered');
 
 # ---- stores that fail, and restores ----
 
 chmod 0555, $s->rundir or die $!;
 $api->check('put name=kept id=0 data=changed', {}, 'a slot changes');
-wait_for('a store that fails shows',
+wait_for('a failed store shows',
     sub { segment('kept')->{lastStore} eq 'failed' });
 is(json()->{storesFailed}, 1, '... and is counted');
 like(section(), qr/<b>1 failed at their last store<\/b>/, '... on the page');
@@ -254,7 +255,7 @@ is(segment('kept')->{slotsRestored}, 4, '... as a number');
 is(segment('damaged')->{restored}, '4 slots', '... of the file made since');
 $s->stop;
 
-# ---- many ----
+# ---- many segments ----
 
 $s->config($places . join '', map {
         "SlotmemTest post_config create name=s$_ size=8 num=2\n"
@@ -271,9 +272,9 @@ like(section(), qr/<p>0 segments/, 'no segment');
 unlike(section(), qr/<table/, '... and no table');
 $s->stop;
 
-# ---- one that is large and empty ----
+# ---- a large, empty segment ----
 
-# Of the pages that a process maps, those that there are, in KiB.
+# The resident pages of the shared mappings of a process, in KiB.
 sub shared_memory {
     my $sum = 0;
     for my $pid ($s->processes) {
@@ -291,12 +292,12 @@ is(segment('huge')->{slotsUsed}, 0, '[D1] four billion slots are free');
 like(section(), qr/huge/, '... on the page');
 like($s->get('/server-status?auto')->content, qr/huge/, '... in ?auto');
 cmp_ok(shared_memory() - $before, '<', 1024,
-    '[D1] to count them costs no memory');
+    '[D1] counting them takes no memory');
 $api->run('fgrab name=huge id=4000000000', 'fgrab name=wide id=399999999');
 is(segment('huge')->{slotsUsed}, 1, '[D9] one is in use');
 is(segment('wide')->{slotsUsed}, 1, '[D9] one of the other');
 $api->check('info name=huge', { status => undef, free => 4294967294 },
-    '[D9] ... for consumers, too');
+    '[D9] ... for consumers too');
 cmp_ok(shared_memory() - $before, '<', 1024, '[D1] ... for little memory');
 $s->stop;
 

@@ -7,9 +7,9 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-# A consumer that knows nothing of the module but the API, over restarts and
-# in several children (test/c-modules/slotmem_consumer). It creates in the last
-# post_config hook of both passes, so every assertion rests on B6.
+# A consumer that knows only the API of the module, across restarts and in
+# several children (test/c-modules/slotmem_consumer). It creates its segments in
+# the last post_config hook of both passes, so every assertion depends on B6.
 
 use strict;
 use warnings;
@@ -21,11 +21,11 @@ use Test::More;
 use constant {
     METRICS => 4,
     ROWS    => 8,
-    LOTS    => 4000,    # counts a request
+    LOTS    => 4000,    # counts per request
     RACES   => 5,
 };
 
-# Not loaded by Apache::Test into its own server, so it is built here.
+# Apache::Test does not load it into its own server, so it is built here.
 my $build = $ENV{SLOTMEM_CONSUMER};
 my $apxs  = $ENV{APXS} || 'apxs';
 my $made  = `cd $build && $apxs -c mod_slotmem_consumer.c 2>&1`;
@@ -43,7 +43,7 @@ Listen 127.0.0.1:$other
 EOT
 my $api = SlotmemApi->new($s);
 
-# A request answered by this child.
+# Sends a request that this child answers.
 sub in_child {
     my ($pid, $query) = @_;
     for (1 .. 500) {
@@ -53,21 +53,21 @@ sub in_child {
     die "child $pid does not answer\n";
 }
 
-# By each child, one after the other; the values of this key.
+# Asks each child, one after the other; returns the values of this key.
 sub in_each {
     my ($key, $query) = @_;
     my @pids = $s->children or return 'no child';
     return map { in_child($_, $query)->{$key} // 'nothing' } @pids;
 }
 
-# Requests at the same time; how many succeeded.
+# Sends requests at the same time; returns how many succeeded.
 sub at_once {
     my @queries = @_;
     return scalar grep { $_ && $_->[0]{status} eq 'APR_SUCCESS' }
         $api->together(map { [$_] } @queries);
 }
 
-# $total counts, spread over slots.
+# $total counts, distributed over the slots.
 sub evenly {
     my ($total, $slots) = @_;
     return join ' ', ($total / $slots) x $slots;
@@ -78,10 +78,10 @@ sub metrics {
     my @pids = $s->children;
     cmp_ok(scalar @pids, '>', 1, "[B6] several children, $what");
     $api->check('do=count', { counts => evenly(0, METRICS), num => METRICS },
-        "[B6][B1] metrics made in both passes start at 0, $what");
+        "[B6][B1] metrics created in both passes start at 0, $what");
     my @counts = in_each('counts', 'do=count&n=' . LOTS);
     is($counts[-1], evenly(LOTS * @pids, METRICS),
-        "[B6][B4][D4] all children count in them, with no attach, $what");
+        "[B6][B4][D4] all children count in them, without attach, $what");
     is(at_once(('do=count&n=' . LOTS) x 4), 4, "[B6][B4] ... at once, $what");
     is_deeply([in_each('counts', 'do=count')],
         [(evenly(LOTS * (@pids + 4), METRICS)) x @pids],
@@ -91,12 +91,12 @@ sub metrics {
     return;
 }
 
-# A put from row $id on; gives the rows with what it has written.
+# Puts rows, starting at row $id; returns the rows with the new content.
 sub put_rows {
     my ($pid, $what, $id, $num, @rows) = @_;
     my $text = substr($what, 0, 4) . '-';
     $api->same(in_child($pid, "do=put&id=$id&rows=$num&text=$text"),
-        {}, "[B6][B5][D5] put of $num rows from $id on, $what");
+        {}, "[B6][B5][D5] put of $num rows, starting at $id, $what");
     $rows[$_] = "$text$_:0" for $id .. $id + $num - 1;
     return @rows;
 }
@@ -113,7 +113,7 @@ sub not_beyond {
     return;
 }
 
-# Gives the rows as they are at the end, each "text:count".
+# Returns the rows at the end, each as "text:count".
 sub table {
     my ($what, @rows) = @_;
     my @pids = $s->children;
@@ -124,7 +124,7 @@ sub table {
     @rows = put_rows($writer, $what, ROWS - 3, 3, @rows);
     not_beyond($what);
     is_deeply([in_each('passed', 'do=bump')], [(ROWS) x @pids],
-        "[B6][D8] doall passes all rows, in each child, $what");
+        "[B6][D8] doall visits all rows, in each child, $what");
     is(at_once(('do=bump') x 4), 4, "[B6][D8] ... and at once, $what");
     s/:(\d+)/':' . ($1 + @pids + 4)/e for @rows;
     is_deeply([in_each('rows', 'do=get&id=0&rows=' . ROWS)],
@@ -138,17 +138,17 @@ sub table {
     return @rows;
 }
 
-# Names that no configuration knows.
+# Names that are not in the configuration.
 sub named {
     my $what = shift;
     my $make = 'do=create&size=4&num=2';
     my @pids = $s->children;
     is_deeply([in_each('inst', 'do=attach&name=same')],
         [('null') x @pids],
-        "[B6][B1][B8] no request has made this name yet, $what");
+        "[B6][B1][B8] no request has created this name yet, $what");
 
-    # The same name from all; names of their own; and names made by several
-    # children at once. A later look counts nothing.
+    # The same name from all children; their own names; and names that several
+    # children create at once. A later look counts nothing.
     my @counts = in_each('counts', "$make&name=same&n=" . LOTS);
     is_deeply(\@counts,
         [map { evenly(LOTS * $_, 2) } 1 .. @pids],
@@ -165,7 +165,7 @@ sub named {
         push @want, (evenly(LOTS * 4, 2)) x @pids;
     }
     is_deeply(\@got, \@want,
-        "[B6][B8] names made by several at once: no count is lost, $what");
+        "[B6][B8] names that several create at once: no count is lost, $what");
     my %slots = (same => 2, 'consumer-metrics' => METRICS);
     for my $name (sort keys %slots) {
         $api->check("do=create&name=$name&size=4&num=99",
@@ -178,7 +178,7 @@ sub named {
     return;
 }
 
-# In the foreground, so that the end of the parent has a status.
+# In the foreground, so that the parent's exit status is known.
 my @rows = (':0') x ROWS;
 $s->start('-DFOREGROUND');
 for my $what (qw(start graceful restart)) {
@@ -189,7 +189,7 @@ for my $what (qw(start graceful restart)) {
 }
 $? = -1;
 $s->stop;
-is($?, 0, '[B6] the parent ends in an orderly way');
+is($?, 0, '[B6] the parent exits normally');
 unlike($s->log, qr/exit signal|seg fault|core dump|AH0005[12]|is lost/i,
     '[B6][B4] no process has crashed, and each child found the table');
 $s->start;
