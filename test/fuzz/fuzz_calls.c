@@ -527,7 +527,7 @@ static void check_all(void)
 
 static void model_claim(model_t *model, uint32_t id)
 {
-    int anew = !model->used[id];
+    int is_new = !model->used[id];
 
     model->used[id] = 1;
     if (!model->has_claims) {
@@ -536,7 +536,7 @@ static void model_claim(model_t *model, uint32_t id)
     if (is_configuring()) {
         model->config_claims[id] = 1;
     }
-    else if (anew && !model->full_logged && free_slots(model) == 0) {
+    else if (is_new && !model->full_logged && free_slots(model) == 0) {
         model->full_logged = 1;
         warnings_due++;
     }

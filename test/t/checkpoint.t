@@ -90,7 +90,7 @@ my $off_old = state_of($off, 'plain');
 $off_api->run('put name=plain id=2 data=second');
 unlink path($s, 'removed') or die $!;
 $s->log_mark;
-my $begun = time;
+my $started = time;
 my @before = $api->run(
     'put name=plain id=2 data=second', 'fgrab name=marks id=2',
     'put name=marks id=2 data=second',
@@ -105,7 +105,7 @@ $s->wait_until('a checkpoint', sub {
     $longest = $took if $took > $longest;
     return slot($s, 'plain', 2) eq 'second';
 });
-my $took = time - $begun;
+my $took = time - $started;
 cmp_ok($took, '<', 1 + 12,
     '[B2] a change is in the file within the interval and ten seconds');
 cmp_ok($answered, '>', 0, '[B2] requests were answered meanwhile');
@@ -147,7 +147,7 @@ $api->run('put name=plain id=3 data=third');
 kill_all($s);
 kill_all($off);
 $s->config("SlotmemCheckpointInterval 2\n$hurry$shape");
-$begun = time;
+$started = time;
 $s->start;
 my @got = $api->run('dptr name=plain id=2', 'get name=marks id=2',
     'doall name=marks', 'info name=claims', 'dptr name=claims id=2');
@@ -166,11 +166,11 @@ $off->stop;
 # chunks.
 $api->run('put name=plain id=0 data=1');
 $s->wait_until('a checkpoint', sub { slot($s, 'plain', 0) eq '1' });
-cmp_ok(time - $begun, '>', 2, '[B2] no checkpoint before the interval');
-$begun = time;
+cmp_ok(time - $started, '>', 2, '[B2] no checkpoint before the interval');
+$started = time;
 $api->run('put name=plain id=0 data=2', 'poke name=large id=39 data=end');
 $s->wait_until('another', sub { slot($s, 'plain', 0) eq '2' });
-cmp_ok(time - $begun, '>', 1, '[B2] ... the same for the next one');
+cmp_ok(time - $started, '>', 1, '[B2] ... the same for the next one');
 $s->wait_until('the large one', sub {
     my $bytes = SlotmemServer::slurp(path($s, 'large'));
     return SlotmemFile::decode($bytes, 65536, 40)->{slots}[39] eq 'end';

@@ -128,12 +128,12 @@ sub kept {
     $api->same($got[0], { zero => 1 }, "[B1] new memory is zero $how");
     is($got[1]{free}, 8, "[B1] ... with all slots free $how");
     is($got[2]{data}, "keep-$what", "[B2] PERSIST is restored $how");
-    is($got[3]{free}, 7, "[B2] ... with its mark $how");
+    is($got[3]{free}, 7, "[B2] ... with its in-use flag $how");
     is($got[4]{visited}, '0,5', "[B2] PREGRAB: the slots in use $how");
     is($got[5]{free}, 6, "[B2] ... and their number $how");
     is($got[6]{data}, "m0-$what", "[B2] ... and the data $how");
     is($api->result('early')->{inst}, 'untouched',
-        "[B1] the list of instances is empty when the pass begins $how");
+        "[B1] the list of instances is empty when the pass starts $how");
     return;
 }
 

@@ -64,9 +64,9 @@ sub errors { return $s->log_count(qr/slotmem_shm:(?:error|crit|alert)/) }
 
 sub took(&) {
     my $what  = shift;
-    my $begun = time;
+    my $started = time;
     $what->();
-    return time - $begun;
+    return time - $started;
 }
 
 # A store of all eight is running, and takes half a minute.
@@ -109,14 +109,14 @@ is(scalar(() = $disk->storing), 1, '[B14] one process stores');
 # A restart ends that process, and does not wait for the next one.
 put('live');
 my $mark = -s $s->log_file;
-my $begun = time;
+my $started = time;
 $s->settle;
 kill 'USR1', $s->parent or die $!;
 my $answer = took { $api->run('info name=seg1') };
 $s->wait_until('the restart', sub {
     $s->log_since($mark) =~ /resuming normal operations/
 });
-cmp_ok(time - $begun, '<', 3, '[B14] a graceful restart takes less than 3 s');
+cmp_ok(time - $started, '<', 3, '[B14] a graceful restart takes less than 3 s');
 cmp_ok($answer, '<', 2, '[B14] ... a request in it less than 2 s');
 $s->wait_ready($mark, %old);
 ok(!all_stored('live'), 'none of that is on the disk');

@@ -90,7 +90,7 @@ static apr_status_t ask_elsewhere(unit_place_t *place, const char *path,
     return WEXITSTATUS(status) ? APR_EBUSY : APR_SUCCESS;
 }
 
-static void begin(unit_place_t *place)
+static void start(unit_place_t *place)
 {
     slotmem_directory_reset(place->pool);
     slotmem_lock_start(place->pool);
@@ -130,7 +130,7 @@ static void exclude(void *data)
     const char *b = in_dir(place, "b.persist");
     uint32_t open_files;
 
-    begin(place);
+    start(place);
     CHILD_CHECK(ask_elsewhere(place, a, getpid()) == APR_SUCCESS);
     CHILD_CHECK(take_lock(place, a) == APR_SUCCESS);
     open_files = count_open();
@@ -155,7 +155,7 @@ static void many(void *data)
     uint32_t open_files = 0;
     int i;
 
-    begin(place);
+    start(place);
     for (i = 0; i < 200; i++) {
         CHILD_CHECK(take_lock(place, in_dir(place, apr_itoa(place->pool, i)))
                     == APR_SUCCESS);
@@ -189,7 +189,7 @@ static void release(void *data)
     const char *b = in_dir(place, "b.persist");
     uint32_t open_files = count_open();
 
-    begin(place);
+    start(place);
     CHILD_CHECK(take_lock(place, a) == APR_SUCCESS);
     CHILD_CHECK(take_lock(place, b) == APR_SUCCESS);
     slotmem_lock_end(place->pool);
@@ -224,7 +224,7 @@ static void alias(void *data)
     int round;
 
     CHILD_CHECK(symlink(place->dir, in_dir(place, "link")) == 0);
-    begin(place);
+    start(place);
     CHILD_CHECK(take_lock(place, a) == APR_SUCCESS);
     open_files = count_open();
     for (round = 0; round < 2; round++) {
@@ -255,7 +255,7 @@ static void forked(void *data)
     pid_t pid;
     int status;
 
-    begin(place);
+    start(place);
     CHILD_CHECK(take_lock(place, a) == APR_SUCCESS);
     next_round();
     pid = fork();
@@ -290,7 +290,7 @@ static void remove_file(void *data)
     uint32_t open_files;
     int i;
 
-    begin(place);
+    start(place);
     CHILD_CHECK(take_lock(place, path) == APR_SUCCESS);
     open_files = count_open();
     for (i = 0; i < 3; i++) {
@@ -392,7 +392,7 @@ static void plant(void *data)
     int held;
 
     umask(0);
-    begin(place);
+    start(place);
     for (i = 0; i < ELEMENTS(plants); i++) {
         for (held = 0; held < 2; held++) {
             struct stat before, after;
@@ -439,7 +439,7 @@ static void in_the_way(void *data)
     uint32_t open_files = count_open();
 
     CHILD_CHECK(mkdir(file, 0700) == 0);
-    begin(place);
+    start(place);
     CHILD_CHECK(take_lock(place, path) != APR_SUCCESS);
     CHILD_CHECK(slotmem_directory_of(path)->lock_problem != NULL);
     CHILD_CHECK(count_open() == open_files);
@@ -471,7 +471,7 @@ static void group(void *data)
     CHILD_CHECK(setgroups(1, groups) == 0);
     CHILD_CHECK(setgid(65534) == 0 && setuid(65534) == 0);
     umask(077);
-    begin(place);
+    start(place);
     CHILD_CHECK(take_lock(place, path) == APR_SUCCESS);
     CHILD_CHECK(stat(file, &info) == 0);
     CHILD_CHECK(info.st_mode == (S_IFREG | 0660) && info.st_gid == 54321);
@@ -494,7 +494,7 @@ static void no_directory(void *data)
 {
     unit_place_t *place = data;
 
-    begin(place);
+    start(place);
     CHILD_CHECK(APR_STATUS_IS_ENOENT(
         take_lock(place, in_dir(place, "none/a.persist"))));
 }
@@ -513,7 +513,7 @@ static void not_made(void *data)
     const char *file = in_dir(place, SLOTMEM_LOCK_FILE);
     int how;
 
-    begin(place);
+    start(place);
     CHILD_CHECK(take_existing(place, a) == APR_INCOMPLETE);
     CHILD_CHECK(access(file, F_OK) != 0);
     make_elsewhere(place, a);
