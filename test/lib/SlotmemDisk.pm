@@ -16,6 +16,7 @@
 #   $disk->set(fail => $pid);               # once, in this process
 #   $disk->set(faildir => $pid);            # once, for a directory
 #   $disk->set(report => 255);              # fills the next report with a byte
+#   $disk->set(unread => $pid);            # it cannot read persisted files
 #   $disk->set(ahead => $pid);              # the clock of the process is ahead
 #   $disk->well;                            # the disk works normally again
 #   $disk->storing;                         # pids of the processes that store
@@ -66,7 +67,8 @@ sub is_set {
 
 sub well {
     my $self = shift;
-    unlink map { "$self->{dir}/$_" } qw(delay hold fail faildir report ahead);
+    unlink map { "$self->{dir}/$_" } qw(delay hold fail faildir report ahead
+                                       unread);
     return;
 }
 

@@ -32,6 +32,8 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -101,6 +103,33 @@ static int fails(const char *name)
 
     return number_in(name) == getpid() && unlink(path_of(name, path)) == 0;
 }
+
+int openat64(int at, const char *name, int flags, ...)
+{
+    int (*next)(int, const char *, int, mode_t) =
+        (int (*)(int, const char *, int, mode_t))dlsym(RTLD_NEXT, "openat64");
+    static const char suffix[] = ".persist";
+    size_t len = strlen(name);
+    mode_t mode = 0;
+    va_list args;
+
+    if (flags & O_CREAT) {
+        va_start(args, flags);
+        mode = va_arg(args, mode_t);
+        va_end(args);
+    }
+    if (getenv("SLOTMEM_DISK") && (flags & O_ACCMODE) == O_RDONLY
+        && len >= sizeof(suffix)
+        && strcmp(name + len - strlen(suffix), suffix) == 0
+        && number_in("unread") == getpid()) {
+        errno = EIO;
+        return -1;
+    }
+    return next(at, name, flags, mode);
+}
+
+int openat(int at, const char *name, int flags, ...)
+    __attribute__((alias("openat64")));
 
 int fsync(int fd)
 {

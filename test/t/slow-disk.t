@@ -249,6 +249,23 @@ is($s->log_count(qr/slotmem_shm:(?:warn|error)/), 0, '[B12] ... without a line')
     or diag($s->log_since);
 $disk->well;
 
+# ---- a disk that cannot be read ----
+
+# The parent carries in memory also what it has stored.
+$s->config($never . $shape);
+$disk->start;
+put('memory');
+$s->log_mark;
+$disk->set(unread => $s->parent);
+for my $signal (qw(USR1 HUP)) {
+    $s->signal_restart($signal);
+    ok(all_have('memory'), "[B12] restart by $signal: no file is read");
+}
+is(errors(), 0, '[B12] ... and no error is logged') or diag($s->log_since);
+$disk->well;
+$s->stop;
+ok(all_stored('memory'), '[B12] ... and everything is stored');
+
 # ---- a restart that fails ----
 
 # The restart fails while the configuration is read, in its middle or at its
