@@ -13,12 +13,13 @@
 
 /*
  * slotmem_carried.h: what outlives a generation: the images of segments that
- * it could not store, and the process that may still be storing.
+ * it could not store, copies of those that it has stored, and the process that
+ * may still be storing.
  *
  * Lifecycle: an image is added when a generation ends at a restart. The next
  * generation may restore a segment from it, and frees it on reaching the MPM.
- * An image that no segment takes stays until it is stored. All this is
- * malloc()ed, found through httpd's retained data, and has no cleanup, because
+ * An image that is not stored, and that no segment takes, stays until it is. All
+ * this is malloc()ed, found through httpd's retained data, and has no cleanup, because
  * a restart may unload the module and load it again.
  *
  * A crash of the parent loses the images.
