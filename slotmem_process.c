@@ -43,8 +43,8 @@
 #define LACKED_MEMORY 112
 /* Address space that a store needs, and how much more per file. It is reserved
  * with mmap(), because APR's pools may use mmap() and not malloc(). */
-#define RESERVED_SIZE      (1024 * 1024)
-#define RESERVED_PER_FILE  4096
+#define RESERVED_SIZE      ((apr_size_t)1 << 20)
+#define RESERVED_PER_FILE  ((apr_size_t)4096)
 /* Descriptors that are closed where there is no close_range(). */
 #define FILES_MAX 65536
 

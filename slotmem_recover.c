@@ -61,7 +61,7 @@ static const char *age_of(const slotmem_restore_result_t *result, char *text,
                           apr_size_t size)
 {
     apr_time_t age = apr_time_now() - result->file_state.mtime;
-    int days = (int)(apr_time_sec(age) / (24 * 60 * 60));
+    int days = (int)(age / apr_time_from_sec(86400));
 
     if (days <= 1) {
         return days == 1 ? "; the file is one day old" : "";

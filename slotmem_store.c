@@ -365,6 +365,7 @@ static apr_status_t set_aside(slotmem_store_t *store, apr_pool_t *pool)
 static apr_status_t make_private(const slotmem_store_t *store,
                                  const char *path, apr_pool_t *scratch)
 {
+    mode_t mode = slotmem_directory_mode(store->directory);
     apr_file_t *file = NULL;
     apr_os_file_t fd;
     struct stat info;
@@ -374,16 +375,14 @@ static apr_status_t make_private(const slotmem_store_t *store,
         return rv;
     }
     apr_os_file_get(&fd, file);
-    if (fstat(fd, &info) != 0) {
+    if (fstat(fd, &info) != 0
+        || (S_ISREG(info.st_mode) && (info.st_mode & 07777) != mode
+            && fchmod(fd, mode) != 0
+            && errno != EPERM)) {       /* EPERM: another group member's */
         rv = errno;
     }
     else if (!S_ISREG(info.st_mode)) {
         rv = APR_EINVAL;
-    }
-    else if ((info.st_mode & 07777) != slotmem_directory_mode(store->directory)
-             && fchmod(fd, slotmem_directory_mode(store->directory)) != 0
-             && errno != EPERM) {       /* owned by another group member */
-        rv = errno;
     }
     apr_file_close(file);
     return rv;

@@ -40,7 +40,7 @@ void tool_report_verdict(const tool_file_t *file)
     if (file->reason) {
         tool_text_field("why", file->status == APR_SUCCESS ? file->reason
                         : apr_psprintf(file->pool, "%s: %pm", file->reason,
-                                       &file->status));
+                                       (const void *)&file->status));
     }
 }
 
