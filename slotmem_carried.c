@@ -91,8 +91,7 @@ static slotmem_carried_t *find_name(const char *name)
     slotmem_carried_t *found = NULL;
 
     for (; image; image = image->next) {
-        if (!image->taken && !image->stored
-            && strcmp(image->name, name) == 0) {
+        if (!image->taken && strcmp(image->name, name) == 0) {
             found = image;
         }
     }

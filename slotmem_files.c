@@ -134,7 +134,7 @@ void slotmem_files_publish(const slotmem_persist_entry_t *entry,
     }
 }
 
-static slotmem_directory_t *directory_of_image(const slotmem_carried_t *image)
+slotmem_directory_t *slotmem_files_directory_of(const slotmem_carried_t *image)
 {
     slotmem_directory_t *directory = slotmem_directory_of(image->path);
 
@@ -147,7 +147,7 @@ static int may_store_image(const slotmem_carried_t *image)
     pid_t holder;
 
     return !image->taken
-           && ask_for_lock(directory_of_image(image), image->path, &holder)
+           && ask_for_lock(slotmem_files_directory_of(image), image->path, &holder)
               != APR_EBUSY;
 }
 
@@ -314,7 +314,7 @@ static void store_images(slotmem_note_t *notes, apr_pool_t *pool)
                                   .file_state = image->file_state,
                                   .new_state = image->new_state };
 
-        add_store(&round, image->note, directory_of_image(image), &known);
+        add_store(&round, image->note, slotmem_files_directory_of(image), &known);
     }
     run_round(&round, pool);
 }

@@ -124,6 +124,9 @@ slotmem_persist_entry_t *slotmem_files_entry(int i);
  *  80 bytes are enough */
 const char *slotmem_files_holder(char *text, apr_size_t size, pid_t pid);
 
+/** @return the directory of a carried image's file */
+slotmem_directory_t *slotmem_files_directory_of(const slotmem_carried_t *image);
+
 /** Take the locks of all files, log which ones other servers hold, and release
  *  the locks of files that are no longer stored. */
 void slotmem_files_lock(void);

@@ -266,29 +266,42 @@ static void take_over(slotmem_persist_entry_t *entry,
     entry->backup |= image->backup;
 }
 
-/* Restore what the last generation could not store. The file at the path is
- * older, or another server's. */
-static void restore_carried(slotmem_persist_entry_t *entry,
-                            slotmem_carried_t *image)
+static void log_carried(const slotmem_persist_entry_t *entry,
+                        const slotmem_carried_t *image)
+{
+    const slotmem_restore_result_t *result = &entry->restored;
+
+    ap_log_error(APLOG_MARK, APLOG_INFO, 0, ap_server_conf,
+                 SLOTMEM_TAG(30)
+                 "segment %s: restored %u of %u slots from memory, %u of them "
+                 "claimed at run time; %s was %s before the restart",
+                 entry->name, result->item_num,
+                 entry->segment->geometry.item_num, result->runtime_claims,
+                 image->path, image->stored ? "its file" : "not stored");
+}
+
+/* Restore what the last generation could not store, or has stored in another
+ * directory. A file at the path is older, or another server's. */
+static int restore_carried(slotmem_persist_entry_t *entry,
+                           slotmem_carried_t *image)
 {
     slotmem_restore_result_t *result = &entry->restored;
     int moved = strcmp(image->path, entry->path) != 0;
 
-    restore_from(result, entry, entry->directory, entry->path, image);
+    restore_from(result, entry, moved ? slotmem_files_directory_of(image)
+                                      : entry->directory,
+                 moved ? image->path : entry->path, image);
     if (result->outcome == SLOTMEM_RESTORE_DONE) {
         if (!moved) {
             take_over(entry, image);
         }
         image->taken = 1;
         entry->failed_step = image->failed ? "" : NULL;
-        ap_log_error(APLOG_MARK, APLOG_INFO, 0, ap_server_conf,
-                     SLOTMEM_TAG(30)
-                     "segment %s: restored %u of %u slots from memory, %u of "
-                     "them claimed at run time; %s was not stored before the "
-                     "restart", entry->name, result->item_num,
-                     entry->segment->geometry.item_num, result->runtime_claims,
-                     image->path);
-        return;
+        log_carried(entry, image);
+        return 1;
+    }
+    if (image->stored) {
+        return 0;
     }
     if (!moved) {               /* else it is stored in its old directory */
         entry->file_state = image->file_state;
@@ -303,16 +316,17 @@ static void restore_carried(slotmem_persist_entry_t *entry,
                  "in memory, was not restored: %s; the first store will keep "
                  "it as %s%s", entry->name, result->reason, image->path,
                  moved ? "" : ".bad-1 to .bad-4");
+    return 1;
 }
 
 void slotmem_recover(slotmem_persist_entry_t *entry)
 {
     slotmem_carried_t *image = slotmem_carried_find(entry->path, entry->name);
 
-    if (image && !image->stored) {
-        restore_carried(entry, image);
-    }
-    else {
+    if (image && image->stored && strcmp(image->path, entry->path) == 0) {
         restore_file(entry, image);
+    }
+    else if (!image || !restore_carried(entry, image)) {
+        restore_file(entry, NULL);
     }
 }

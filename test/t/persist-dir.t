@@ -356,6 +356,34 @@ for my $change ([ 'from', 'to' ], [ 'from', 'none' ], [ 'none', 'to' ]) {
 }
 unlink glob $s->rundir . "/*persist* $root/from/*persist* $root/to/*persist*";
 
+# So does state that was stored; an older file there is kept.
+for my $change ([ 'from', 'to' ], [ 'from', 'none' ], [ 'none', 'to' ]) {
+    my ($from, $to) = map { $_ eq 'none' ? $s->rundir : "$root/$_" } @$change;
+    $s->config($config{ $change->[1] });
+    $s->start;
+    $api->run('put name=kept id=1 data=old');
+    $s->stop;
+    $s->config($config{ $change->[0] });
+    $s->start;
+    $api->run('put name=kept id=1 data=new');
+    $s->log_mark;
+    $s->config($config{ $change->[1] });
+    $s->graceful;
+    is($api->run('dptr name=kept id=1')->{data}, 'new',
+        "[B12] @$change: state follows to the new directory");
+    is($s->log_only('SLOTMEM-30', 'info', 'kept', "$from/$file"), 1,
+        '[B12] ... from memory') or diag($s->log_since);
+    $s->graceful;
+    $s->stop;
+    is(slot("$to/$file", 1), 'new', '[B12] ... and is stored there');
+    my $kept = $change->[1] eq 'none' ? 'old' : 'bad-1';
+    is(slot("$to/$file.$kept", 1), 'old', '[E9] ... an older file is kept');
+    is(slot("$from/$file" . ($change->[0] eq 'none' ? '.old' : ''), 1), 'new',
+        '[E10] ... and so is the one in the old directory');
+    unlink glob $s->rundir
+        . "/*persist* $root/from/*persist* $root/to/*persist*";
+}
+
 # The same through a symbolic link.
 symlink "$root/other", "$root/lnk" or die $!;
 $s->config("SlotmemPersistDir $root/lnk\n$create name=kept\n");
