@@ -45,6 +45,8 @@ typedef struct merge_t {
     const char *unwanted;           /* the configuration no longer has them */
     const char *no_room;            /* there is no room for them */
     const char *requested;          /* their removal was requested */
+    int unusable;                   /* 1: some slots are left out that mod_proxy
+                                       cannot have made; they are not named */
     int changed;                    /* 1: a load factor has changed */
     slotmem_proxy_merged_t *merged;
     apr_pool_t *pool;
@@ -117,6 +119,14 @@ static int has_wanted_name(const merge_t *merge, apr_uint32_t id)
     return 0;
 }
 
+/* Decide on a stored slot, by its hash:
+ *   1. without a hash: it is empty
+ *   2. wanted: restore the first slot with that hash, whatever was requested
+ *   3. its removal was requested: leave it out
+ *   4. not a run-time claim: the configuration no longer has it; leave it out
+ *   5. a second run-time slot with that hash: ignore it, as mod_proxy does
+ *   6. mod_proxy cannot have made it at run time: leave it out
+ *   7. a run-time claim: restore it */
 static void take_slot(merge_t *merge, apr_uint32_t id)
 {
     static const proxy_hashes nobody;
@@ -149,10 +159,10 @@ static void take_slot(merge_t *merge, apr_uint32_t id)
         return;
     }
     if (apr_hash_get(merge->seen, &hash, sizeof(hash))) {
-        return;                     /* mod_proxy finds the first one */
+        return;
     }
     if (!is_usable(merge, id) || has_wanted_name(merge, id)) {
-        add_name(merge, &merge->unwanted, id);
+        merge->unusable = 1;
         return;
     }
     apr_hash_set(merge->seen, apr_pmemdup(merge->pool, &hash, sizeof(hash)),
@@ -308,7 +318,7 @@ static void reset_balancers(const merge_t *merge)
     const slotmem_proxy_t *proxy = merge->proxy;
     int i;
 
-    if (merge->changed || merge->unwanted || merge->no_room || merge->requested
+    if (merge->changed || merge->merged->dropped
         || merge->merged->restored
            < (apr_uint32_t)(proxy->wanted->nelts + merge->runtime->nelts)) {
         for (i = 0; i < proxy->balancers->nelts; i++) {
@@ -389,10 +399,11 @@ void slotmem_proxy_merge(slotmem_proxy_merged_t *merged,
     drop_excess(&merge);
     place_slots(&merge, 0);
     place_slots(&merge, 1);
+    merged->dropped = merge.unwanted || merge.no_room || merge.requested
+                      || merge.unusable;
     reset_balancers(&merge);
     log_left_out(&merge, kept);
     log_removals(&merge, kept);
-    merged->dropped = merge.unwanted || merge.no_room || merge.requested;
 }
 
 /* ---- after a change of name ---- */

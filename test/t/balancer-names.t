@@ -15,7 +15,9 @@
 use strict;
 use warnings;
 
+use Digest::MD5 qw(md5);
 use SlotmemBalancer;
+use SlotmemFile;
 use Test::More;
 
 my @urls = (
@@ -59,5 +61,29 @@ $server->stop;
 $server->start;
 is_deeply([$manager->table('names')], \@added, '[E6][E7] stop, start: also');
 is($server->log_count(qr/slotmem_shm:(?:error|crit)/), 0, 'no complaint');
+
+# A child has changed the scheme in a slot: mod_proxy cannot have made that. The
+# configuration did not remove the worker, so the line that says so does not name
+# it; the file that had the slot is kept.
+my $file = $manager->file('names');
+$server->stop;
+my $bytes = SlotmemServer::slurp($file);
+my ($size, $num) = SlotmemFile::shape($bytes);
+my $at = 8 + $size * $num + $num;
+$bytes =~ s/ajp\0/xjp\0/ or die "$file: no scheme\n";
+substr($bytes, $at,  16) = md5(substr $bytes, 0, $at);
+substr($bytes, -16, 16) = md5(substr $bytes, 0, -16);
+open my $out, '>:raw', $file or die "$file: $!";
+print $out $bytes;
+close $out or die "$file: $!";
+$server->log_mark;
+$server->start;
+is_deeply([$manager->table('names')], [grep { !/^ajp:/ } @added],
+    '[E7] a slot that mod_proxy cannot have made is not restored')
+    or diag($server->log_since);
+unlike($server->log_since, qr/SLOTMEM-23/, '[E7] ... and no line names it');
+$server->stop;
+is(SlotmemServer::slurp("$file.bak"), $bytes,
+    '[E7] ... the file that had it is kept');
 
 done_testing;
