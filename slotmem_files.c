@@ -166,7 +166,7 @@ void slotmem_files_lock(void)
     slotmem_lock_end(ap_pglobal);
 }
 
-int slotmem_files_number(void)
+int slotmem_files_assign_notes(void)
 {
     slotmem_directory_t *directory = slotmem_directories();
     slotmem_carried_t *image;
@@ -197,7 +197,7 @@ int slotmem_files_number(void)
     return num;
 }
 
-void slotmem_files_forget_numbers(void)
+void slotmem_files_clear_notes(void)
 {
     slotmem_carried_t *image;
     int i;

@@ -134,14 +134,14 @@ void slotmem_files_lock(void);
 /** Start a store: ask for the lock of each file, log and publish which ones
  *  cannot be stored, and assign a note to each other one. Until its note is
  *  read, a file counts as not stored. @return the number of notes */
-int slotmem_files_number(void);
+int slotmem_files_assign_notes(void);
 
 /** Take the notes away from all files. */
-void slotmem_files_forget_numbers(void);
+void slotmem_files_clear_notes(void);
 
 /** Store all files that have a note and are not stored yet. In the process that
  *  stores, or in the parent when the server stops.
- *  @param notes as many as slotmem_files_number() returned
+ *  @param notes as many as slotmem_files_assign_notes() returned
  *  @param pool for temporary use; running out of memory is fatal */
 void slotmem_files_store(slotmem_note_t *notes, apr_pool_t *pool);
 

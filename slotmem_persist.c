@@ -118,7 +118,7 @@ static void collect_as(slotmem_failure_e kind)
 
     if (process->ended) {
         slotmem_outcome_read(process, kind);
-        slotmem_files_forget_numbers();
+        slotmem_files_clear_notes();
         slotmem_process_clear(process);
     }
 }
@@ -141,9 +141,9 @@ static void store_and_retire(slotmem_note_t *notes, apr_pool_t *pool)
 
 static int start_process(void)
 {
+    int num = slotmem_files_assign_notes();
     apr_status_t rv = slotmem_process_start(&slotmem_files.outliving->process,
-                                            (apr_size_t)slotmem_files_number(),
-                                            store_and_retire);
+                                            (apr_size_t)num, store_and_retire);
 
     if (rv != APR_SUCCESS && rv != persist.not_started) {
         ap_log_error(APLOG_MARK, APLOG_ERR, rv, ap_server_conf,
@@ -154,7 +154,7 @@ static int start_process(void)
     persist.not_started = rv;
     slotmem_directory_close_all();
     if (rv != APR_SUCCESS) {
-        slotmem_files_forget_numbers();
+        slotmem_files_clear_notes();
     }
     return rv == APR_SUCCESS;
 }
@@ -460,8 +460,8 @@ static void end_for_restart(void)
          * stored, and are carried over; the locks are asked for as before each
          * store, so that the files of other servers are not pending. */
         slotmem_outcome_read(process, SLOTMEM_SAY_NOTHING);
-        slotmem_files_number();
-        slotmem_files_forget_numbers();
+        slotmem_files_assign_notes();
+        slotmem_files_clear_notes();
         slotmem_directory_close_all();
         set_pending();
     }
@@ -530,7 +530,7 @@ static void end_for_good(void)
     slotmem_process_release(process);
     memset(&here, 0, sizeof(here));
     slotmem_files.may_wait = 1;
-    here.num = (apr_size_t)slotmem_files_number();
+    here.num = (apr_size_t)slotmem_files_assign_notes();
     here.notes = apr_pcalloc(persist.pool, (here.num + 1)
                                            * sizeof(*here.notes));
     slotmem_files_store(here.notes, persist.pool);
