@@ -108,9 +108,9 @@ static const char *set_persist_dir(cmd_parms *cmd, void *config,
         error = apr_psprintf(cmd->pool, "%s is not a valid path", arg);
     }
     else {
-        path = slotmem_directory_trust(path, ap_state_query(AP_SQ_RUN_MODE)
-                                             == AP_SQ_RM_NORMAL, &error,
-                                       &group_writable, cmd->pool);
+        path = slotmem_directory_configure(path, ap_state_query(AP_SQ_RUN_MODE)
+                                                 == AP_SQ_RM_NORMAL, &error,
+                                           &group_writable, cmd->pool);
     }
     if (group_writable) {
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, cmd->server,

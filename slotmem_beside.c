@@ -31,7 +31,7 @@ static const char *problem_of(const slotmem_directory_t *directory,
 {
     return !S_ISREG(info->st_mode)  ? "it is not a regular file"
            : info->st_nlink != 1    ? "it has more than one link"
-           : !slotmem_directory_trusts(directory, info)
+           : !slotmem_directory_trusts_owner(directory, info)
                                     ? "it belongs to another user"
            : (info->st_mode & 07777 & ~slotmem_directory_mode(directory))
                                     ? "its mode lets others read or write it"
@@ -93,7 +93,7 @@ static apr_status_t write_text(int fd, const slotmem_directory_t *directory,
                                const char *text)
 {
     size_t len = strlen(text);
-    apr_status_t rv = slotmem_directory_own(directory, fd);
+    apr_status_t rv = slotmem_directory_set_mode(directory, fd);
 
     if (rv != APR_SUCCESS) {
         return rv;

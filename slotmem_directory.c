@@ -116,8 +116,8 @@ static int is_trusted(const struct stat *info, int above,
     return distrust->kind == SLOTMEM_TRUSTED;
 }
 
-int slotmem_directory_trusts(const slotmem_directory_t *directory,
-                             const struct stat *file)
+int slotmem_directory_trusts_owner(const slotmem_directory_t *directory,
+                                   const struct stat *file)
 {
     return is_own_user(file->st_uid)
            || (directory && directory->group_shared
@@ -130,8 +130,8 @@ mode_t slotmem_directory_mode(const slotmem_directory_t *directory)
            ? S_IRUSR | S_IWUSR | S_IRGRP | S_IWGRP : S_IRUSR | S_IWUSR;
 }
 
-int slotmem_directory_is_own(const slotmem_directory_t *directory,
-                             const struct stat *file)
+int slotmem_directory_has_mode(const slotmem_directory_t *directory,
+                               const struct stat *file)
 {
     return file->st_uid == geteuid()
            && (file->st_mode & 07777) == slotmem_directory_mode(directory)
@@ -139,8 +139,8 @@ int slotmem_directory_is_own(const slotmem_directory_t *directory,
                || file->st_gid == directory->gid);
 }
 
-apr_status_t slotmem_directory_own(const slotmem_directory_t *directory,
-                                   int fd)
+apr_status_t slotmem_directory_set_mode(const slotmem_directory_t *directory,
+                                        int fd)
 {
     if ((directory && directory->group_is_ours
          && fchown(fd, (uid_t)-1, directory->gid) != 0)
@@ -305,10 +305,10 @@ static const char *find_group_writable(const char *path, apr_pool_t *pool)
     return NULL;
 }
 
-const char *slotmem_directory_trust(const char *path, int will_store,
-                                    const char **reason,
-                                    const char **group_writable,
-                                    apr_pool_t *pool)
+const char *slotmem_directory_configure(const char *path, int will_store,
+                                        const char **reason,
+                                        const char **group_writable,
+                                        apr_pool_t *pool)
 {
     slotmem_directory_t untrusted = { .path = path };
     slotmem_distrust_t distrust = { .kind = SLOTMEM_TRUSTED };
@@ -465,7 +465,7 @@ apr_status_t slotmem_directory_open(slotmem_directory_t *directory, int create,
     return APR_SUCCESS;
 }
 
-void slotmem_directory_forget_all(void)
+void slotmem_directory_mark_all_closed(void)
 {
     slotmem_directory_t *directory;
 
@@ -486,7 +486,7 @@ void slotmem_directory_close_all(void)
             close(directory->fd);
         }
     }
-    slotmem_directory_forget_all();
+    slotmem_directory_mark_all_closed();
 }
 
 int slotmem_directory_fd(const slotmem_directory_t *directory,

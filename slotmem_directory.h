@@ -107,10 +107,10 @@ slotmem_directory_t *slotmem_directories(void);
  * @param pool for the texts
  * @return its path with all links resolved, even if the directory is missing
  */
-const char *slotmem_directory_trust(const char *path, int will_store,
-                                    const char **reason,
-                                    const char **group_writable,
-                                    apr_pool_t *pool);
+const char *slotmem_directory_configure(const char *path, int will_store,
+                                        const char **reason,
+                                        const char **group_writable,
+                                        apr_pool_t *pool);
 
 /**
  * Open a directory, unless it is open.
@@ -131,7 +131,7 @@ void slotmem_directory_close_all(void);
 
 /** Mark all directories closed, in a process whose descriptors are closed
  *  already. */
-void slotmem_directory_forget_all(void);
+void slotmem_directory_mark_all_closed(void);
 
 /**
  * Arguments for openat() and the like.
@@ -143,21 +143,21 @@ int slotmem_directory_fd(const slotmem_directory_t *directory,
                          const char *path, const char **name);
 
 /** Is the owner of a file trusted (E8)? */
-int slotmem_directory_trusts(const slotmem_directory_t *directory,
-                             const struct stat *file);
+int slotmem_directory_trusts_owner(const slotmem_directory_t *directory,
+                                   const struct stat *file);
 
 /** @return the mode of the server's files in a directory, which may be NULL */
 mode_t slotmem_directory_mode(const slotmem_directory_t *directory);
 
 /** Does a file have the owner, group and mode that the server gives its
  *  files? */
-int slotmem_directory_is_own(const slotmem_directory_t *directory,
-                             const struct stat *file);
+int slotmem_directory_has_mode(const slotmem_directory_t *directory,
+                               const struct stat *file);
 
 /** Give a new file its mode and group, regardless of the umask.
  *  @return APR_SUCCESS or the system's code */
-apr_status_t slotmem_directory_own(const slotmem_directory_t *directory,
-                                   int fd);
+apr_status_t slotmem_directory_set_mode(const slotmem_directory_t *directory,
+                                        int fd);
 
 #if defined(__GNUC__)
 #pragma GCC visibility pop

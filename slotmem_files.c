@@ -376,7 +376,7 @@ void slotmem_files_store(slotmem_note_t *notes, apr_pool_t *pool)
     int i;
 
     if (getpid() != slotmem_files.parent) {
-        slotmem_directory_forget_all(); /* the fork has closed them */
+        slotmem_directory_mark_all_closed(); /* the fork has closed them */
     }
     store_images(notes, pool);
     start_round(&round, notes, slotmem_files.entries->nelts, pool);

@@ -207,7 +207,7 @@ static const char *problem_of(const slotmem_directory_t *directory,
     return !S_ISREG(info->st_mode) ? "is not a regular file"
            : info->st_size         ? "is not empty"
            : info->st_nlink != 1   ? "has more than one link"
-           : !slotmem_directory_trusts(directory, info)
+           : !slotmem_directory_trusts_owner(directory, info)
                                    ? "belongs to another user"
            : (info->st_mode & 07777) != slotmem_directory_mode(directory)
                                    ? "has the wrong mode" : NULL;
@@ -251,7 +251,7 @@ static apr_status_t create_file(const slotmem_directory_t *directory, int *fd,
     if (*fd < 0) {
         return errno;
     }
-    rv = slotmem_directory_own(directory, *fd);
+    rv = slotmem_directory_set_mode(directory, *fd);
     if (rv == APR_SUCCESS && fstat(*fd, info) != 0) {
         rv = errno;
     }

@@ -168,7 +168,7 @@ static int check_opened_file(slotmem_restore_result_t *result,
                       "it was replaced while it was being opened");
     }
     slotmem_file_state_set(&result->file_state, &opened);
-    if (directory && !slotmem_directory_trusts(directory, &opened)) {
+    if (directory && !slotmem_directory_trusts_owner(directory, &opened)) {
         return reject(result, APR_SUCCESS,
                       apr_psprintf(pool, "it belongs to user %u, group %u; "
                                    "expected user %u or root: if its content "

@@ -155,7 +155,7 @@ static int is_same_file(const slotmem_store_t *store)
            && stat_file(store, store->path, &info) == APR_SUCCESS
            && is_untouched(&store->file_state, &info)
            && slotmem_time_of(&info.st_ctim) == store->file_state.ctime
-           && slotmem_directory_is_own(store->directory, &info);
+           && slotmem_directory_has_mode(store->directory, &info);
 }
 
 /* Open the verified file, to compare with. Returns 0 if there is none, or it
@@ -181,7 +181,7 @@ static apr_status_t open_new(run_t *run, slotmem_store_t *store)
 
     if (rv == APR_SUCCESS) {
         apr_os_file_get(&fd, store->file);
-        rv = slotmem_directory_own(store->directory, fd);
+        rv = slotmem_directory_set_mode(store->directory, fd);
     }
     else {
         store->file = NULL;

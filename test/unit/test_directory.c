@@ -278,8 +278,8 @@ static const char *reason_of(unit_place_t *place, const char *path,
     const char *reason;
 
     slotmem_directory_reset(place->pool);
-    *resolved = slotmem_directory_trust(path, 1, &reason, warning,
-                                        place->pool);
+    *resolved = slotmem_directory_configure(path, 1, &reason, warning,
+                                            place->pool);
     slotmem_directory_close_all();
     return reason;
 }
@@ -393,7 +393,7 @@ static void trust_others(void *data)
     CHILD_CHECK(says(reason_of(place, path, &resolved, &warning),
                      "chown 65534", path));
     slotmem_directory_reset(place->pool);       /* httpd -t as another user */
-    slotmem_directory_trust(path, 0, &reason, &warning, place->pool);
+    slotmem_directory_configure(path, 0, &reason, &warning, place->pool);
     CHILD_CHECK(!reason && !warning);
 }
 
@@ -419,7 +419,7 @@ static struct stat file_of(uid_t uid, gid_t gid, mode_t mode)
 }
 
 #define TRUSTS(directory, uid, gid) \
-    slotmem_directory_trusts(directory, \
+    slotmem_directory_trusts_owner(directory, \
                              &(struct stat){ .st_uid = uid, .st_gid = gid })
 
 /* Open an unchecked directory that has this mode. */
@@ -461,10 +461,10 @@ static void files(void *data)
     umask(0);
     fd = openat(directory->fd, "f", O_WRONLY | O_CREAT, 0666);
     CHILD_CHECK(fd >= 0);
-    CHILD_CHECK(slotmem_directory_own(directory, fd) == APR_SUCCESS);
+    CHILD_CHECK(slotmem_directory_set_mode(directory, fd) == APR_SUCCESS);
     CHILD_CHECK(fstat(fd, &info) == 0 && info.st_mode == (S_IFREG | 0600));
-    CHILD_CHECK(slotmem_directory_is_own(directory, &info));
-    CHILD_CHECK(slotmem_directory_is_own(NULL, &info));
+    CHILD_CHECK(slotmem_directory_has_mode(directory, &info));
+    CHILD_CHECK(slotmem_directory_has_mode(NULL, &info));
     close(fd);
 }
 
@@ -493,15 +493,15 @@ static void shared(void *data)
     umask(077);
     fd = openat(directory->fd, "f", O_WRONLY | O_CREAT, 0600);
     CHILD_CHECK(fd >= 0 && fstat(fd, &info) == 0);
-    CHILD_CHECK(!slotmem_directory_is_own(directory, &info));
-    CHILD_CHECK(slotmem_directory_own(directory, fd) == APR_SUCCESS);
+    CHILD_CHECK(!slotmem_directory_has_mode(directory, &info));
+    CHILD_CHECK(slotmem_directory_set_mode(directory, fd) == APR_SUCCESS);
     CHILD_CHECK(fstat(fd, &info) == 0 && info.st_mode == (S_IFREG | 0660)
                 && info.st_gid == GROUP && info.st_uid == NOBODY);
-    CHILD_CHECK(slotmem_directory_is_own(directory, &info));
+    CHILD_CHECK(slotmem_directory_has_mode(directory, &info));
     info = file_of(NOBODY, GROUP + 1, 0660);
-    CHILD_CHECK(!slotmem_directory_is_own(directory, &info));
+    CHILD_CHECK(!slotmem_directory_has_mode(directory, &info));
     info = file_of(1, GROUP, 0660);
-    CHILD_CHECK(!slotmem_directory_is_own(directory, &info));
+    CHILD_CHECK(!slotmem_directory_has_mode(directory, &info));
     close(fd);
 }
 
@@ -528,9 +528,9 @@ static void foreign_group(void *data)
     CHILD_CHECK(slotmem_directory_mode(directory) == 0600);
     fd = openat(directory->fd, "f", O_WRONLY | O_CREAT, 0600);
     CHILD_CHECK(fd >= 0);
-    CHILD_CHECK(slotmem_directory_own(directory, fd) == APR_SUCCESS);
+    CHILD_CHECK(slotmem_directory_set_mode(directory, fd) == APR_SUCCESS);
     CHILD_CHECK(fstat(fd, &info) == 0 && info.st_mode == (S_IFREG | 0600));
-    CHILD_CHECK(slotmem_directory_is_own(directory, &info));
+    CHILD_CHECK(slotmem_directory_has_mode(directory, &info));
     close(fd);
 }
 

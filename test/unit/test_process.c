@@ -439,7 +439,7 @@ static void work_store(slotmem_note_t *notes, apr_pool_t *pool)
     const slotmem_store_watch_t watch = { TOKEN, tell_note, notes };
     slotmem_distrust_t distrust;
 
-    slotmem_directory_forget_all();
+    slotmem_directory_mark_all_closed();
     if (job.directory) {
         slotmem_directory_open(slotmem_directory_of(job.path), 0, &distrust);
     }
