@@ -37,13 +37,13 @@
 #define MOST_CANDIDATES 64
 
 /* Process-local: what is found in a directory. */
-typedef struct look_t {
+typedef struct search_t {
     slotmem_directory_t *directory;
     apr_hash_t *names;              /* of files that belong to a server */
     apr_array_header_t *orphans;    /* of const char *: names of files */
     int num;                        /* with .bad-N, .bak and .old files */
     apr_pool_t *pool;
-} look_t;
+} search_t;
 
 static const char *name_in(const slotmem_directory_t *directory,
                            const char *path)
@@ -88,7 +88,7 @@ static apr_array_header_t *own_names(const slotmem_directory_t *directory,
     return names;
 }
 
-void slotmem_orphans_list(apr_pool_t *pool)
+void slotmem_orphans_write_names(apr_pool_t *pool)
 {
     slotmem_directory_t *directory;
     const char *list = list_name(pool);
@@ -117,31 +117,31 @@ static int is_kept(const char *rest)
                && !rest[6]);
 }
 
-static void look_at(look_t *look, const char *name, const char *own_list)
+static void classify(search_t *search, const char *name, const char *own_list)
 {
     const char *end = strstr(name, SLOTMEM_FILE_SUFFIX);
     const char *rest = end ? end + strlen(SLOTMEM_FILE_SUFFIX) : NULL;
     const char *reason;
 
     if (slotmem_names_is_list(name) && strcmp(name, own_list) != 0) {
-        slotmem_names_read(look->names, look->directory, name, &reason,
-                           look->pool);
+        slotmem_names_read(search->names, search->directory, name, &reason,
+                           search->pool);
     }
     if (rest && !*rest && end != name) {
-        APR_ARRAY_PUSH(look->orphans, const char *)
-            = apr_pstrdup(look->pool, name);
+        APR_ARRAY_PUSH(search->orphans, const char *)
+            = apr_pstrdup(search->pool, name);
     }
     else if (rest && is_kept(rest)) {
-        look->num++;
+        search->num++;
     }
 }
 
 /* Find the persisted files in a directory that belong to no server. The lists
  * may come after the files that they name, so the files are checked
  * afterwards. */
-static void look_around(look_t *look, const char *own_list)
+static void read_directory(search_t *search, const char *own_list)
 {
-    int fd = dup(look->directory->fd);
+    int fd = dup(search->directory->fd);
     DIR *stream = fd >= 0 ? fdopendir(fd) : NULL;
     const struct dirent *entry;
     int left = MOST_ENTRIES;
@@ -156,46 +156,48 @@ static void look_around(look_t *look, const char *own_list)
     }
     rewinddir(stream);
     while (left-- && (entry = readdir(stream)) != NULL) {
-        look_at(look, entry->d_name, own_list);
+        classify(search, entry->d_name, own_list);
     }
     closedir(stream);
-    for (i = 0; i < look->orphans->nelts; i++) {
-        const char *name = APR_ARRAY_IDX(look->orphans, i, const char *);
+    for (i = 0; i < search->orphans->nelts; i++) {
+        const char *name = APR_ARRAY_IDX(search->orphans, i, const char *);
 
-        if (!apr_hash_get(look->names, name, APR_HASH_KEY_STRING)) {
-            APR_ARRAY_IDX(look->orphans, kept++, const char *) = name;
+        if (!apr_hash_get(search->names, name, APR_HASH_KEY_STRING)) {
+            APR_ARRAY_IDX(search->orphans, kept++, const char *) = name;
         }
     }
-    look->orphans->nelts = kept;
-    look->num += kept;
+    search->orphans->nelts = kept;
+    search->num += kept;
 }
 
-static int fits(const slotmem_persist_entry_t *entry, const look_t *look,
+static int fits(const slotmem_persist_entry_t *entry, const search_t *search,
                 const char *path, apr_pool_t *scratch)
 {
     slotmem_restore_result_t result;
     slotmem_image_t image;
 
     slotmem_restore_image(&result, &image, &entry->segment->geometry,
-                          look->directory, path, scratch);
+                          search->directory, path, scratch);
     return result.outcome == SLOTMEM_RESTORE_DONE
            && slotmem_proxy_fits(entry->proxy, &image, scratch);
 }
 
 /* If the state of a new segment is in an orphan, log that. */
-static void suggest(const slotmem_persist_entry_t *entry, const look_t *look)
+static void suggest(const slotmem_persist_entry_t *entry,
+                    const search_t *search)
 {
     apr_pool_t *scratch;
     int i;
 
-    apr_pool_create(&scratch, look->pool);
-    for (i = 0; i < look->orphans->nelts && i < MOST_CANDIDATES; i++) {
+    apr_pool_create(&scratch, search->pool);
+    for (i = 0; i < search->orphans->nelts && i < MOST_CANDIDATES; i++) {
         const char *path;
 
         apr_pool_clear(scratch);
-        path = path_of(look->directory,
-                       APR_ARRAY_IDX(look->orphans, i, const char *), scratch);
-        if (fits(entry, look, path, scratch)) {
+        path = path_of(search->directory,
+                       APR_ARRAY_IDX(search->orphans, i, const char *),
+                       scratch);
+        if (fits(entry, search, path, scratch)) {
             ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, ap_server_conf,
                          SLOTMEM_TAG(59)
                          "segment %s starts empty, but %s, which belongs to no "
@@ -217,40 +219,42 @@ int slotmem_orphans_num(void)
     return orphans_num;
 }
 
-static void look_into(slotmem_directory_t *directory, const char *own_list,
-                      apr_pool_t *pool)
+static void search_directory(slotmem_directory_t *directory,
+                             const char *own_list, apr_pool_t *pool)
 {
-    look_t look = { .directory = directory, .names = apr_hash_make(pool),
-                    .orphans = apr_array_make(pool, 4, sizeof(const char *)),
-                    .pool = pool };
+    search_t search = { .directory = directory, .names = apr_hash_make(pool),
+                        .orphans = apr_array_make(pool, 4,
+                                                  sizeof(const char *)),
+                        .pool = pool };
     apr_array_header_t *own = own_names(directory, pool);
     int i;
 
     for (i = 0; i < own->nelts; i++) {
-        apr_hash_set(look.names, APR_ARRAY_IDX(own, i, const char *),
+        apr_hash_set(search.names, APR_ARRAY_IDX(own, i, const char *),
                      APR_HASH_KEY_STRING, directory);
     }
-    look_around(&look, own_list);
-    if (!own->nelts || !look.num) {
+    read_directory(&search, own_list);
+    if (!own->nelts || !search.num) {
         return;
     }
-    orphans_num += look.num;
+    orphans_num += search.num;
     ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, ap_server_conf,
                  SLOTMEM_TAG(58)
                  "%s has %d files that belong to no segment; to see what they "
                  "hold, run: slotmem-file orphans %s", directory->path,
-                 look.num, directory->path);
-    for (i = 0; look.orphans->nelts && i < slotmem_files.entries->nelts; i++) {
+                 search.num, directory->path);
+    for (i = 0; search.orphans->nelts && i < slotmem_files.entries->nelts;
+         i++) {
         const slotmem_persist_entry_t *entry = slotmem_files_entry(i);
 
         if (entry->directory == directory && entry->proxy
             && entry->restored.outcome == SLOTMEM_RESTORE_NO_FILE) {
-            suggest(entry, &look);
+            suggest(entry, &search);
         }
     }
 }
 
-void slotmem_orphans_look(apr_pool_t *pool)
+void slotmem_orphans_find(apr_pool_t *pool)
 {
     slotmem_directory_t *directory;
     apr_pool_t *scratch;
@@ -262,7 +266,7 @@ void slotmem_orphans_look(apr_pool_t *pool)
         slotmem_distrust_t distrust;
 
         if (slotmem_directory_open(directory, 0, &distrust) == APR_SUCCESS) {
-            look_into(directory, list_name(scratch), scratch);
+            search_directory(directory, list_name(scratch), scratch);
         }
     }
     slotmem_directory_close_all();

@@ -19,9 +19,9 @@
  * tell which files are in use, both read the lists of slotmem_names.h; this
  * source writes the lists of its own server.
  *
- * Lifecycle: the parent calls slotmem_orphans_look() when the generation has
+ * Lifecycle: the parent calls slotmem_orphans_find() when the generation has
  * reached the MPM. The process that stores, or the parent when the server
- * stops, calls slotmem_orphans_list() after each store.
+ * stops, calls slotmem_orphans_write_names() after each store.
  *
  * A crash: see slotmem_names.h.
  *
@@ -39,13 +39,13 @@
 #endif
 
 /** Count and log the orphans. @param pool for temporary use */
-void slotmem_orphans_look(apr_pool_t *pool);
+void slotmem_orphans_find(apr_pool_t *pool);
 
-/** @return how many slotmem_orphans_look() found. Also valid in children. */
+/** @return how many slotmem_orphans_find() found. Also valid in children. */
 int slotmem_orphans_num(void);
 
 /** Write the lists of this server's files, which are in use. */
-void slotmem_orphans_list(apr_pool_t *pool);
+void slotmem_orphans_write_names(apr_pool_t *pool);
 
 #if defined(__GNUC__)
 #pragma GCC visibility pop

@@ -136,7 +136,7 @@ static void store_and_retire(slotmem_note_t *notes, apr_pool_t *pool)
 {
     slotmem_files_store(notes, pool);
     slotmem_files_retire(notes, pool);
-    slotmem_orphans_list(pool);
+    slotmem_orphans_write_names(pool);
 }
 
 static int start_process(void)
@@ -245,7 +245,7 @@ void slotmem_persist_enable(void)
     reserve_memory();
     slotmem_process_watch(&slotmem_files.outliving->process, collect,
                           persist.watch_pool);
-    slotmem_orphans_look(persist.pool);
+    slotmem_orphans_find(persist.pool);
 }
 
 /* Is there no process that stores? Logs once if one takes too long. */
@@ -540,7 +540,7 @@ static void end_for_good(void)
     slotmem_outcome_read(&here, SLOTMEM_IS_LOST);
     log_conflicts();
     drop_images();
-    slotmem_orphans_list(persist.pool);     /* last: it takes memory */
+    slotmem_orphans_write_names(persist.pool);     /* last: it takes memory */
     slotmem_directory_close_all();
 }
 

@@ -140,12 +140,12 @@ void slotmem_proxy_stamp(const slotmem_proxy_t *proxy, apr_size_t *at,
 }
 
 /* They read and write files on which no call depends. */
-void slotmem_orphans_look(apr_pool_t *pool)
+void slotmem_orphans_find(apr_pool_t *pool)
 {
     (void)pool;
 }
 
-void slotmem_orphans_list(apr_pool_t *pool)
+void slotmem_orphans_write_names(apr_pool_t *pool)
 {
     (void)pool;
 }
