@@ -26,37 +26,37 @@
 
 /* Raise the number whenever one of these structs changes: a restart may load
  * another version of the module. */
-#define KEY "slotmem_shm:outliving:5"
+#define KEY "slotmem_shm:retained:5"
 
-slotmem_outliving_t *slotmem_outliving(void)
+slotmem_retained_t *slotmem_retained(void)
 {
-    slotmem_outliving_t *found = ap_retained_data_get(KEY);
+    slotmem_retained_t *found = ap_retained_data_get(KEY);
 
     return found ? found : ap_retained_data_create(KEY, sizeof(*found));
 }
 
 static slotmem_carried_t *find(const char *path)
 {
-    const slotmem_outliving_t *outliving = slotmem_outliving();
+    const slotmem_retained_t *retained = slotmem_retained();
 
-    return outliving->by_path ? apr_hash_get(outliving->by_path, path,
+    return retained->by_path ? apr_hash_get(retained->by_path, path,
                                              APR_HASH_KEY_STRING) : NULL;
 }
 
 /* Append an image. The hash has a pool of its own, which has no parent. */
 static void insert(slotmem_carried_t *image)
 {
-    slotmem_outliving_t *outliving = slotmem_outliving();
+    slotmem_retained_t *retained = slotmem_retained();
     apr_pool_t *pool;
 
-    if (!outliving->by_path) {
+    if (!retained->by_path) {
         apr_pool_create(&pool, NULL);
-        outliving->by_path = apr_hash_make(pool);
+        retained->by_path = apr_hash_make(pool);
     }
-    apr_hash_set(outliving->by_path, image->path, APR_HASH_KEY_STRING, image);
-    image->prev = outliving->last;
-    *(image->prev ? &image->prev->next : &outliving->images) = image;
-    outliving->last = image;
+    apr_hash_set(retained->by_path, image->path, APR_HASH_KEY_STRING, image);
+    image->prev = retained->last;
+    *(image->prev ? &image->prev->next : &retained->images) = image;
+    retained->last = image;
 }
 
 slotmem_carried_t *slotmem_carried_add(const char *path, const char *name,
@@ -87,7 +87,7 @@ slotmem_carried_t *slotmem_carried_add(const char *path, const char *name,
 /* The newest one: the directory may have been changed more than once. */
 static slotmem_carried_t *find_name(const char *name)
 {
-    slotmem_carried_t *image = slotmem_outliving()->images;
+    slotmem_carried_t *image = slotmem_retained()->images;
     slotmem_carried_t *found = NULL;
 
     for (; image; image = image->next) {
@@ -100,11 +100,11 @@ static slotmem_carried_t *find_name(const char *name)
 
 slotmem_carried_t *slotmem_carried_find(const char *path, const char *name)
 {
-    const slotmem_outliving_t *outliving = slotmem_outliving();
+    const slotmem_retained_t *retained = slotmem_retained();
     slotmem_carried_t *image;
 
-    if (outliving->owner != getpid()
-        || outliving->generation + 1 != ap_state_query(AP_SQ_CONFIG_GEN)) {
+    if (retained->owner != getpid()
+        || retained->generation + 1 != ap_state_query(AP_SQ_CONFIG_GEN)) {
         return NULL;
     }
     image = find(path);
@@ -113,11 +113,11 @@ slotmem_carried_t *slotmem_carried_find(const char *path, const char *name)
 
 void slotmem_carried_free(slotmem_carried_t *image)
 {
-    slotmem_outliving_t *outliving = slotmem_outliving();
+    slotmem_retained_t *retained = slotmem_retained();
 
-    apr_hash_set(outliving->by_path, image->path, APR_HASH_KEY_STRING, NULL);
-    *(image->prev ? &image->prev->next : &outliving->images) = image->next;
-    *(image->next ? &image->next->prev : &outliving->last) = image->prev;
+    apr_hash_set(retained->by_path, image->path, APR_HASH_KEY_STRING, NULL);
+    *(image->prev ? &image->prev->next : &retained->images) = image->next;
+    *(image->next ? &image->next->prev : &retained->last) = image->prev;
     free(image->bytes);
     free(image);
 }

@@ -66,7 +66,7 @@ typedef struct slotmem_carried_t {
 } slotmem_carried_t;
 
 /** Process-local: found again after a restart. */
-typedef struct slotmem_outliving_t {
+typedef struct slotmem_retained_t {
     pid_t owner;                    /**< the parent; 0: nothing was carried */
     int generation;                 /**< of the configuration that ended */
     slotmem_carried_t *images;      /**< oldest first */
@@ -77,10 +77,10 @@ typedef struct slotmem_outliving_t {
     pid_t token_owner;              /**< the parent; 0: there is no token */
     apr_time_t all_stored_at;       /**< when the last generation ended with all
                                          files stored; 0: it did not */
-} slotmem_outliving_t;
+} slotmem_retained_t;
 
 /** @return what outlives generations; never NULL. Not before pre_config. */
-slotmem_outliving_t *slotmem_outliving(void);
+slotmem_retained_t *slotmem_retained(void);
 
 /**
  * Carry an image. It replaces an older one for the same path.

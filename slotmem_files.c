@@ -160,7 +160,7 @@ void slotmem_files_lock(void)
     for (i = 0; i < slotmem_files.entries->nelts; i++) {
         may_store(slotmem_files_entry(i));
     }
-    for (image = slotmem_files.outliving->images; image; image = image->next) {
+    for (image = slotmem_files.retained->images; image; image = image->next) {
         may_store_image(image);
     }
     slotmem_lock_end(ap_pglobal);
@@ -191,7 +191,7 @@ int slotmem_files_assign_notes(void)
             entry->note = num++;
         }
     }
-    for (image = slotmem_files.outliving->images; image; image = image->next) {
+    for (image = slotmem_files.retained->images; image; image = image->next) {
         image->note = may_store_image(image) ? num++ : -1;
     }
     return num;
@@ -205,7 +205,7 @@ void slotmem_files_clear_notes(void)
     for (i = 0; i < slotmem_files.entries->nelts; i++) {
         slotmem_files_entry(i)->note = -1;
     }
-    for (image = slotmem_files.outliving->images; image; image = image->next) {
+    for (image = slotmem_files.retained->images; image; image = image->next) {
         image->note = -1;
     }
 }
@@ -289,7 +289,7 @@ static void add_store(round_t *round, int note,
 
 static void run_round(round_t *round, apr_pool_t *pool)
 {
-    slotmem_store_watch_t watch = { slotmem_files.outliving->token, note_store,
+    slotmem_store_watch_t watch = { slotmem_files.retained->token, note_store,
                                     round };
 
     slotmem_store(round->stores, round->num, &watch, pool);
@@ -301,11 +301,11 @@ static void store_images(slotmem_note_t *notes, apr_pool_t *pool)
     round_t round;
     int max = 0;
 
-    for (image = slotmem_files.outliving->images; image; image = image->next) {
+    for (image = slotmem_files.retained->images; image; image = image->next) {
         max++;
     }
     start_round(&round, notes, max, pool);
-    for (image = slotmem_files.outliving->images; image; image = image->next) {
+    for (image = slotmem_files.retained->images; image; image = image->next) {
         slotmem_store_t known = { .path = image->path,
                                   .content.image = image->bytes,
                                   .content.image_len = image->len,
@@ -351,7 +351,7 @@ static void clean_directories(const round_t *round)
          directory = directory->next) {
         if (directory->fd >= 0 && !directory->lock_problem) {
             slotmem_store_clean(directory, round->stores, round->num,
-                                slotmem_files.outliving->token);
+                                slotmem_files.retained->token);
         }
     }
 }

@@ -107,7 +107,7 @@ typedef struct slotmem_persist_entry_t {
  *  slotmem_outcome_read() sets cleaned. */
 typedef struct slotmem_files_t {
     apr_array_header_t *entries;    /**< of slotmem_persist_entry_t * */
-    slotmem_outliving_t *outliving; /**< what a restart carries over */
+    slotmem_retained_t *retained; /**< what a restart carries over */
     pid_t parent;                   /**< the server's */
     int may_wait;                   /**< 1: the parent may wait for a disk,
                                          because it is not serving */

@@ -101,7 +101,7 @@ void slotmem_orphans_write_names(apr_pool_t *pool)
         if (names->nelts && slotmem_directory_open(directory, 0, &distrust)
                             == APR_SUCCESS) {
             slotmem_names_write(directory, path_of(directory, list, pool),
-                                names, slotmem_files.outliving->token, pool);
+                                names, slotmem_files.retained->token, pool);
         }
     }
 }

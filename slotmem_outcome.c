@@ -205,7 +205,7 @@ static void free_stored_images(const slotmem_process_t *process)
     slotmem_result_t result;
     int i;
 
-    for (image = slotmem_files.outliving->images; image; image = next) {
+    for (image = slotmem_files.retained->images; image; image = next) {
         next = image->next;
         slotmem_process_read(&result, process, image->note);
         if (result.aside && !image->taken) {

@@ -70,13 +70,13 @@ void slotmem_persist_reset(apr_pool_t *pool)
         apr_pool_create(&persist.watch_pool, pool);
         slotmem_files.entries = apr_array_make(pool, 16,
                                          sizeof(slotmem_persist_entry_t *));
-        slotmem_files.outliving = slotmem_outliving();
+        slotmem_files.retained = slotmem_retained();
     }
 }
 
 int slotmem_persist_is_restart(void)
 {
-    return slotmem_files.outliving->owner == getpid();
+    return slotmem_files.retained->owner == getpid();
 }
 
 static void set_content(slotmem_persist_entry_t *entry)
@@ -114,7 +114,7 @@ void slotmem_persist_add(slotmem_persist_entry_t *entry)
 /* If the process has ended, read its notes. */
 static void collect_as(slotmem_failure_e kind)
 {
-    slotmem_process_t *process = &slotmem_files.outliving->process;
+    slotmem_process_t *process = &slotmem_files.retained->process;
 
     if (process->ended) {
         slotmem_outcome_read(process, kind);
@@ -142,7 +142,7 @@ static void store_and_retire(slotmem_note_t *notes, apr_pool_t *pool)
 static int start_process(void)
 {
     int num = slotmem_files_assign_notes();
-    apr_status_t rv = slotmem_process_start(&slotmem_files.outliving->process,
+    apr_status_t rv = slotmem_process_start(&slotmem_files.retained->process,
                                             (apr_size_t)num, store_and_retire);
 
     if (rv != APR_SUCCESS && rv != persist.not_started) {
@@ -179,7 +179,7 @@ static void free_needless_images(void)
 {
     slotmem_carried_t *image, *next;
 
-    for (image = slotmem_files.outliving->images; image; image = next) {
+    for (image = slotmem_files.retained->images; image; image = next) {
         next = image->next;
         if (image->taken || image->stored) {
             slotmem_carried_free(image);
@@ -189,11 +189,11 @@ static void free_needless_images(void)
 
 /* Make a token that is unique to this server, for the names of its temporary
  * files. */
-static void make_token(slotmem_outliving_t *outliving)
+static void make_token(slotmem_retained_t *retained)
 {
     unsigned char bytes[4];
 
-    if (outliving->token_owner == getpid()) {
+    if (retained->token_owner == getpid()) {
         return;
     }
     if (apr_generate_random_bytes(bytes, sizeof(bytes)) != APR_SUCCESS) {
@@ -201,8 +201,8 @@ static void make_token(slotmem_outliving_t *outliving)
 
         memcpy(bytes, &now, sizeof(bytes));
     }
-    ap_bin2hex(bytes, sizeof(bytes), outliving->token);
-    outliving->token_owner = getpid();
+    ap_bin2hex(bytes, sizeof(bytes), retained->token);
+    retained->token_owner = getpid();
 }
 
 /* Reserve memory for all stores of the generation. */
@@ -211,11 +211,11 @@ static void reserve_memory(void)
     const slotmem_carried_t *image;
     apr_size_t num = (apr_size_t)slotmem_files.entries->nelts;
 
-    for (image = slotmem_files.outliving->images; image; image = image->next) {
+    for (image = slotmem_files.retained->images; image; image = image->next) {
         num++;
     }
-    if (!slotmem_process_is_running(&slotmem_files.outliving->process)) {
-        slotmem_process_reserve(&slotmem_files.outliving->process, num);
+    if (!slotmem_process_is_running(&slotmem_files.retained->process)) {
+        slotmem_process_reserve(&slotmem_files.retained->process, num);
     }
 }
 
@@ -231,7 +231,7 @@ void slotmem_persist_enable(void)
     persist.enabled = 1;
     slotmem_files.parent = getpid();
     persist.last_checkpoint = slotmem_monotonic_now();
-    make_token(slotmem_files.outliving);
+    make_token(slotmem_files.retained);
     for (i = 0; i < slotmem_files.entries->nelts; i++) {
         slotmem_persist_entry_t *entry = slotmem_files_entry(i);
 
@@ -243,7 +243,7 @@ void slotmem_persist_enable(void)
     slotmem_files_lock();
     slotmem_files.may_wait = 0;
     reserve_memory();
-    slotmem_process_watch(&slotmem_files.outliving->process, collect,
+    slotmem_process_watch(&slotmem_files.retained->process, collect,
                           persist.watch_pool);
     slotmem_orphans_find(persist.pool);
 }
@@ -251,7 +251,7 @@ void slotmem_persist_enable(void)
 /* Is there no process that stores? Logs once if one takes too long. */
 static int is_idle(void)
 {
-    slotmem_process_t *process = &slotmem_files.outliving->process;
+    slotmem_process_t *process = &slotmem_files.retained->process;
     apr_time_t now = slotmem_monotonic_now();
 
     if (slotmem_process_poll(process)) {
@@ -273,7 +273,7 @@ static int is_idle(void)
 static void start_store(void)
 {
     if (start_process()) {
-        slotmem_process_watch(&slotmem_files.outliving->process, collect,
+        slotmem_process_watch(&slotmem_files.retained->process, collect,
                               persist.watch_pool);
     }
 }
@@ -305,8 +305,8 @@ void slotmem_persist_stopping(void)
 
 void slotmem_persist_forget(void)
 {
-    if (slotmem_files.outliving) {
-        slotmem_process_forget(&slotmem_files.outliving->process);
+    if (slotmem_files.retained) {
+        slotmem_process_forget(&slotmem_files.retained->process);
         slotmem_directory_close_all();
         slotmem_lock_close_all(ap_pglobal);
     }
@@ -428,9 +428,9 @@ static void carry_all(void)
             carry(entry);
         }
     }
-    slotmem_files.outliving->all_stored_at = all_stored ? apr_time_now() : 0;
-    slotmem_files.outliving->owner = getpid();
-    slotmem_files.outliving->generation = ap_state_query(AP_SQ_CONFIG_GEN);
+    slotmem_files.retained->all_stored_at = all_stored ? apr_time_now() : 0;
+    slotmem_files.retained->owner = getpid();
+    slotmem_files.retained->generation = ap_state_query(AP_SQ_CONFIG_GEN);
 }
 
 /* Mark the files that the restart does not wait for. A note that says "stored"
@@ -450,7 +450,7 @@ static void set_pending(void)
  * no other process may start. */
 static void end_for_restart(void)
 {
-    slotmem_process_t *process = &slotmem_files.outliving->process;
+    slotmem_process_t *process = &slotmem_files.retained->process;
     apr_time_t deadline = slotmem_monotonic_now() + RESTART_WAIT;
 
     slotmem_process_kill(process);
@@ -504,8 +504,8 @@ static void log_conflicts(void)
 
 static void drop_images(void)
 {
-    while (slotmem_files.outliving->images) {
-        slotmem_carried_t *image = slotmem_files.outliving->images;
+    while (slotmem_files.retained->images) {
+        slotmem_carried_t *image = slotmem_files.retained->images;
 
         if (!image->taken) {
             ap_log_error(APLOG_MARK, APLOG_ERR, 0, ap_server_conf,
@@ -521,7 +521,7 @@ static void drop_images(void)
 /* At the end the parent may wait for the disk, so it stores by itself. */
 static void end_for_good(void)
 {
-    slotmem_process_t *process = &slotmem_files.outliving->process;
+    slotmem_process_t *process = &slotmem_files.retained->process;
     slotmem_process_t here;
 
     slotmem_process_kill(process);
@@ -550,18 +550,18 @@ static void end_after_failed_restart(void)
 {
     slotmem_carried_t *image;
 
-    if (slotmem_files.outliving->owner != getpid()) {
+    if (slotmem_files.retained->owner != getpid()) {
         return;
     }
     slotmem_files.parent = getpid();
     slotmem_files.entries->nelts = 0;
-    for (image = slotmem_files.outliving->images; image; image = image->next) {
+    for (image = slotmem_files.retained->images; image; image = image->next) {
         image->taken = 0;
     }
-    slotmem_process_wait(&slotmem_files.outliving->process, 0);
+    slotmem_process_wait(&slotmem_files.retained->process, 0);
     collect();
     free_needless_images();
-    if (slotmem_files.outliving->images) {
+    if (slotmem_files.retained->images) {
         end_for_good();
     }
 }
@@ -603,9 +603,9 @@ void slotmem_persist_end(int restarts, int serves)
     else if (!restarts) {
         end_after_failed_restart();
     }
-    slotmem_process_unwatch(&slotmem_files.outliving->process);
+    slotmem_process_unwatch(&slotmem_files.retained->process);
     if (!restarts) {
-        slotmem_process_release(&slotmem_files.outliving->process);
+        slotmem_process_release(&slotmem_files.retained->process);
     }
     persist.enabled = 0;
 }

@@ -240,8 +240,8 @@ static void restore_file(slotmem_persist_entry_t *entry,
     entry->file_state = result.file_state;
     /* If the last generation has stored all files, this one was fsynced. */
     entry->file_state.synced
-        = result.file_state.ctime < slotmem_outliving()->all_stored_at
-          && slotmem_outliving()->owner == getpid();
+        = result.file_state.ctime < slotmem_retained()->all_stored_at
+          && slotmem_retained()->owner == getpid();
     entry->rejected = result.outcome == SLOTMEM_RESTORE_REJECTED;
     entry->unavailable = result.outcome == SLOTMEM_RESTORE_UNAVAILABLE;
     if (result.outcome == SLOTMEM_RESTORE_NO_FILE && entry->fallback) {
