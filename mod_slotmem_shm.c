@@ -323,7 +323,7 @@ static int slotmem_drop_privileges(apr_pool_t *pchild, server_rec *s)
     (void)pchild;
     (void)s;
     if (state.parent != getpid()) {
-        slotmem_persist_forget();
+        slotmem_persist_drop_in_child();
     }
     return OK;
 }

@@ -303,10 +303,10 @@ void slotmem_persist_stopping(void)
     }
 }
 
-void slotmem_persist_forget(void)
+void slotmem_persist_drop_in_child(void)
 {
     if (slotmem_files.retained) {
-        slotmem_process_forget(&slotmem_files.retained->process);
+        slotmem_process_drop_in_child(&slotmem_files.retained->process);
         slotmem_directory_close_all();
         slotmem_lock_close_all(ap_pglobal);
     }

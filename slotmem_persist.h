@@ -28,7 +28,7 @@
  * A crash loses the changes since the last checkpoint.
  *
  * Concurrency: called only by the parent's main thread, except for
- * slotmem_persist_forget(). At most one process stores at a time.
+ * slotmem_persist_drop_in_child(). At most one process stores at a time.
  */
 
 #ifndef SLOTMEM_PERSIST_H
@@ -67,7 +67,7 @@ void slotmem_persist_stopping(void);
 
 /** In a child of the parent: give up descriptors and memory that only the
  *  parent needs. */
-void slotmem_persist_forget(void);
+void slotmem_persist_drop_in_child(void);
 
 /**
  * The generation ends. If it was enabled, everything that has changed is

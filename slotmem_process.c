@@ -385,7 +385,7 @@ void slotmem_process_kill(slotmem_process_t *process)
 
 /* With MADV_DONTFORK a child has no notes, and something else may be mapped at
  * their address by now. */
-void slotmem_process_forget(slotmem_process_t *process)
+void slotmem_process_drop_in_child(slotmem_process_t *process)
 {
 #ifdef MADV_DONTFORK
     process->notes = NULL;

@@ -182,7 +182,7 @@ void slotmem_process_watch(slotmem_process_t *process, void (*on_end)(void),
 void slotmem_process_unwatch(slotmem_process_t *process);
 
 /** In a child of the parent: give up the child's copy of the notes. */
-void slotmem_process_forget(slotmem_process_t *process);
+void slotmem_process_drop_in_child(slotmem_process_t *process);
 
 #if defined(__GNUC__)
 #pragma GCC visibility pop
