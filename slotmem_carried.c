@@ -40,7 +40,7 @@ static slotmem_carried_t *find(const char *path)
     const slotmem_retained_t *retained = slotmem_retained();
 
     return retained->by_path ? apr_hash_get(retained->by_path, path,
-                                             APR_HASH_KEY_STRING) : NULL;
+                                            APR_HASH_KEY_STRING) : NULL;
 }
 
 /* Append an image. The hash has a pool of its own, which has no parent. */

@@ -385,7 +385,7 @@ void slotmem_files_store(slotmem_note_t *notes, apr_pool_t *pool)
         slotmem_store_t known = { .path = entry->path,
                                   .content = entry->content,
                                   .backup = entry->backup,
-                                  .set_aside = entry->rejected,
+                                  .set_aside = entry->set_aside,
                                   .file_state = entry->file_state,
                                   .new_state = entry->new_state };
 

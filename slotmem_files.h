@@ -85,7 +85,7 @@ typedef struct slotmem_persist_entry_t {
                                    it first, and then set it aside; or NULL */
     slotmem_file_state_t file_state; /* see slotmem_store_t */
     slotmem_file_state_t new_state;
-    int rejected;               /* 1: the file at path is to be set aside */
+    int set_aside;              /* 1: the file at path is to be set aside */
     int backup;                 /* 1: keep the file at path as .bak, because not
                                    all of it was restored */
     /* set by slotmem_files.c */

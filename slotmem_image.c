@@ -22,7 +22,7 @@
  * names the size, number and type, and the MD5 there is that of all bytes
  * before it. What follows is left over: the distributed module stores in place
  * and does not truncate. If the whole file is an image of the requested number,
- * it is restored. If it is an image of more slots, it is rejected, even if
+ * it is restored. If it is an image of more slots, it is refused, even if
  * bytes in its slots look like a smaller image. In any other file one pass
  * finds the largest image of up to the requested number, which fills the first
  * slots. If the caller decides on each slot, the largest image of any number is

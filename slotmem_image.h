@@ -88,7 +88,7 @@ int slotmem_image_load(slotmem_image_target_t *target, slotmem_reader_t *reader,
  *  whole file. @return 1: it has an image, or at least a valid descriptor */
 int slotmem_image_identify(slotmem_reader_t *reader, slotmem_geometry_t *found);
 
-/** Find out the shape of a file that was rejected, for the log. Looks only at
+/** Find out the shape of a file that was refused, for the log. Looks only at
  *  the last SLOTMEM_CHUNK bytes. @return 1: it has a valid descriptor */
 int slotmem_image_describe(slotmem_reader_t *reader, slotmem_geometry_t *found);
 

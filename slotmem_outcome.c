@@ -144,13 +144,13 @@ static void log_fallback(slotmem_persist_entry_t *entry,
     }
 }
 
-static void log_aside(const char *name, const char *path, int rejected,
+static void log_aside(const char *name, const char *path, int refused,
                       const slotmem_result_t *result)
 {
     const char *replaced = result->aside_replaced
                            ? ", replacing the oldest one" : "";
 
-    if (rejected) {
+    if (refused) {
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
                      SLOTMEM_TAG(15)
                      "segment %s: the refused file %s is kept as %s.bad-%d%s",
@@ -188,10 +188,10 @@ static void record_file(slotmem_persist_entry_t *entry,
                         const slotmem_result_t *result)
 {
     if (result->aside) {
-        log_aside(entry->name, entry->path, entry->rejected, result);
+        log_aside(entry->name, entry->path, entry->set_aside, result);
     }
     log_fallback(entry, result->fallback);
-    entry->rejected = entry->rejected && result->set_aside;
+    entry->set_aside = entry->set_aside && result->set_aside;
     entry->backup = entry->backup && result->backup
                     && !slotmem_is_done(result);
     record_states(&entry->file_state, &entry->new_state, result);

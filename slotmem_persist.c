@@ -392,7 +392,7 @@ static void carry(slotmem_persist_entry_t *entry)
     /* There is one image per path: one that was refused, and is still not
      * stored, is lost now. */
     int set_aside = entry->refused_image ? entry->refused_image->set_aside
-                                         : entry->rejected;
+                                         : entry->set_aside;
     slotmem_carried_t *image = add_image(entry);
 
     if (image) {

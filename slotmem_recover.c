@@ -86,7 +86,7 @@ static void log_restore(const slotmem_persist_entry_t *entry, const char *path,
                      entry->segment->geometry.item_num, path,
                      result->runtime_claims, age_of(result, age, sizeof(age)));
         break;
-    case SLOTMEM_RESTORE_REJECTED:
+    case SLOTMEM_RESTORE_REFUSED:
         ap_log_error(APLOG_MARK, APLOG_ERR, result->status, ap_server_conf,
                      APLOGNO(02554) SLOTMEM_TAG(11)
                      "segment %s starts empty: %s was not restored: %s%s; %s",
@@ -179,7 +179,7 @@ static int open_directory(slotmem_restore_result_t *result,
     if (rv == APR_SUCCESS) {
         return 1;
     }
-    slotmem_restore_reject(result, rv == APR_EGENERAL ? APR_SUCCESS : rv,
+    slotmem_restore_refuse(result, rv == APR_EGENERAL ? APR_SUCCESS : rv,
                            rv == APR_EGENERAL
                            ? slotmem_directory_reason(directory, &distrust,
                                                       recover.scratch)
@@ -242,7 +242,7 @@ static void restore_file(slotmem_persist_entry_t *entry,
     entry->file_state.synced
         = result.file_state.ctime < slotmem_retained()->all_stored_at
           && slotmem_retained()->owner == getpid();
-    entry->rejected = result.outcome == SLOTMEM_RESTORE_REJECTED;
+    entry->set_aside = result.outcome == SLOTMEM_RESTORE_REFUSED;
     entry->unavailable = result.outcome == SLOTMEM_RESTORE_UNAVAILABLE;
     if (result.outcome == SLOTMEM_RESTORE_NO_FILE && entry->fallback) {
         restore_from(&result, entry, entry->fallback_directory,
@@ -262,7 +262,7 @@ static void take_over(slotmem_persist_entry_t *entry,
     entry->file_state = image->file_state;
     entry->new_state = image->new_state;
     entry->note = image->note;
-    entry->rejected = image->set_aside;
+    entry->set_aside = image->set_aside;
     entry->backup |= image->backup;
 }
 
@@ -307,7 +307,7 @@ static int restore_carried(slotmem_persist_entry_t *entry,
         entry->file_state = image->file_state;
         entry->new_state = image->new_state;
         entry->refused_image = image;
-        entry->rejected = 1;
+        entry->set_aside = 1;
         image->refused = 1;
     }
     ap_log_error(APLOG_MARK, APLOG_ERR, 0, ap_server_conf,

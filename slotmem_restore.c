@@ -50,9 +50,9 @@ static const char *hex_digest(const unsigned char *digest, apr_pool_t *pool)
 }
 
 /* Why no image in the file was restored: what was expected and found. */
-static const char *rejection_reason(slotmem_reader_t *reader,
-                                    const slotmem_geometry_t *requested,
-                                    apr_pool_t *pool)
+static const char *refusal_reason(slotmem_reader_t *reader,
+                                  const slotmem_geometry_t *requested,
+                                  apr_pool_t *pool)
 {
     slotmem_geometry_t found;
     slotmem_file_layout_t layout;
@@ -90,30 +90,30 @@ static int lacks_resources(apr_status_t status)
            || status == ENFILE;
 }
 
-static int reject(slotmem_restore_result_t *result, apr_status_t status,
+static int refuse(slotmem_restore_result_t *result, apr_status_t status,
                   const char *reason)
 {
     result->outcome = lacks_resources(status) ? SLOTMEM_RESTORE_UNAVAILABLE
-                                              : SLOTMEM_RESTORE_REJECTED;
+                                              : SLOTMEM_RESTORE_REFUSED;
     result->status = status;
     result->reason = reason;
     return 0;
 }
 
-void slotmem_restore_reject(slotmem_restore_result_t *result,
+void slotmem_restore_refuse(slotmem_restore_result_t *result,
                             apr_status_t status, const char *reason)
 {
     memset(result, 0, sizeof(*result));
-    reject(result, status, reason);
+    refuse(result, status, reason);
     if (APR_STATUS_IS_ENOENT(status) || APR_STATUS_IS_ENOTDIR(status)) {
         result->outcome = SLOTMEM_RESTORE_NO_FILE;
     }
 }
 
-static void reject_content(slotmem_restore_result_t *result,
+static void refuse_content(slotmem_restore_result_t *result,
                            const slotmem_reader_t *reader, const char *reason)
 {
-    reject(result, reader->status, reason);
+    refuse(result, reader->status, reason);
     result->reason_kind = reader->status == APR_SUCCESS
                        ? SLOTMEM_REASON_CONTENT : SLOTMEM_REASON_UNREADABLE;
 }
@@ -160,16 +160,16 @@ static int check_opened_file(slotmem_restore_result_t *result,
 
     apr_os_file_get(&fd, reader->file);
     if (fstat(fd, &opened) != 0) {
-        return reject(result, errno, "its size cannot be determined");
+        return refuse(result, errno, "its size cannot be determined");
     }
     if (!S_ISREG(opened.st_mode) || opened.st_ino != before->st_ino
         || opened.st_dev != before->st_dev) {
-        return reject(result, APR_SUCCESS,
+        return refuse(result, APR_SUCCESS,
                       "it was replaced while it was being opened");
     }
     slotmem_file_state_set(&result->file_state, &opened);
     if (directory && !slotmem_directory_trusts_owner(directory, &opened)) {
-        return reject(result, APR_SUCCESS,
+        return refuse(result, APR_SUCCESS,
                       apr_psprintf(pool, "it belongs to user %u, group %u; "
                                    "expected user %u or root: if its content "
                                    "is yours, stop the server and chown it",
@@ -185,7 +185,7 @@ static int check_opened_file(slotmem_restore_result_t *result,
         most = layout.image_len + requested->item_num;
         if (reader->len > SLOTMEM_FILE_SPARE
             && reader->len - SLOTMEM_FILE_SPARE > most) {
-            return reject(result, APR_SUCCESS,
+            return refuse(result, APR_SUCCESS,
                           apr_psprintf(pool, "expected %" APR_OFF_T_FMT
                                        " bytes and at most 16 MiB more, found "
                                        "%" APR_OFF_T_FMT, most, reader->len));
@@ -216,10 +216,10 @@ static int open_regular(slotmem_restore_result_t *result,
             result->outcome = SLOTMEM_RESTORE_NO_FILE;
             return 0;
         }
-        return reject(result, errno, "its type cannot be determined");
+        return refuse(result, errno, "its type cannot be determined");
     }
     if (!S_ISREG(before.st_mode)) {
-        return reject(result, APR_SUCCESS, not_regular(before.st_mode));
+        return refuse(result, APR_SUCCESS, not_regular(before.st_mode));
     }
     fd = openat(at, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0 && errno == ENOENT) {
@@ -227,7 +227,7 @@ static int open_regular(slotmem_restore_result_t *result,
         return 0;
     }
     if (fd < 0) {
-        return reject(result, errno, "it cannot be opened");
+        return refuse(result, errno, "it cannot be opened");
     }
     apr_os_file_put(&reader->file, &fd, APR_FOPEN_READ | APR_FOPEN_BINARY,
                     scratch);
@@ -265,8 +265,8 @@ static void restore(slotmem_restore_result_t *result,
         return;
     }
     if (!slotmem_image_load(target, &reader, requested, &found, scratch)) {
-        reject_content(result, &reader,
-                       rejection_reason(&reader, requested, target->pool));
+        refuse_content(result, &reader,
+                       refusal_reason(&reader, requested, target->pool));
         return;
     }
     result->outcome = SLOTMEM_RESTORE_DONE;
@@ -368,7 +368,7 @@ void slotmem_identify(slotmem_restore_result_t *result,
         result->outcome = SLOTMEM_RESTORE_DONE;
     }
     else {
-        reject_content(result, &reader, reader.status != APR_SUCCESS
+        refuse_content(result, &reader, reader.status != APR_SUCCESS
                        ? "it cannot be read"
                        : "not a slotmem file, or damaged");
     }

@@ -71,7 +71,7 @@ typedef struct slotmem_restore_result_t {
     enum {
         SLOTMEM_RESTORE_NO_FILE,    /**< nothing to restore */
         SLOTMEM_RESTORE_DONE,       /**< restored: item_num slots */
-        SLOTMEM_RESTORE_REJECTED,   /**< a file that cannot be restored: the
+        SLOTMEM_RESTORE_REFUSED,    /**< a file that cannot be restored: the
                                          first store sets it aside */
         SLOTMEM_RESTORE_UNAVAILABLE /**< not read, for lack of memory or
                                          descriptors: it must not be replaced */
@@ -121,7 +121,7 @@ void slotmem_restore_image(slotmem_restore_result_t *result,
  * Set the result for a file whose directory could not be opened.
  * @param status the system's code; APR_SUCCESS if there is only the reason
  */
-void slotmem_restore_reject(slotmem_restore_result_t *result,
+void slotmem_restore_refuse(slotmem_restore_result_t *result,
                             apr_status_t status, const char *reason);
 
 /** The same from the bytes of a file in memory. The file_state is left

@@ -74,11 +74,11 @@ static void add_restore(slotmem_figures_t *figures,
 {
     static const slotmem_outcome_t outcomes[] = {
         [SLOTMEM_RESTORE_NO_FILE] = { "no file", "none" },
-        [SLOTMEM_RESTORE_REJECTED] = { "refused", "refused" },
+        [SLOTMEM_RESTORE_REFUSED] = { "refused", "refused" },
         [SLOTMEM_RESTORE_UNAVAILABLE] = { "unread", "unread" }
     };
 
-    figures->refused = restored->outcome == SLOTMEM_RESTORE_REJECTED;
+    figures->refused = restored->outcome == SLOTMEM_RESTORE_REFUSED;
     if (restored->outcome == SLOTMEM_RESTORE_DONE) {
         figures->restored = restored->item_num;
         figures->restore.words = apr_psprintf(pool, "%u slots",

@@ -61,7 +61,7 @@ static void check_kept(const slotmem_restore_result_t *restored,
                        size_t len, apr_pool_t *pool)
 {
     const char *bad = apr_pstrcat(pool, path, ".bad-1", NULL);
-    int refused = restored->outcome == SLOTMEM_RESTORE_REJECTED;
+    int refused = restored->outcome == SLOTMEM_RESTORE_REFUSED;
     slotmem_store_t store = { .content.segment = segment, .path = path,
                               .content.config_claims = configured,
                               .set_aside = refused,
@@ -169,7 +169,7 @@ static void check(const unsigned char *bytes, size_t len, expect_t expected,
          == APR_SUCCESS, "create a segment");
     slotmem_restore(&restored, &segment, configured != NULL, NULL, path,
                     pool);
-    refused = restored.outcome == SLOTMEM_RESTORE_REJECTED;
+    refused = restored.outcome == SLOTMEM_RESTORE_REFUSED;
     if (refused != (expected == REFUSED)
         || (!refused && restored.outcome != SLOTMEM_RESTORE_DONE)) {
         lost("outcome %d, expected %s (%s)", restored.outcome,

@@ -156,7 +156,7 @@ static void faulty_restore(int at, const fault_t *fault)
     }
     store_well(server, 2);
     for (i = 0; i < num; i++) {                 /* kept, if it was not read */
-        int n, kept = server->restored[i].outcome != SLOTMEM_RESTORE_REJECTED
+        int n, kept = server->restored[i].outcome != SLOTMEM_RESTORE_REFUSED
                       || starts_as(&file[i]) != 0;
 
         for (n = 1; n <= SLOTMEM_BAD_FILES; n++) {

@@ -278,7 +278,7 @@ static apr_status_t restore(server_t *server, int i)
     }
     opened = slotmem_directory_open(directory, 0, &distrust);
     if (opened != APR_SUCCESS) {
-        slotmem_restore_reject(&server->restored[i], opened,
+        slotmem_restore_refuse(&server->restored[i], opened,
                                "its directory cannot be opened");
         return APR_SUCCESS;
     }
@@ -296,7 +296,7 @@ static void set_up_store(server_t *server, int i)
     store->directory = server->directory[i % 2];
     store->path = file[i].path;
     store->content.config_claims = file[i].config_claims;
-    store->set_aside = server->restored[i].outcome == SLOTMEM_RESTORE_REJECTED;
+    store->set_aside = server->restored[i].outcome == SLOTMEM_RESTORE_REFUSED;
     store->file_state = server->restored[i].file_state;
 }
 
@@ -308,7 +308,7 @@ static void check_restored(const server_t *server, int i)
 
     if (outcome != (found >= 0 ? SLOTMEM_RESTORE_DONE
                     : found == ABSENT ? SLOTMEM_RESTORE_NO_FILE
-                    : SLOTMEM_RESTORE_REJECTED)
+                    : SLOTMEM_RESTORE_REFUSED)
         || !holds(&server->segment[i],
                   found >= 0 ? &file[i].content[found] : NULL, 1)) {
         lost("%s: file %d restored wrongly (outcome %d, %s)", file[i].path,

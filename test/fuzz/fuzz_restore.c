@@ -284,7 +284,7 @@ static void check_image(const input_t *input, const slotmem_geometry_t *shape)
     apr_pool_create(&pool, NULL);
     slotmem_restore_image(&result, &image, shape, NULL, path, pool);
     if (num < 0) {
-        MUST(result.outcome == SLOTMEM_RESTORE_REJECTED && result.reason);
+        MUST(result.outcome == SLOTMEM_RESTORE_REFUSED && result.reason);
         MUST(!image.has_section && !image.words && !image.labels);
         apr_pool_destroy(pool);
         return;
@@ -348,10 +348,10 @@ static void store(slotmem_segment_t *segment, const input_t *input,
     stores.content.labels = (const char *)input->labels.data;
     stores.content.labels_len = input->labels.len;
     stores.file_state = restored->file_state;
-    stores.set_aside = restored->outcome == SLOTMEM_RESTORE_REJECTED;
+    stores.set_aside = restored->outcome == SLOTMEM_RESTORE_REFUSED;
     slotmem_store(&stores, 1, NULL, pool);
     MUST(!stores.step && stores.file_state.verified);
-    if (restored->outcome == SLOTMEM_RESTORE_REJECTED) {
+    if (restored->outcome == SLOTMEM_RESTORE_REFUSED) {
         MUST(stores.aside && !stores.aside_replaced);
         found = fuzz_read(stores.aside, &len);
         MUST(len == input->len && memcmp(found, input->file, len) == 0);
@@ -409,7 +409,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     MUST(memcmp(header, segment.header, sizeof(header)) == 0);
     MUST(fuzz_lowest_fd() == lowest_fd);
     if (model.num < 0) {
-        MUST(result.outcome == SLOTMEM_RESTORE_REJECTED && result.reason);
+        MUST(result.outcome == SLOTMEM_RESTORE_REFUSED && result.reason);
     }
     else {
         MUST(result.outcome == SLOTMEM_RESTORE_DONE);

@@ -384,7 +384,7 @@ static void test_end_is_believed(void **state)
         slotmem_restore(&result, &segment, 1, NULL, path_of(place),
                         place->pool);
         assert_int_equal(result.outcome, asked.item_num < 10
-                         ? SLOTMEM_RESTORE_REJECTED : SLOTMEM_RESTORE_DONE);
+                         ? SLOTMEM_RESTORE_REFUSED : SLOTMEM_RESTORE_DONE);
         assert_holds(&segment, asked.item_num < 10 ? NULL : &content, 1);
     }
     slotmem_identify(&result, &found, path_of(place), place->pool);
@@ -419,11 +419,11 @@ static void test_image_is_damaged(void **state)
     bytes.data[digest_at(&large)] ^= 1;
     digest_again(bytes);
     result = read_image(place, &image, large.geometry, bytes);
-    assert_int_equal(result.outcome, SLOTMEM_RESTORE_REJECTED);
+    assert_int_equal(result.outcome, SLOTMEM_RESTORE_REFUSED);
     assert_non_null(strstr(result.reason, "MD5"));
     segment = segment_new(place->pool, large.geometry);
     slotmem_restore(&result, &segment, 1, NULL, path_of(place), place->pool);
-    assert_int_equal(result.outcome, SLOTMEM_RESTORE_REJECTED);
+    assert_int_equal(result.outcome, SLOTMEM_RESTORE_REFUSED);
     assert_holds(&segment, NULL, 0);
 }
 
@@ -655,7 +655,7 @@ static void test_longest_section(void **state)
     bytes = encode(place->pool, &content);
     asked = content.geometry;
     result = read_image(place, &image, asked, bytes);
-    assert_int_equal(result.outcome, SLOTMEM_RESTORE_REJECTED);
+    assert_int_equal(result.outcome, SLOTMEM_RESTORE_REFUSED);
     asked.item_num++;
     result = read_image(place, &image, asked, bytes);
     assert_image(&result, &image, &theirs);
@@ -695,7 +695,7 @@ static void test_any_number(void **state)
                 geometry.item_num = asked[k];
                 result = read_image(place, &image, geometry, bytes);
                 if (form == WITHOUT_DESCRIPTION && asked[k] != held[i]) {
-                    assert_int_equal(result.outcome, SLOTMEM_RESTORE_REJECTED);
+                    assert_int_equal(result.outcome, SLOTMEM_RESTORE_REFUSED);
                     assert_non_null(result.reason);
                 }
                 else {
@@ -724,14 +724,14 @@ static void test_other_slots(void **state)
         }
         asked.item_size = 41;
         result = read_image(place, &image, asked, bytes);
-        assert_int_equal(result.outcome, SLOTMEM_RESTORE_REJECTED);
+        assert_int_equal(result.outcome, SLOTMEM_RESTORE_REFUSED);
         assert_non_null(strstr(result.reason, "found 10 slots of 40 bytes"));
         assert_int_equal(image.has_section, 0);
         assert_null(image.words);
         asked = content.geometry;
         asked.type |= TYPE_PREGRAB;
         result = read_image(place, &image, asked, bytes);
-        assert_int_equal(result.outcome, SLOTMEM_RESTORE_REJECTED);
+        assert_int_equal(result.outcome, SLOTMEM_RESTORE_REFUSED);
         assert_non_null(strstr(result.reason, "type 0x9"));
     }
 }
@@ -780,8 +780,8 @@ static void test_fault_at_each_call(void **state)
         apr_status_t status;
         int outcome;
     } cases[] = {
-        { EIO, SLOTMEM_RESTORE_REJECTED },
-        { APR_EOF, SLOTMEM_RESTORE_REJECTED },
+        { EIO, SLOTMEM_RESTORE_REFUSED },
+        { APR_EOF, SLOTMEM_RESTORE_REFUSED },
         { EMFILE, SLOTMEM_RESTORE_UNAVAILABLE },
         { ENOMEM, SLOTMEM_RESTORE_UNAVAILABLE }
     };

@@ -76,7 +76,7 @@ static void assert_done(const slotmem_restore_result_t *result,
 
 static void assert_refused(const slotmem_restore_result_t *result)
 {
-    assert_int_equal(result->outcome, SLOTMEM_RESTORE_REJECTED);
+    assert_int_equal(result->outcome, SLOTMEM_RESTORE_REFUSED);
     assert_non_null(result->reason);
 }
 
@@ -293,7 +293,7 @@ static void test_no_slots(void **state)
         result = restore_bytes(place, &segment,
                                unit_geometry(sizes[i], 0, TYPE_PERSIST),
                                bytes_make(place->pool, 100));
-        assert_int_equal(result.outcome, SLOTMEM_RESTORE_REJECTED);
+        assert_int_equal(result.outcome, SLOTMEM_RESTORE_REFUSED);
     }
 }
 
@@ -484,7 +484,7 @@ static void restore_as_nobody(void *data)
         CHILD_CHECK(seteuid(65534) == 0);
     }
     slotmem_restore(&result, &segment, 1, NULL, path_of(place), place->pool);
-    CHILD_CHECK(result.outcome == SLOTMEM_RESTORE_REJECTED);
+    CHILD_CHECK(result.outcome == SLOTMEM_RESTORE_REFUSED);
     CHILD_CHECK(APR_STATUS_IS_EACCES(result.status));
     CHILD_CHECK(result.reason != NULL);
     CHILD_CHECK(result.reason_kind == SLOTMEM_REASON_UNOPENED);
@@ -574,8 +574,8 @@ static void check_faults(unit_place_t *place, apr_status_t status, int outcome)
  * read for lack of resources; the segment stays zero. */
 static void test_fault_at_each_call(void **state)
 {
-    check_faults(*state, EIO, SLOTMEM_RESTORE_REJECTED);
-    check_faults(*state, APR_EOF, SLOTMEM_RESTORE_REJECTED);
+    check_faults(*state, EIO, SLOTMEM_RESTORE_REFUSED);
+    check_faults(*state, APR_EOF, SLOTMEM_RESTORE_REFUSED);
     check_faults(*state, EMFILE, SLOTMEM_RESTORE_UNAVAILABLE);
     check_faults(*state, ENFILE, SLOTMEM_RESTORE_UNAVAILABLE);
     check_faults(*state, ENOMEM, SLOTMEM_RESTORE_UNAVAILABLE);
@@ -995,7 +995,7 @@ static void test_too_long(void **state)
             }
             unit_faults(0, 0, 0);
             result = restore(place, &segment, content.geometry, 1);
-            assert_int_equal(result.outcome, SLOTMEM_RESTORE_REJECTED);
+            assert_int_equal(result.outcome, SLOTMEM_RESTORE_REFUSED);
             ASSERT_REASON(&result, UNOPENED, "expected",
                           apr_off_t_toa(place->pool, most - ((off_t)16 << 20)),
                           "16 MiB", "found",
@@ -1005,7 +1005,7 @@ static void test_too_long(void **state)
             slotmem_restore_image(&result, &image, &content.geometry, NULL,
                                   path_of(place), pool);
             apr_pool_destroy(pool);         /* closes the file */
-            assert_int_equal(result.outcome, SLOTMEM_RESTORE_REJECTED);
+            assert_int_equal(result.outcome, SLOTMEM_RESTORE_REFUSED);
             assert_int_equal(faults.bytes_digested, 0);
             assert_int_equal(faults.bytes_read, 0);
             assert_null(strchr(faults.log, 'r'));
@@ -1063,7 +1063,7 @@ static void test_foreign_owner(void **state)
     unit_faults(0, 0, 0);
     slotmem_restore(&result, &segment, 1, directory, path_of(place),
                     place->pool);
-    assert_int_equal(result.outcome, SLOTMEM_RESTORE_REJECTED);
+    assert_int_equal(result.outcome, SLOTMEM_RESTORE_REFUSED);
     ASSERT_REASON(&result, UNOPENED, "belongs to user 65534, group 12345",
                   "expected user 0", "chown");
     assert_null(strchr(faults.log, 'r'));
