@@ -276,9 +276,9 @@ static void add_store(round_t *round, int note,
     store->directory = directory;
     store->status = slotmem_directory_open(directory, 1, &distrust);
     if (store->status != APR_SUCCESS) {
-        store->step = "open the directory";
+        store->step = SLOTMEM_STEP_OPEN_DIRECTORY;
         if (store->status == APR_EGENERAL) {
-            store->step = "trust the directory";
+            store->step = SLOTMEM_STEP_TRUST_DIRECTORY;
             store->status = APR_SUCCESS;
         }
         slotmem_note_write(&round->notes[note], store);

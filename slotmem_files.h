@@ -95,8 +95,7 @@ typedef struct slotmem_persist_entry_t {
     int note;                   /* index of its note, or -1 */
     /* set by slotmem_outcome_read() */
     apr_status_t failed_status; /* of the last failure that was logged */
-    const char *failed_step;    /* its step; NULL: none; "": a failure before
-                                   the restart */
+    slotmem_step_e failed_step; /* what failed then */
     int to_log;                 /* 1: this failure is still to be logged */
     int stored;                 /* 1: by the last store */
     int fallback_done;          /* 1: nothing is left to be done about the

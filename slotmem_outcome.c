@@ -18,8 +18,6 @@
  * for the same reason share a line.
  */
 
-#include <string.h>
-
 #include "apr_strings.h"
 
 #include "httpd.h"
@@ -31,19 +29,20 @@ static int same_failure(const slotmem_persist_entry_t *a,
                         const slotmem_persist_entry_t *b)
 {
     return a->failed_status == b->failed_status
-           && strcmp(a->failed_step, b->failed_step) == 0;
+           && a->failed_step == b->failed_step;
 }
 
 static void log_failure(const slotmem_persist_entry_t *entry, int more,
                         slotmem_failure_e kind)
 {
     slotmem_distrust_t distrust;
+    const char *step = slotmem_step_text(entry->failed_step);
     const char *reason = "";
     char same[48] = "";
     apr_pool_t *pool;
 
     apr_pool_create(&pool, slotmem_files.entries->pool);
-    if (strcmp(entry->failed_step, "trust the directory") == 0
+    if (entry->failed_step == SLOTMEM_STEP_TRUST_DIRECTORY
         && slotmem_directory_open(entry->directory, 0, &distrust)
            == APR_EGENERAL) {
         reason = apr_pstrcat(pool, ": ",
@@ -58,13 +57,13 @@ static void log_failure(const slotmem_persist_entry_t *entry, int more,
                      ap_server_conf, SLOTMEM_TAG(34)
                      "segment %s: changes since its last store are lost: "
                      "cannot store %s: cannot %s%s%s", entry->name,
-                     entry->path, entry->failed_step, reason, same);
+                     entry->path, step, reason, same);
     }
     else {
         ap_log_error(APLOG_MARK, APLOG_ERR, entry->failed_status,
                      ap_server_conf, SLOTMEM_TAG(17)
                      "segment %s: cannot store %s: cannot %s%s%s", entry->name,
-                     entry->path, entry->failed_step, reason, same);
+                     entry->path, step, reason, same);
     }
     apr_pool_destroy(pool);
 }
@@ -112,7 +111,7 @@ static void record_outcome(slotmem_persist_entry_t *entry,
     entry->to_log = result->step
                     && (kind == SLOTMEM_IS_LOST || !entry->failed_step
                         || entry->failed_status != result->status
-                        || strcmp(entry->failed_step, result->step) != 0);
+                        || entry->failed_step != result->step);
     entry->failed_step = result->step;
     entry->failed_status = result->status;
     entry->stored = !result->step;

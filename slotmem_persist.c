@@ -402,7 +402,7 @@ static void carry(slotmem_persist_entry_t *entry)
         image->new_state = entry->new_state;
         image->backup = entry->backup;
         image->note = entry->note;
-        image->failed = entry->failed_step != NULL;
+        image->failed = entry->failed_step != SLOTMEM_STEP_NONE;
         image->stored = entry->stored;
     }
     else if (!entry->stored) {

@@ -50,35 +50,6 @@
 
 /* ---- notes ---- */
 
-/* The steps that may fail; each completes "cannot ". A note has the index. */
-static const char *const steps[] = {
-    "finish: the storing process ended early",
-    "find memory",
-    "open the directory",
-    "trust the directory",
-    "create a new file",
-    "write",
-    "fsync",
-    "close",
-    "set the refused file aside",
-    "keep the old file",
-    "rename the new file",
-    "fsync the directory"
-};
-#define STEPS (sizeof(steps) / sizeof(*steps))
-
-static uint32_t number_of(const char *step)
-{
-    uint32_t i;
-
-    for (i = 1; i < STEPS; i++) {
-        if (strcmp(steps[i], step) == 0) {
-            return i;
-        }
-    }
-    return 0;
-}
-
 apr_time_t slotmem_monotonic_now(void)
 {
     struct timespec now;
@@ -100,7 +71,7 @@ void slotmem_note_write(slotmem_note_t *note, const slotmem_store_t *store)
     atomic_store(&note->aside, aside ? (uint32_t)apr_atoi64(aside + 1) : 0);
     note->set_aside = store->set_aside != 0;
     note->backup = store->backup != 0;
-    note->step = store->step ? number_of(store->step) : 0;
+    note->step = store->step;
     note->status = store->status;
     note->file_state = store->file_state;
     note->new_state = store->new_state;
@@ -112,7 +83,8 @@ static int is_complete(const slotmem_note_t *note, uint32_t outcome,
                        uint32_t step)
 {
     return outcome != SLOTMEM_OUTCOME_UNKNOWN && outcome < SLOTMEM_OUTCOMES
-           && step < STEPS && (outcome == SLOTMEM_OUTCOME_FAILED) == (step != 0)
+           && step < SLOTMEM_STEPS
+           && (outcome == SLOTMEM_OUTCOME_FAILED) == (step != SLOTMEM_STEP_NONE)
            && note->set_aside <= 1 && note->backup <= 1;
 }
 
@@ -134,7 +106,7 @@ void slotmem_note_read(slotmem_result_t *result, const slotmem_note_t *note)
         result->aside_replaced = note->aside_replaced == 1;
     }
     if (!is_complete(note, outcome, step)) {
-        result->step = steps[0];
+        result->step = SLOTMEM_STEP_FINISH;
         result->set_aside = !result->aside;
         result->backup = 1;
         return;
@@ -142,7 +114,7 @@ void slotmem_note_read(slotmem_result_t *result, const slotmem_note_t *note)
     result->outcome = (slotmem_outcome_e)outcome;
     result->set_aside = (int)note->set_aside;
     result->backup = (int)note->backup;
-    result->step = step ? steps[step] : NULL;
+    result->step = (slotmem_step_e)step;
     result->status = note->status;
 }
 

@@ -77,7 +77,7 @@ typedef struct slotmem_note_t {
     uint32_t aside_replaced;
     uint32_t set_aside;             /* 1: the file is still to be set aside */
     uint32_t backup;                /* 1: the backup is still to be made */
-    uint32_t step;                  /* what failed: index in a table, or 0 */
+    uint32_t step;                  /* slotmem_step_e */
     int32_t status;
     _Atomic uint32_t fallback;      /* slotmem_fallback_e */
     slotmem_file_state_t file_state;
@@ -92,8 +92,8 @@ typedef struct slotmem_result_t {
     int set_aside;
     int backup;
     slotmem_fallback_e fallback;
-    const char *step;               /**< what failed; also set if the outcome is
-                                         unknown. NULL: the file is stored */
+    slotmem_step_e step;            /**< what failed; SLOTMEM_STEP_FINISH if the
+                                         outcome is unknown */
     apr_status_t status;
     /* see slotmem_store_t; set even if the outcome is unknown */
     slotmem_file_state_t file_state;

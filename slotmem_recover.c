@@ -296,7 +296,8 @@ static int restore_carried(slotmem_persist_entry_t *entry,
             take_over(entry, image);
         }
         image->taken = 1;
-        entry->failed_step = image->failed ? "" : NULL;
+        entry->failed_step = image->failed ? SLOTMEM_STEP_EARLIER
+                                           : SLOTMEM_STEP_NONE;
         log_carried(entry, image);
         return 1;
     }

@@ -48,6 +48,28 @@ typedef struct run_t {
     apr_pool_t *file_pool;          /* cleared after each phase of a store */
 } run_t;
 
+const char *slotmem_step_text(slotmem_step_e step)
+{
+    static const char *const texts[] = {
+        [SLOTMEM_STEP_NONE] = "",
+        [SLOTMEM_STEP_MEMORY] = "find memory",
+        [SLOTMEM_STEP_OPEN_DIRECTORY] = "open the directory",
+        [SLOTMEM_STEP_TRUST_DIRECTORY] = "trust the directory",
+        [SLOTMEM_STEP_CREATE] = "create a new file",
+        [SLOTMEM_STEP_WRITE] = "write",
+        [SLOTMEM_STEP_SYNC] = "fsync",
+        [SLOTMEM_STEP_CLOSE] = "close",
+        [SLOTMEM_STEP_SET_ASIDE] = "set the refused file aside",
+        [SLOTMEM_STEP_KEEP] = "keep the old file",
+        [SLOTMEM_STEP_RENAME] = "rename the new file",
+        [SLOTMEM_STEP_SYNC_DIRECTORY] = "fsync the directory",
+        [SLOTMEM_STEP_FINISH] = "finish: the storing process ended early",
+        [SLOTMEM_STEP_EARLIER] = ""     /* was logged before the restart */
+    };
+
+    return texts[step];
+}
+
 static void tell(const run_t *run, const slotmem_store_t *store)
 {
     if (run->watch) {
@@ -110,7 +132,7 @@ static apr_status_t open_file(const slotmem_store_t *store, const char *path,
 }
 
 /* Record a failed step. The file at the path stays as it was. */
-static void fail(run_t *run, slotmem_store_t *store, const char *step,
+static void fail(run_t *run, slotmem_store_t *store, slotmem_step_e step,
                  apr_status_t status)
 {
     store->step = step;
@@ -198,7 +220,7 @@ static int create_new_file(run_t *run, slotmem_store_t *store)
         rv = open_new(run, store);
     }
     if (rv != APR_SUCCESS) {
-        fail(run, store, "create a new file", rv);
+        fail(run, store, SLOTMEM_STEP_CREATE, rv);
         return 0;
     }
     slotmem_stream_init(&run->stream, store->file, run->buffer, CHUNK, 0);
@@ -242,7 +264,7 @@ static int start_store(run_t *run, slotmem_store_t *store)
     store->in_use = slotmem_calloc(run->file_pool, sizeof(*store->in_use)
                                    * slotmem_map_words(segment->map.num));
     if (!store->in_use) {
-        fail(run, store, "find memory", APR_ENOMEM);
+        fail(run, store, SLOTMEM_STEP_MEMORY, APR_ENOMEM);
         return 0;
     }
     return 1;
@@ -268,7 +290,7 @@ static void close_file(run_t *run, slotmem_store_t *store)
 
     store->file = NULL;
     if (rv != APR_SUCCESS) {
-        fail(run, store, "close", rv);
+        fail(run, store, SLOTMEM_STEP_CLOSE, rv);
     }
 }
 
@@ -291,7 +313,7 @@ static void write_new_file(run_t *run, slotmem_store_t *store)
     slotmem_serialize(&run->stream, &store->content, store->in_use);
     slotmem_stream_flush(&run->stream);
     if (run->stream.status != APR_SUCCESS) {
-        fail(run, store, "write", run->stream.status);
+        fail(run, store, SLOTMEM_STEP_WRITE, run->stream.status);
         return;
     }
     start_writeback(store->file);
@@ -309,7 +331,7 @@ static void sync_file(run_t *run, slotmem_store_t *store)
 
     if (rv != APR_SUCCESS) {
         store->file = NULL;
-        fail(run, store, "fsync", rv);
+        fail(run, store, SLOTMEM_STEP_SYNC, rv);
         return;
     }
     rv = apr_file_sync(store->file);
@@ -318,7 +340,7 @@ static void sync_file(run_t *run, slotmem_store_t *store)
         rv = errno;
     }
     if (rv != APR_SUCCESS) {
-        fail(run, store, "fsync", rv);
+        fail(run, store, SLOTMEM_STEP_SYNC, rv);
         return;
     }
     slotmem_file_state_set(&store->new_state, &info);
@@ -421,7 +443,7 @@ static apr_status_t make_backup(slotmem_store_t *store, apr_pool_t *scratch)
 /* Keep the file at the path, if it must be kept. */
 static int keep_old_file(run_t *run, slotmem_store_t *store)
 {
-    const char *step = "set the refused file aside";
+    slotmem_step_e step = SLOTMEM_STEP_SET_ASIDE;
     int foreign;
     apr_status_t rv = check_foreign(store, &foreign);
 
@@ -432,7 +454,7 @@ static int keep_old_file(run_t *run, slotmem_store_t *store)
         }
     }
     else if (rv == APR_SUCCESS && store->backup) {
-        step = "keep the old file";
+        step = SLOTMEM_STEP_KEEP;
         rv = make_backup(store, run->file_pool);
     }
     if (rv != APR_SUCCESS) {
@@ -457,7 +479,7 @@ static void install_file(run_t *run, slotmem_store_t *store)
             rename_file(store, store->aside, store->path);
             store->aside = NULL;
         }
-        fail(run, store, "rename the new file", rv);
+        fail(run, store, SLOTMEM_STEP_RENAME, rv);
         return;
     }
     store->set_aside = 0;
@@ -522,7 +544,7 @@ static void sync_directories(run_t *run)
                 continue;
             }
             if (rv != APR_SUCCESS) {
-                store->step = "fsync the directory";
+                store->step = SLOTMEM_STEP_SYNC_DIRECTORY;
                 store->status = rv;
             }
             else {
@@ -591,7 +613,7 @@ static void (*const phases[])(run_t *, slotmem_store_t *) = {
 static void reset(slotmem_store_t *store)
 {
     store->status = APR_SUCCESS;
-    store->step = NULL;
+    store->step = SLOTMEM_STEP_NONE;
     store->unchanged = 0;
     store->installed = 0;
     store->aside = NULL;

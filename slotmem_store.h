@@ -43,6 +43,30 @@
 /** A refused file is kept as path.bad-1 to path.bad-SLOTMEM_BAD_FILES. */
 #define SLOTMEM_BAD_FILES 4
 
+/** What can fail in a store. */
+typedef enum slotmem_step_e {
+    SLOTMEM_STEP_NONE,              /**< nothing has failed */
+    SLOTMEM_STEP_MEMORY,
+    SLOTMEM_STEP_OPEN_DIRECTORY,
+    SLOTMEM_STEP_TRUST_DIRECTORY,
+    SLOTMEM_STEP_CREATE,
+    SLOTMEM_STEP_WRITE,
+    SLOTMEM_STEP_SYNC,
+    SLOTMEM_STEP_CLOSE,
+    SLOTMEM_STEP_SET_ASIDE,
+    SLOTMEM_STEP_KEEP,
+    SLOTMEM_STEP_RENAME,
+    SLOTMEM_STEP_SYNC_DIRECTORY,
+    SLOTMEM_STEPS,
+    /* for callers of slotmem_store() */
+    SLOTMEM_STEP_FINISH = SLOTMEM_STEPS, /**< the process that stored ended
+                                         early */
+    SLOTMEM_STEP_EARLIER            /**< it failed before the restart */
+} slotmem_step_e;
+
+/** @return the step in words that complete "cannot " */
+const char *slotmem_step_text(slotmem_step_e step);
+
 /** Process-local: one file to store, and how that went. */
 typedef struct slotmem_store_t {
     slotmem_content_t content;
@@ -64,9 +88,9 @@ typedef struct slotmem_store_t {
                                          during the store: the new file */
     /* how it went; set by slotmem_store() */
     apr_status_t status;
-    const char *step;               /**< what failed, or NULL. The old file is
-                                         still at path, unless fsync of the
-                                         directory is what failed */
+    slotmem_step_e step;            /**< what failed. The old file is still at
+                                         path, unless fsync of the directory is
+                                         what failed */
     int unchanged;                  /**< 1: nothing had to be written */
     int installed;                  /**< 1: the new file is at path */
     const char *aside;              /**< where the refused file went, or NULL */

@@ -151,7 +151,7 @@ static void store_released(tool_file_t *file, apr_uint32_t slot)
     if (store.step) {
         tool_file_set_verdict(file, TOOL_TROUBLE, store.status,
                               apr_psprintf(file->pool, "cannot %s",
-                                           store.step));
+                                           slotmem_step_text(store.step)));
     }
 }
 

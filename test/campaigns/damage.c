@@ -74,7 +74,7 @@ static void check_kept(const slotmem_restore_result_t *restored,
     fill_segment(segment, &content);
     slotmem_store(&store, 1, NULL, pool);
     if (store.step || !file_is(path, content.bytes, content.len)) {
-        lost("the next store cannot %s", store.step);
+        lost("the next store cannot %s", slotmem_step_text(store.step));
     }
     if (refused && (lstat(bad, &after) != 0 || after.st_ino != before.st_ino
                     || after.st_mode != before.st_mode

@@ -42,21 +42,21 @@ static int open_files(void)
 static void check_said(const server_t *server, int i, const fault_t *fault,
                        call_t kind)
 {
-    const char *step = server->store[i].step;
+    slotmem_step_e step = server->store[i].step;
     int found = classify(&file[i]);
     int before = starts_as(&file[i]);
     int new = stored_version(&file[i], 1);
 
-    if (!step || !strcmp(step, "fsync the directory")) {
+    if (!step || step == SLOTMEM_STEP_SYNC_DIRECTORY) {
         before = new;
     }
     if (found != before && fault->effect != FAILS_AFTER
         && !(before == REFUSED && found == ABSENT && fault->sticky)) {
         lost("%s: found %d, expected %d: %s", file[i].path, found, before,
-             step ? step : "stored");
+             step ? slotmem_step_text(step) : "stored");
     }
     if (step && server->store[i].status == APR_SUCCESS) {
-        lost("%s: no reason for: %s", file[i].path, step);
+        lost("%s: no reason for: %s", file[i].path, slotmem_step_text(step));
     }
     if (exists(tmp_of(&file[i], server->token)) && kind != CALL_UNLINK) {
         lost("%s was left", tmp_of(&file[i], server->token));

@@ -365,9 +365,9 @@ static void store(server_t *server)
 
         store->status = slotmem_directory_open(server->directory[i % 2], 1,
                                                &distrust);
-        store->step = NULL;
+        store->step = SLOTMEM_STEP_NONE;
         if (store->status != APR_SUCCESS) {
-            store->step = "open the directory";
+            store->step = SLOTMEM_STEP_OPEN_DIRECTORY;
             continue;
         }
         stores[opened] = *store;
@@ -397,7 +397,7 @@ static void store_well(server_t *server, int n)
 
         if (server->store[i].step) {
             lost("%s: the next store cannot %s", file[i].path,
-                 server->store[i].step);
+                 slotmem_step_text(server->store[i].step));
         }
         if (found != stored_version(&file[i], n) || count_tmps(&file[i])) {
             lost("%s: found %d after the store of %d, .tmp: %d", file[i].path,

@@ -274,7 +274,7 @@ static void test_words_and_labels(void **state)
         store.content.labels = content.labels;
         store.content.labels_len = content.labels_len;
         store_now(&store, 1, place->pool);
-        assert_null(store.step);
+        assert_int_equal(store.step, SLOTMEM_STEP_NONE);
         assert_file_is(store.path, encode(place->pool, &content), place->pool);
         assert_int_equal(read_file(store.path, place->pool).len,
                          image_end(&content) + 8 + 16 + 70 + 48

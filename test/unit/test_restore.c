@@ -144,7 +144,7 @@ static void check_bytes(unit_place_t *place, const content_t *content)
             bytes_make(place->pool, num / 8 + 8).data;
     }
     store_now(&store, 1, place->pool);
-    assert_null(store.step);
+    assert_int_equal(store.step, SLOTMEM_STEP_NONE);
     assert_int_equal(store.status, APR_SUCCESS);
     assert_null(store.aside);
     assert_file_is(path_of(place), encode(place->pool, content), place->pool);
@@ -1037,7 +1037,7 @@ static void test_many_claims(void **state)
         bytes_make(place->pool, 17000000 / 8 + 8).data;
     slotmem_map_set(&segment.map, 16999999);
     slotmem_store(&store, 1, &nobody, place->pool);
-    assert_null(store.step);
+    assert_int_equal(store.step, SLOTMEM_STEP_NONE);
     copy = segment_new(place->pool, geometry);
     slotmem_restore(&result, &copy, 1, NULL, path_of(place), place->pool);
     assert_done(&result, 17000000, 1);
@@ -1178,7 +1178,7 @@ static void test_words(void **state)
         store.content.labels = content.labels;
         store.content.labels_len = content.labels_len;
         store_now(&store, 1, place->pool);
-        assert_null(store.step);
+        assert_int_equal(store.step, SLOTMEM_STEP_NONE);
         assert_file_is(path_of(place), encode(place->pool, &content),
                        place->pool);
         assert_section(place, &content, encode(place->pool, &content));

@@ -45,14 +45,14 @@ static slotmem_store_t store_of(const slotmem_segment_t *segment,
 static void assert_stored(const slotmem_store_t *store)
 {
     if (store->step || store->status != APR_SUCCESS) {
-        fail_msg("not stored: %s (%d)", store->step ? store->step : "no step",
+        fail_msg("not stored: %s (%d)", slotmem_step_text(store->step),
                  store->status);
     }
 }
 
 static void assert_failed(const slotmem_store_t *store, apr_status_t status)
 {
-    assert_non_null(store->step);
+    assert_int_not_equal(store->step, SLOTMEM_STEP_NONE);
     assert_int_equal(store->status, status);
 }
 
@@ -201,7 +201,7 @@ static void store_read_only(void *data)
         CHILD_CHECK(seteuid(65534) == 0);
     }
     store_now(&store, 1, failing->place->pool);
-    CHILD_CHECK(store.step != NULL);
+    CHILD_CHECK(store.step != SLOTMEM_STEP_NONE);
     CHILD_CHECK(APR_STATUS_IS_EACCES(store.status));
 }
 
@@ -239,15 +239,15 @@ static void store_to_small_disk(void *data)
                 == APR_SUCCESS);
     stores[0] = store_of(&old, path_of(place));
     store_now(stores, 1, place->pool);
-    CHILD_CHECK(stores[0].step == NULL);
+    CHILD_CHECK(stores[0].step == SLOTMEM_STEP_NONE);
     CHILD_CHECK(stat(path_of(place), &before) == 0);
 
     stores[0] = store_of(&large, path_of(place));
     stores[1] = store_of(&old, in_dir(place, "other.persist"));
     store_now(stores, 2, place->pool);
-    CHILD_CHECK(stores[0].step != NULL);
+    CHILD_CHECK(stores[0].step != SLOTMEM_STEP_NONE);
     CHILD_CHECK(APR_STATUS_IS_ENOSPC(stores[0].status));
-    CHILD_CHECK(stores[1].step == NULL);
+    CHILD_CHECK(stores[1].step == SLOTMEM_STEP_NONE);
     CHILD_CHECK(stat(path_of(place), &after) == 0);
     CHILD_CHECK(before.st_ino == after.st_ino);
     CHILD_CHECK(before.st_size == after.st_size);
@@ -416,7 +416,7 @@ static void test_set_aside_fails(void **state)
     store.set_aside = 1;
     for (n = 0; n < 2; n++) {
         store_now(&store, 1, place->pool);
-        assert_non_null(store.step);
+        assert_int_not_equal(store.step, SLOTMEM_STEP_NONE);
         assert_int_not_equal(store.status, APR_SUCCESS);
         assert_null(store.aside);
         assert_int_equal(store.set_aside, 1);
@@ -543,7 +543,7 @@ static void test_foreign_stays(void **state)
     }
     write_file(path_of(place), theirs);
     slotmem_store(&store, 1, &nobody, place->pool);
-    assert_string_equal(store.step, "set the refused file aside");
+    assert_int_equal(store.step, SLOTMEM_STEP_SET_ASIDE);
     assert_null(store.aside);
     assert_file_is(path_of(place), theirs, place->pool);
     assert_int_equal(unit_count_entries(place->dir), 1 + SLOTMEM_BAD_FILES);
@@ -803,7 +803,7 @@ static void test_backup_fails(void **state)
     store.backup = 1;
     for (n = 0; n < 2; n++) {
         store_now(&store, 1, place->pool);
-        assert_string_equal(store.step, "keep the old file");
+        assert_int_equal(store.step, SLOTMEM_STEP_KEEP);
         assert_int_not_equal(store.status, APR_SUCCESS);
         assert_int_equal(store.backup, 1);
         assert_file_is(path_of(place), old, place->pool);
@@ -958,7 +958,7 @@ static int fault_at(unit_place_t *place, before_t before, uint32_t call,
             assert_false(exists(in_dir(place, "p.persist" TMP)));
         }
         /* Only the rename replaces the file. */
-        if (strcmp(scene.store.step, "fsync the directory") != 0
+        if (scene.store.step != SLOTMEM_STEP_SYNC_DIRECTORY
             && (before == OLD_FILE || before == KEPT_FILE)) {
             assert_file_is(path_of(place), scene.old, place->pool);
         }

@@ -36,7 +36,8 @@ static slotmem_store_t store_of(const slotmem_segment_t *segment,
 static void assert_written(const slotmem_store_t *store, int written)
 {
     if (store->step || store->status != APR_SUCCESS) {
-        fail_msg("%s: not stored: %s (%d)", store->path, store->step,
+        fail_msg("%s: not stored: %s (%d)", store->path,
+                 slotmem_step_text(store->step),
                  store->status);
     }
     assert_int_equal(store->unchanged, !written);
@@ -520,7 +521,7 @@ static void test_changed_on_its_way(void **state)
         renames.after = i % 2 ? NULL : acts[i / 2];
         slotmem_store(&store, 1, NULL, place->pool);
         memset(&renames, 0, sizeof(renames));
-        assert_null(store.step);
+        assert_int_equal(store.step, SLOTMEM_STEP_NONE);
         slotmem_store(&store, 1, NULL, place->pool);
         assert_written(&store, 1);
         assert_file_is(store.path, encode(place->pool, &sample.content),
@@ -547,7 +548,7 @@ static void test_known_after_failure(void **state)
         failed = faults.calls >= call;
         unit_faults(0, 0, 0);
         slotmem_store(&store, 1, NULL, place->pool);
-        assert_null(store.step);
+        assert_int_equal(store.step, SLOTMEM_STEP_NONE);
         assert_file_is(store.path, encode(place->pool, &sample.content),
                        place->pool);
         slotmem_store(&store, 1, NULL, place->pool);
@@ -695,7 +696,7 @@ static void test_no_files(void **state)
     slotmem_store(stores, 3, NULL, place->pool);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
     for (i = 0; i < 3; i++) {
-        assert_non_null(stores[i].step);
+        assert_int_not_equal(stores[i].step, SLOTMEM_STEP_NONE);
         assert_true(APR_STATUS_IS_EMFILE(stores[i].status));
         assert_file_is(stores[i].path, old, place->pool);
     }
