@@ -243,7 +243,7 @@ static void note_store(void *data, int index)
                        &round->stores[index]);
 }
 
-int slotmem_is_done(const slotmem_result_t *result)
+int slotmem_result_is_stored(const slotmem_result_t *result)
 {
     return result->outcome == SLOTMEM_OUTCOME_STORED
            || result->outcome == SLOTMEM_OUTCOME_UNCHANGED;
@@ -263,7 +263,7 @@ static void add_store(round_t *round, int note,
         return;
     }
     slotmem_note_read(&before, &round->notes[note]);
-    if (slotmem_is_done(&before)) {
+    if (slotmem_result_is_stored(&before)) {
         return;
     }
     *store = *known;
@@ -331,7 +331,7 @@ static int waits_for_image(const slotmem_persist_entry_t *entry,
         return 0;
     }
     slotmem_note_read(&result, &notes[entry->refused_image->note]);
-    if (slotmem_is_done(&result)) {
+    if (slotmem_result_is_stored(&result)) {
         return 0;
     }
     failed.set_aside = 1;
@@ -462,7 +462,7 @@ void slotmem_files_retire(slotmem_note_t *notes, apr_pool_t *pool)
         if (entry->note >= 0) {
             slotmem_note_read(&result, &notes[entry->note]);
         }
-        if (!slotmem_is_done(&result)) {
+        if (!slotmem_result_is_stored(&result)) {
             continue;
         }
         if (entry->fallback && !entry->fallback_done) {

@@ -154,7 +154,7 @@ void slotmem_files_publish(const slotmem_persist_entry_t *entry,
                            apr_uint32_t outcome);
 
 /** @return 1: the file is stored */
-int slotmem_is_done(const slotmem_result_t *result);
+int slotmem_result_is_stored(const slotmem_result_t *result);
 
 #if defined(__GNUC__)
 #pragma GCC visibility pop

@@ -192,9 +192,9 @@ static void record_file(slotmem_persist_entry_t *entry,
     log_fallback(entry, result->fallback);
     entry->set_aside = entry->set_aside && result->set_aside;
     entry->backup = entry->backup && result->backup
-                    && !slotmem_is_done(result);
+                    && !slotmem_result_is_stored(result);
     record_states(&entry->file_state, &entry->new_state, result);
-    slotmem_files.cleaned |= slotmem_is_done(result);
+    slotmem_files.cleaned |= slotmem_result_is_stored(result);
 }
 
 /* Free the images that are stored, and update the others. */
@@ -213,7 +213,7 @@ static void free_stored_images(const slotmem_process_t *process)
         image->set_aside = image->set_aside && result.set_aside;
         image->backup = image->backup && result.backup;
         record_states(&image->file_state, &image->new_state, &result);
-        if (image->taken || !slotmem_is_done(&result)) {
+        if (image->taken || !slotmem_result_is_stored(&result)) {
             continue;
         }
         for (i = 0; image->refused && i < slotmem_files.entries->nelts; i++) {
