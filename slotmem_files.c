@@ -156,14 +156,14 @@ void slotmem_files_lock(void)
     slotmem_carried_t *image;
     int i;
 
-    slotmem_lock_start(ap_pglobal);
+    slotmem_lock_start_generation(ap_pglobal);
     for (i = 0; i < slotmem_files.entries->nelts; i++) {
         may_store(slotmem_files_entry(i));
     }
     for (image = slotmem_files.retained->images; image; image = image->next) {
         may_store_image(image);
     }
-    slotmem_lock_end(ap_pglobal);
+    slotmem_lock_release_unwanted(ap_pglobal);
 }
 
 int slotmem_files_assign_notes(void)

@@ -40,7 +40,7 @@
 /* Process-local: one byte that is locked. */
 typedef struct held_t {
     uint32_t offset;
-    int wanted;                 /* 1: requested since slotmem_lock_start() */
+    int wanted;                 /* 1: requested in this generation */
 } held_t;
 
 /* Process-local: an open lock file. Close-on-exec; open in the parent, and in
@@ -50,8 +50,8 @@ typedef struct lock_file_t {
     int fd;
     dev_t dev;
     ino_t ino;
-    int confirmed;              /* 1: since slotmem_lock_start() one of the
-                                   locks was found to be still held */
+    int confirmed;              /* 1: in this generation one of the locks was
+                                   found to be still held */
     held_t *held;               /* malloc()ed, ordered by offset */
     size_t num;
     size_t capacity;
@@ -141,7 +141,7 @@ static void release(lock_file_t *file, uint32_t offset)
     fcntl(file->fd, F_SETLK, &unlock);
 }
 
-void slotmem_lock_start(apr_pool_t *process_pool)
+void slotmem_lock_start_generation(apr_pool_t *process_pool)
 {
     lock_file_t *file;
     size_t i;
@@ -154,7 +154,7 @@ void slotmem_lock_start(apr_pool_t *process_pool)
     }
 }
 
-void slotmem_lock_end(apr_pool_t *process_pool)
+void slotmem_lock_release_unwanted(apr_pool_t *process_pool)
 {
     lock_file_t **at = lock_files(process_pool);
 

@@ -25,11 +25,11 @@
  * of the persisted files (contract E8). Anything else is replaced.
  *
  * Lifecycle: the parent takes the locks after it has detached, and keeps them,
- * with the open lock file, over restarts. slotmem_lock_start() and
- * slotmem_lock_end() release those that are no longer requested. The
- * descriptor is close-on-exec, and each process that the parent forks closes
- * its copy with slotmem_lock_close_all(), which does not affect the parent's
- * locks.
+ * with the open lock file, over restarts. slotmem_lock_start_generation() and
+ * slotmem_lock_release_unwanted() release those that are no longer requested.
+ * The descriptor is close-on-exec, and each process that the parent forks
+ * closes its copy with slotmem_lock_close_all(), which does not affect the
+ * parent's locks.
  *
  * After a crash the kernel releases the locks. Children do not inherit them, so
  * children that outlive a killed parent hold none. The empty lock file stays.
@@ -56,10 +56,10 @@
  *  network file system does so after a lost lease). So the first lock of each
  *  file that this process believes it holds is requested again; if it is still
  *  held, the others in that file are taken to be held. */
-void slotmem_lock_start(apr_pool_t *process_pool);
+void slotmem_lock_start_generation(apr_pool_t *process_pool);
 
-/** Release the locks that were not requested since slotmem_lock_start(). */
-void slotmem_lock_end(apr_pool_t *process_pool);
+/** Release the locks that were not requested in this generation. */
+void slotmem_lock_release_unwanted(apr_pool_t *process_pool);
 
 /**
  * Take the lock of a persisted file, if this process does not hold it yet. Once

@@ -1426,8 +1426,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     live();
 
-    slotmem_lock_start(process.pool);   /* as the end of the process does */
-    slotmem_lock_end(process.pool);
+    /* As the end of the process does: */
+    slotmem_lock_start_generation(process.pool);
+    slotmem_lock_release_unwanted(process.pool);
     apr_pool_destroy(process.pool);
     MUST(fuzz_lowest_fd() == lowest_fd);
     remove_files();

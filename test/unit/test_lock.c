@@ -93,7 +93,7 @@ static apr_status_t ask_elsewhere(unit_place_t *place, const char *path,
 static void start(unit_place_t *place)
 {
     slotmem_directory_reset(place->pool);
-    slotmem_lock_start(place->pool);
+    slotmem_lock_start_generation(place->pool);
 }
 
 /* The number of open files, not counting directories. */
@@ -162,12 +162,12 @@ static void many(void *data)
         open_files = i ? open_files : count_open();
     }
     CHILD_CHECK(count_open() == open_files);
-    slotmem_lock_start(place->pool);
+    slotmem_lock_start_generation(place->pool);
     for (i = 0; i < 200; i += 2) {
         CHILD_CHECK(take_lock(place, in_dir(place, apr_itoa(place->pool, i)))
                     == APR_SUCCESS);
     }
-    slotmem_lock_end(place->pool);
+    slotmem_lock_release_unwanted(place->pool);
     for (i = 0; i < 200; i++) {
         CHILD_CHECK(ask_elsewhere(place,
                                   in_dir(place, apr_itoa(place->pool, i)),
@@ -192,17 +192,17 @@ static void release(void *data)
     start(place);
     CHILD_CHECK(take_lock(place, a) == APR_SUCCESS);
     CHILD_CHECK(take_lock(place, b) == APR_SUCCESS);
-    slotmem_lock_end(place->pool);
+    slotmem_lock_release_unwanted(place->pool);
     CHILD_CHECK(ask_elsewhere(place, a, getpid()) == APR_EBUSY);
     CHILD_CHECK(ask_elsewhere(place, b, getpid()) == APR_EBUSY);
-    slotmem_lock_start(place->pool);
+    slotmem_lock_start_generation(place->pool);
     CHILD_CHECK(take_lock(place, b) == APR_SUCCESS);
     CHILD_CHECK(ask_elsewhere(place, a, getpid()) == APR_EBUSY);
-    slotmem_lock_end(place->pool);
+    slotmem_lock_release_unwanted(place->pool);
     CHILD_CHECK(ask_elsewhere(place, a, getpid()) == APR_SUCCESS);
     CHILD_CHECK(ask_elsewhere(place, b, getpid()) == APR_EBUSY);
-    slotmem_lock_start(place->pool);
-    slotmem_lock_end(place->pool);
+    slotmem_lock_start_generation(place->pool);
+    slotmem_lock_release_unwanted(place->pool);
     CHILD_CHECK(ask_elsewhere(place, b, getpid()) == APR_SUCCESS);
     CHILD_CHECK(count_open() == open_files);
 }
@@ -235,8 +235,8 @@ static void alias(void *data)
         CHILD_CHECK(ask_elsewhere(place, a, getpid()) == APR_EBUSY);
         CHILD_CHECK(ask_elsewhere(place, b, getpid()) == APR_EBUSY);
         CHILD_CHECK(ask_elsewhere(place, c, getpid()) == APR_EBUSY);
-        slotmem_lock_end(place->pool);
-        slotmem_lock_start(place->pool);
+        slotmem_lock_release_unwanted(place->pool);
+        slotmem_lock_start_generation(place->pool);
     }
 }
 
@@ -298,9 +298,9 @@ static void remove_file(void *data)
         next_round();
         CHILD_CHECK(take_lock(place, path) == APR_SUCCESS);
         CHILD_CHECK(ask_elsewhere(place, path, getpid()) == APR_EBUSY);
-        slotmem_lock_start(place->pool);
+        slotmem_lock_start_generation(place->pool);
         CHILD_CHECK(take_lock(place, path) == APR_SUCCESS);
-        slotmem_lock_end(place->pool);
+        slotmem_lock_release_unwanted(place->pool);
         CHILD_CHECK(count_open() == open_files);
         CHILD_CHECK(ask_elsewhere(place, path, getpid()) == APR_EBUSY);
     }
@@ -415,8 +415,8 @@ static void plant(void *data)
                             && before.st_mode == after.st_mode
                             && unlink(target) == 0);
             }
-            slotmem_lock_start(place->pool);
-            slotmem_lock_end(place->pool);
+            slotmem_lock_start_generation(place->pool);
+            slotmem_lock_release_unwanted(place->pool);
             CHILD_CHECK(count_open() == open_files);
             CHILD_CHECK(unlink(file) == 0);
         }
@@ -522,10 +522,10 @@ static void not_made(void *data)
     for (how = 0; how < 2; how++) {
         next_round();
         CHILD_CHECK((how ? chmod(file, 0666) : unlink(file)) == 0);
-        slotmem_lock_start(place->pool);        /* a restart */
+        slotmem_lock_start_generation(place->pool);        /* a restart */
         CHILD_CHECK(take_existing(place, a) == APR_SUCCESS);
         CHILD_CHECK(take_existing(place, b) == APR_INCOMPLETE);
-        slotmem_lock_end(place->pool);
+        slotmem_lock_release_unwanted(place->pool);
         CHILD_CHECK(how || access(file, F_OK) != 0);
         make_elsewhere(place, a);
         CHILD_CHECK(take_existing(place, a) == APR_SUCCESS);
