@@ -52,7 +52,7 @@ static void log_failure(const slotmem_persist_entry_t *entry, int more,
     if (more) {
         apr_snprintf(same, sizeof(same), " (the same for %d more)", more);
     }
-    if (kind == SLOTMEM_IS_LOST) {
+    if (kind == SLOTMEM_FAILURE_LOST) {
         ap_log_error(APLOG_MARK, APLOG_ERR, entry->failed_status,
                      ap_server_conf, SLOTMEM_TAG(34)
                      "segment %s: changes since its last store are lost: "
@@ -95,7 +95,7 @@ static void record_outcome(slotmem_persist_entry_t *entry,
                            const slotmem_result_t *result,
                            slotmem_failure_e kind)
 {
-    if (result->step && kind == SLOTMEM_SAY_NOTHING) {
+    if (result->step && kind == SLOTMEM_FAILURE_SILENT) {
         return;
     }
     slotmem_files_publish(entry, result->step ? SLOTMEM_REPORT_FAILED
@@ -109,7 +109,7 @@ static void record_outcome(slotmem_persist_entry_t *entry,
                      entry->path);
     }
     entry->to_log = result->step
-                    && (kind == SLOTMEM_IS_LOST || !entry->failed_step
+                    && (kind == SLOTMEM_FAILURE_LOST || !entry->failed_step
                         || entry->failed_status != result->status
                         || entry->failed_step != result->step);
     entry->failed_step = result->step;

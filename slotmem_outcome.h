@@ -34,9 +34,9 @@
 
 /** How a failed store is logged. */
 typedef enum slotmem_failure_e {
-    SLOTMEM_TRIES_AGAIN,            /**< the next store tries again */
-    SLOTMEM_IS_LOST,                /**< there is no next store */
-    SLOTMEM_SAY_NOTHING             /**< not logged: the next store follows at
+    SLOTMEM_FAILURE_RETRIED,        /**< the next store tries again */
+    SLOTMEM_FAILURE_LOST,           /**< there is no next store */
+    SLOTMEM_FAILURE_SILENT          /**< not logged: the next store follows at
                                          once, and logs its own failure */
 } slotmem_failure_e;
 

@@ -127,8 +127,8 @@ static void collect_as(slotmem_failure_e kind)
  * is lost. */
 static void collect(void)
 {
-    collect_as(persist.last_stopping ? SLOTMEM_SAY_NOTHING
-                                     : SLOTMEM_TRIES_AGAIN);
+    collect_as(persist.last_stopping ? SLOTMEM_FAILURE_SILENT
+                                     : SLOTMEM_FAILURE_RETRIED);
 }
 
 /* Runs in the process that stores. */
@@ -459,7 +459,7 @@ static void end_for_restart(void)
          * notes tell which file may then be at the path. All files count as not
          * stored, and are carried over; the locks are asked for as before each
          * store, so that the files of other servers are not pending. */
-        slotmem_outcome_read(process, SLOTMEM_SAY_NOTHING);
+        slotmem_outcome_read(process, SLOTMEM_FAILURE_SILENT);
         slotmem_files_assign_notes();
         slotmem_files_clear_notes();
         slotmem_directory_close_all();
@@ -472,7 +472,7 @@ static void end_for_restart(void)
             copy_segments();
             if (!slotmem_process_wait(process, deadline)) {
                 set_pending();
-                slotmem_outcome_read(process, SLOTMEM_TRIES_AGAIN);
+                slotmem_outcome_read(process, SLOTMEM_FAILURE_RETRIED);
             }
         }
         collect();
@@ -526,7 +526,7 @@ static void end_for_good(void)
 
     slotmem_process_kill(process);
     slotmem_process_wait(process, 0);
-    collect_as(SLOTMEM_SAY_NOTHING);
+    collect_as(SLOTMEM_FAILURE_SILENT);
     slotmem_process_release(process);
     memset(&here, 0, sizeof(here));
     slotmem_files.may_wait = 1;
@@ -537,7 +537,7 @@ static void end_for_good(void)
     /* Try once more to store what has failed. */
     slotmem_files_store(here.notes, persist.pool);
     slotmem_files_retire(here.notes, persist.pool);
-    slotmem_outcome_read(&here, SLOTMEM_IS_LOST);
+    slotmem_outcome_read(&here, SLOTMEM_FAILURE_LOST);
     log_conflicts();
     drop_images();
     slotmem_orphans_write_names(persist.pool);     /* last: it takes memory */
