@@ -72,12 +72,12 @@ int slotmem_is_anonymous(const char *name)
 
 void slotmem_instance_set_prefix(const char *prefix, const char *configured)
 {
-    instances.prefix = slotmem_instance_name(prefix, instances.pool);
-    instances.configured_prefix = slotmem_instance_name(configured,
-                                                        instances.pool);
+    instances.prefix = slotmem_instance_normalize(prefix, instances.pool);
+    instances.configured_prefix = slotmem_instance_normalize(configured,
+                                                             instances.pool);
 }
 
-char *slotmem_instance_name(const char *name, apr_pool_t *pool)
+char *slotmem_instance_normalize(const char *name, apr_pool_t *pool)
 {
     char *copy = apr_pstrdup(pool, name);
     char *to = copy;
@@ -152,7 +152,7 @@ apr_status_t slotmem_instance_create(ap_slotmem_instance_t **created,
         return rv;
     }
     if (!slotmem_is_anonymous(name)) {
-        inst->name = slotmem_instance_name(name, pool);
+        inst->name = slotmem_instance_normalize(name, pool);
     }
     if (shm_name) {
         inst->shm_path = apr_pstrdup(pool, shm_name->path);
@@ -191,7 +191,7 @@ ap_slotmem_instance_t *slotmem_instance_lookup(apr_hash_t *table,
 
     if (*name == '/' && (strstr(name, "//") || strstr(name, "/./"))) {
         apr_pool_create(&pool, NULL);
-        name = slotmem_instance_name(name, pool);
+        name = slotmem_instance_normalize(name, pool);
     }
     key = slotmem_instance_key(name, &len);
     found = apr_hash_get(table, key, len);

@@ -49,8 +49,7 @@
 /** Process-local: the handle of the API. Only the memory it maps is shared. */
 struct ap_slotmem_instance_t {
     slotmem_segment_t segment;
-    const char *name;           /**< slotmem_instance_name(), or NULL:
-                                   anonymous */
+    const char *name;           /**< normalized; NULL: anonymous */
     slotmem_creator_t creator;  /**< if created or attached at run time */
     const char *shm_path;       /**< its file, if created or attached at run
                                    time */
@@ -95,12 +94,12 @@ int slotmem_is_anonymous(const char *name);
  * @param name not anonymous
  * @return a copy
  */
-char *slotmem_instance_name(const char *name, apr_pool_t *pool);
+char *slotmem_instance_normalize(const char *name, apr_pool_t *pool);
 
 /**
  * Get the key of a name. If a relative name has the same file as an absolute
  * one, the key of both is the relative name; otherwise it is the name itself.
- * @param name from slotmem_instance_name()
+ * @param name from slotmem_instance_normalize()
  * @param len set to the bytes of the key
  * @return a pointer into @a name
  */

@@ -145,8 +145,8 @@ static slotmem_shm_name_t shm_name_of(const char *name, apr_pool_t *pool)
     slotmem_shm_name_t shm_name;
     apr_uint64_t digest[APR_MD5_DIGESTSIZE / sizeof(apr_uint64_t)];
     apr_ssize_t len;
-    const char *key = slotmem_instance_key(slotmem_instance_name(name, pool),
-                                           &len);
+    const char *key
+        = slotmem_instance_key(slotmem_instance_normalize(name, pool), &len);
 
     digest_of((unsigned char *)digest, 'n', key, (apr_size_t)len);
     digest_of(shm_name.proof, 'p', key, (apr_size_t)len);
