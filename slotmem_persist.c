@@ -92,7 +92,7 @@ static void set_content(slotmem_persist_entry_t *entry)
         slotmem_proxy_stamp(entry->proxy, &content->stamp_at,
                             &content->stamp_len);
     }
-    if (content->words_len >= SLOTMEM_FILE_SPARE / 2) {
+    if (content->words_len >= SLOTMEM_FILE_EXCESS / 2) {
         content->words_len = 0;     /* a restore would not read the file */
     }
 }

@@ -183,8 +183,8 @@ static int check_opened_file(slotmem_restore_result_t *result,
                             requested->item_num);
         /* The claims, one byte per slot, may exceed the spare bytes. */
         most = layout.image_len + requested->item_num;
-        if (reader->len > SLOTMEM_FILE_SPARE
-            && reader->len - SLOTMEM_FILE_SPARE > most) {
+        if (reader->len > SLOTMEM_FILE_EXCESS
+            && reader->len - SLOTMEM_FILE_EXCESS > most) {
             return refuse(result, APR_SUCCESS,
                           apr_psprintf(pool, "expected %" APR_OFF_T_FMT
                                        " bytes and at most 16 MiB more, found "

@@ -40,7 +40,7 @@
 
 /** A file may be this many bytes longer than the requested segment and its
  *  claims need. A larger one is not read (contract B7). */
-#define SLOTMEM_FILE_SPARE ((apr_off_t)16 << 20)
+#define SLOTMEM_FILE_EXCESS ((apr_off_t)16 << 20)
 
 /** Process-local: the identity of the file at a path. */
 typedef struct slotmem_file_state_t {

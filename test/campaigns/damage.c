@@ -368,7 +368,7 @@ static slotmem_end_t false_end(off_t len)
 static void sparse(void)
 {
     const off_t most = (off_t)content.image + content.geometry.item_num
-                       + SLOTMEM_FILE_SPARE;
+                       + SLOTMEM_FILE_EXCESS;
     const off_t lengths[] = { most + 1, (off_t)1 << 32, 5500000000, most };
     slotmem_descriptor_t description = slotmem_descriptor_of(&content.geometry);
     int i;
