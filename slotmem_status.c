@@ -72,7 +72,7 @@ static void add_restore(slotmem_figures_t *figures,
                         const slotmem_restore_result_t *restored,
                         apr_pool_t *pool)
 {
-    static const slotmem_outcome_t outcomes[] = {
+    static const slotmem_status_words_t outcomes[] = {
         [SLOTMEM_RESTORE_NO_FILE] = { "no file", "none" },
         [SLOTMEM_RESTORE_REFUSED] = { "refused", "refused" },
         [SLOTMEM_RESTORE_UNAVAILABLE] = { "unread", "unread" }
@@ -94,7 +94,7 @@ static void add_restore(slotmem_figures_t *figures,
 static void add_store(slotmem_figures_t *figures,
                       const slotmem_report_t *report, apr_time_t now)
 {
-    static const slotmem_outcome_t outcomes[] = {
+    static const slotmem_status_words_t outcomes[] = {
         [SLOTMEM_REPORT_NONE] = { "not yet", "none" },
         [SLOTMEM_REPORT_STORED] = { "stored", "stored" },
         [SLOTMEM_REPORT_UNCHANGED] = { "unchanged", "unchanged" },

@@ -51,10 +51,10 @@ void slotmem_status_add(const slotmem_segment_t *segment, const char *name,
 
 /** Process-local: an outcome, in words for people and as a code for programs.
  *  Codes do not change. */
-typedef struct slotmem_outcome_t {
+typedef struct slotmem_status_words_t {
     const char *words;
     const char *code;
-} slotmem_outcome_t;
+} slotmem_status_words_t;
 
 /** Process-local: a worker in a segment of a balancer's members. */
 typedef struct slotmem_shown_t {
@@ -77,10 +77,10 @@ typedef struct slotmem_figures_t {
     apr_uint32_t type;          /**< AP_SLOTMEM_TYPE_* */
     const char *type_words;
     const char *file;           /**< or NULL; then the rest is unset */
-    slotmem_outcome_t restore;  /**< outcome of the restore */
+    slotmem_status_words_t restore; /**< outcome of the restore */
     apr_uint32_t restored;      /**< restored slots */
     int refused;                /**< 1: the restore refused the file */
-    slotmem_outcome_t store;    /**< outcome of the last store */
+    slotmem_status_words_t store; /**< outcome of the last store */
     apr_int64_t age;            /**< seconds since the last store; -1: never */
     int failed;                 /**< 1: the last store failed */
     int others;                 /**< 1: the file belongs to another server */
