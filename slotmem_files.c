@@ -147,7 +147,8 @@ static int may_store_image(const slotmem_carried_t *image)
     pid_t holder;
 
     return !image->taken
-           && ask_for_lock(slotmem_files_directory_of(image), image->path, &holder)
+           && ask_for_lock(slotmem_files_directory_of(image), image->path,
+                           &holder)
               != APR_EBUSY;
 }
 
@@ -253,7 +254,7 @@ int slotmem_result_is_stored(const slotmem_result_t *result)
  * state in which the first one left the file. */
 static void add_store(round_t *round, int note,
                       slotmem_directory_t *directory,
-                      const slotmem_store_t *known)
+                      const slotmem_store_t *request)
 {
     slotmem_store_t *store = &round->stores[round->num];
     slotmem_distrust_t distrust;
@@ -266,9 +267,9 @@ static void add_store(round_t *round, int note,
     if (slotmem_result_is_stored(&before)) {
         return;
     }
-    *store = *known;
-    store->set_aside = known->set_aside && before.set_aside;
-    store->backup = known->backup && before.backup;
+    *store = *request;
+    store->set_aside = request->set_aside && before.set_aside;
+    store->backup = request->backup && before.backup;
     if (before.outcome == SLOTMEM_OUTCOME_FAILED) {
         store->file_state = before.file_state;
         store->new_state = before.new_state;
@@ -306,15 +307,16 @@ static void store_images(slotmem_note_t *notes, apr_pool_t *pool)
     }
     start_round(&round, notes, max, pool);
     for (image = slotmem_files.retained->images; image; image = image->next) {
-        slotmem_store_t known = { .path = image->path,
-                                  .content.image = image->bytes,
-                                  .content.image_len = image->len,
-                                  .backup = image->backup,
-                                  .set_aside = image->set_aside,
-                                  .file_state = image->file_state,
-                                  .new_state = image->new_state };
+        slotmem_store_t request = { .path = image->path,
+                                    .content.image = image->bytes,
+                                    .content.image_len = image->len,
+                                    .backup = image->backup,
+                                    .set_aside = image->set_aside,
+                                    .file_state = image->file_state,
+                                    .new_state = image->new_state };
 
-        add_store(&round, image->note, slotmem_files_directory_of(image), &known);
+        add_store(&round, image->note, slotmem_files_directory_of(image),
+                  &request);
     }
     run_round(&round, pool);
 }
@@ -322,9 +324,10 @@ static void store_images(slotmem_note_t *notes, apr_pool_t *pool)
 /* An image that did not fit its segment must be stored first, because storing
  * the segment then sets it aside. Until then the store of the segment fails. */
 static int waits_for_image(const slotmem_persist_entry_t *entry,
-                           slotmem_note_t *notes, const slotmem_store_t *known)
+                           slotmem_note_t *notes,
+                           const slotmem_store_t *request)
 {
-    slotmem_store_t failed = *known;
+    slotmem_store_t failed = *request;
     slotmem_result_t result;
 
     if (!entry->refused_image || entry->refused_image->note < 0) {
@@ -382,15 +385,15 @@ void slotmem_files_store(slotmem_note_t *notes, apr_pool_t *pool)
     start_round(&round, notes, slotmem_files.entries->nelts, pool);
     for (i = 0; i < slotmem_files.entries->nelts; i++) {
         const slotmem_persist_entry_t *entry = slotmem_files_entry(i);
-        slotmem_store_t known = { .path = entry->path,
-                                  .content = entry->content,
-                                  .backup = entry->backup,
-                                  .set_aside = entry->set_aside,
-                                  .file_state = entry->file_state,
-                                  .new_state = entry->new_state };
+        slotmem_store_t request = { .path = entry->path,
+                                    .content = entry->content,
+                                    .backup = entry->backup,
+                                    .set_aside = entry->set_aside,
+                                    .file_state = entry->file_state,
+                                    .new_state = entry->new_state };
 
-        if (entry->note < 0 || !waits_for_image(entry, notes, &known)) {
-            add_store(&round, entry->note, entry->directory, &known);
+        if (entry->note < 0 || !waits_for_image(entry, notes, &request)) {
+            add_store(&round, entry->note, entry->directory, &request);
         }
     }
     make_lock_files();
