@@ -53,7 +53,8 @@
 #include <stdint.h>
 
 /** A word of the map: 64 bits if atomic operations on them are lock-free, which
- *  they must be to work between processes; otherwise 32. */
+ *  they must be to work between processes; otherwise 32. (The words of
+ *  slotmem_words.h are others: those of the configuration.) */
 #if ATOMIC_LLONG_LOCK_FREE == 2
 typedef uint64_t slotmem_word_t;
 #define SLOTMEM_MAP_WORD_BITS 64u
