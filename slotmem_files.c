@@ -98,10 +98,10 @@ static int may_store(slotmem_persist_entry_t *entry)
      * short, and the lock may be held or not. */
     if (rv == APR_INCOMPLETE || rv == APR_ENOMEM || APR_STATUS_IS_EMFILE(rv)
         || rv == ENFILE) {
-        return !entry->conflict_logged;
+        return !entry->conflict;
     }
     if (rv != APR_EBUSY) {
-        if (entry->conflict_logged) {
+        if (entry->conflict) {
             ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, ap_server_conf,
                          SLOTMEM_TAG(13)
                          "segment %s: this server now stores %s, which "
@@ -110,17 +110,17 @@ static int may_store(slotmem_persist_entry_t *entry)
                          slotmem_files_holder(text, sizeof(text),
                                               entry->lock_holder));
         }
-        entry->conflict_logged = 0;
+        entry->conflict = 0;
         return 1;
     }
-    if (!entry->conflict_logged) {
+    if (!entry->conflict) {
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
                      SLOTMEM_TAG(14)
                      "segment %s: %s belongs to another server, %s; this one "
                      "does not store it", entry->name, entry->path,
                      slotmem_files_holder(text, sizeof(text), holder));
     }
-    entry->conflict_logged = 1;
+    entry->conflict = 1;
     entry->lock_holder = holder;
     return 0;
 }

@@ -69,6 +69,10 @@ typedef struct slotmem_persist_entry_t {
     slotmem_content_t content;  /* what the file gets */
     slotmem_report_t *report;   /* of the last store; NULL: not published */
     int pending;                /* 1: a restart did not wait for its store */
+    unsigned char *copy;        /* its state when the generation ended, as the
+                                   bytes of its file without digests;
+                                   malloc()ed, or NULL */
+    apr_size_t copy_len;
     /* set by slotmem_recover(); the last five change with each store, in
      * slotmem_outcome_read() */
     slotmem_restore_result_t restored;
@@ -77,10 +81,6 @@ typedef struct slotmem_persist_entry_t {
     slotmem_removal_t *removal; /* the removal request that the restore applied;
                                    or NULL */
     int unavailable;            /* 1: the file at path must not be replaced */
-    unsigned char *copy;        /* its state when the generation ended, as the
-                                   bytes of its file without digests;
-                                   malloc()ed, or NULL */
-    apr_size_t copy_len;
     slotmem_carried_t *refused_image; /* carried state that did not fit: store
                                    it first, and then set it aside; or NULL */
     slotmem_file_state_t file_state; /* see slotmem_store_t */
@@ -89,7 +89,7 @@ typedef struct slotmem_persist_entry_t {
     int backup;                 /* 1: keep the file at path as .bak, because not
                                    all of it was restored */
     /* set by slotmem_files.c */
-    int conflict_logged;        /* 1: another server has the lock, which was
+    int conflict;               /* 1: another server has the lock, which was
                                    logged */
     pid_t lock_holder;          /* that server; 0 or less: it has no pid here */
     int note;                   /* index of its note, or -1 */
@@ -106,7 +106,7 @@ typedef struct slotmem_persist_entry_t {
  *  slotmem_outcome_read() sets cleaned. */
 typedef struct slotmem_files_t {
     apr_array_header_t *entries;    /**< of slotmem_persist_entry_t * */
-    slotmem_retained_t *retained; /**< what a restart carries over */
+    slotmem_retained_t *retained;   /**< what a restart carries over */
     pid_t parent;                   /**< the server's */
     int may_wait;                   /**< 1: the parent may wait for a disk,
                                          because it is not serving */

@@ -440,8 +440,9 @@ static void set_pending(void)
     int i;
 
     for (i = 0; i < slotmem_files.entries->nelts; i++) {
-        slotmem_files_entry(i)->pending = !slotmem_files_entry(i)->unavailable
-                               && !slotmem_files_entry(i)->conflict_logged;
+        slotmem_persist_entry_t *entry = slotmem_files_entry(i);
+
+        entry->pending = !entry->unavailable && !entry->conflict;
     }
 }
 
@@ -490,7 +491,7 @@ static void log_conflicts(void)
     for (i = 0; i < slotmem_files.entries->nelts; i++) {
         const slotmem_persist_entry_t *entry = slotmem_files_entry(i);
 
-        if (entry->note < 0 && entry->conflict_logged) {
+        if (entry->note < 0 && entry->conflict) {
             ap_log_error(APLOG_MARK, APLOG_ERR, 0, ap_server_conf,
                          SLOTMEM_TAG(35)
                          "segment %s: changes since the start are lost: %s "

@@ -89,7 +89,8 @@ static void map_segment(slotmem_segment_t *segment,
 }
 
 /* Allocate every page now. If that is not possible (the file system behind the
- * memory is full, or somebody truncated the file) the error is EFAULT. */
+ * memory is full, or somebody truncated the file), madvise() fails with EFAULT,
+ * which becomes APR_ENOSPC. */
 static apr_status_t populate(char *base, apr_size_t len)
 {
 #ifdef MADV_POPULATE_WRITE
