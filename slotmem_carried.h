@@ -18,9 +18,10 @@
  *
  * Lifecycle: an image is added when a generation ends at a restart. The next
  * generation may restore a segment from it, and frees it on reaching the MPM.
- * An image that is not stored, and that no segment takes, stays until it is. All
- * this is malloc()ed, found through httpd's retained data, and has no cleanup, because
- * a restart may unload the module and load it again.
+ * An image that is not stored, and that no segment takes, stays until it is
+ * stored. All this is malloc()ed or in a root pool, found through httpd's
+ * retained data, and has no cleanup, because a restart may unload the module
+ * and load it again.
  *
  * A crash of the parent loses the images.
  *

@@ -21,9 +21,9 @@
  * nothing is stored before that. From then on segments are stored at
  * checkpoints (from the monitor hook), when children end during a graceful
  * stop, and when the generation ends. While it serves, the parent never waits
- * for a file. At a restart it waits for a second and a half. The next generation
- * gets the state from memory, whether it was stored by then or not. When the server stops, the parent stores
- * everything, however long that takes.
+ * for a file. At a restart it waits for a second and a half. The next
+ * generation gets the state from memory, whether it was stored by then or not.
+ * When the server stops, the parent stores everything, however long that takes.
  *
  * A crash loses the changes since the last checkpoint.
  *
