@@ -470,6 +470,17 @@ static int prepare_target(slotmem_image_target_t *target,
     return reader->status == APR_SUCCESS;
 }
 
+/* Can a segment of the requested shape be restored from an image? A caller that
+ * decides on each slot takes any number of them. */
+static int fits(const slotmem_image_target_t *target,
+                const slotmem_geometry_t *geometry,
+                const slotmem_geometry_t *requested)
+{
+    return geometry->item_size == requested->item_size
+           && geometry->type == requested->type
+           && (target->image || geometry->item_num <= requested->item_num);
+}
+
 /* Load a file of this module, in the shape that its end names. Returns 0 if it
  * is another file or does not fit the request: then the segment is empty. */
 static int load_ours(slotmem_image_target_t *target, slotmem_reader_t *reader,
@@ -480,9 +491,7 @@ static int load_ours(slotmem_image_target_t *target, slotmem_reader_t *reader,
     apr_md5_ctx_t md5;
 
     if (!shape_at_end(reader, geometry, &layout)
-        || geometry->item_size != requested->item_size
-        || geometry->type != requested->type
-        || (!target->image && geometry->item_num > requested->item_num)
+        || !fits(target, geometry, requested)
         || !prepare_target(target, reader, geometry)
         || !load_image(reader, target->segment, geometry, &layout, &md5)) {
         return 0;
@@ -498,7 +507,25 @@ static int load_ours(slotmem_image_target_t *target, slotmem_reader_t *reader,
     return 1;
 }
 
-/* Load a file of the distributed module. */
+/* Load bytes in memory that have no section. They end with their descriptor, and
+ * must not be searched for another shape: their digests are not checked. */
+static int load_from_memory(slotmem_image_target_t *target,
+                            slotmem_reader_t *reader,
+                            const slotmem_geometry_t *requested,
+                            slotmem_geometry_t *geometry)
+{
+    slotmem_file_layout_t layout;
+    apr_md5_ctx_t md5;
+
+    return descriptor_at(reader, reader->len
+                                 - (apr_off_t)sizeof(slotmem_descriptor_t),
+                         geometry, &layout)
+           && fits(target, geometry, requested)
+           && prepare_target(target, reader, geometry)
+           && load_image(reader, target->segment, geometry, &layout, &md5);
+}
+
+/* Load a file of the distributed module, or one of ours without a section. */
 static int load_theirs(slotmem_image_target_t *target, slotmem_reader_t *reader,
                        const slotmem_geometry_t *requested,
                        slotmem_geometry_t *geometry)
@@ -506,6 +533,9 @@ static int load_theirs(slotmem_image_target_t *target, slotmem_reader_t *reader,
     slotmem_file_layout_t layout;
     apr_md5_ctx_t md5;
 
+    if (reader->memory) {
+        return load_from_memory(target, reader, requested, geometry);
+    }
     *geometry = *requested;
     if (layout_of(&layout, geometry)
         && matches_requested(reader, geometry, &layout)
