@@ -17,6 +17,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "httpd.h"
@@ -26,7 +27,10 @@
 
 /* Raise the number whenever one of these structs changes: a restart may load
  * another version of the module. */
-#define KEY "slotmem_shm:retained:5"
+#define KEY "slotmem_shm:retained:6"
+/* Address space that copies must leave. They are only meant to save time, and a
+ * configuration that finds no memory ends httpd. */
+#define SPARE ((apr_size_t)16 * 1024 * 1024)
 
 slotmem_retained_t *slotmem_retained(void)
 {
@@ -59,8 +63,16 @@ static void insert(slotmem_carried_t *image)
     retained->last = image;
 }
 
+static void free_bytes(unsigned char *bytes, int stored)
+{
+    if (!stored) {
+        free(bytes);
+    }
+}
+
 slotmem_carried_t *slotmem_carried_add(const char *path, const char *name,
-                                       unsigned char *bytes, apr_size_t len)
+                                       unsigned char *bytes, apr_size_t len,
+                                       int stored)
 {
     size_t path_size = strlen(path) + 1;
     size_t name_size = strlen(name) + 1;
@@ -68,7 +80,7 @@ slotmem_carried_t *slotmem_carried_add(const char *path, const char *name,
     slotmem_carried_t *older = find(path);
 
     if (!image) {
-        free(bytes);
+        free_bytes(bytes, stored);
         return NULL;
     }
     if (older) {
@@ -80,6 +92,7 @@ slotmem_carried_t *slotmem_carried_add(const char *path, const char *name,
     image->bytes = bytes;
     image->len = len;
     image->note = -1;
+    image->stored = stored;
     insert(image);
     return image;
 }
@@ -118,6 +131,48 @@ void slotmem_carried_free(slotmem_carried_t *image)
     apr_hash_set(retained->by_path, image->path, APR_HASH_KEY_STRING, NULL);
     *(image->prev ? &image->prev->next : &retained->images) = image->next;
     *(image->next ? &image->next->prev : &retained->last) = image->prev;
-    free(image->bytes);
+    free_bytes(image->bytes, image->stored);
     free(image);
+}
+
+unsigned char *slotmem_carried_map_copies(apr_size_t len)
+{
+    slotmem_retained_t *retained = slotmem_retained();
+    apr_size_t page = (apr_size_t)sysconf(_SC_PAGESIZE);
+    apr_size_t rounded = (len + page - 1) / page * page;
+    unsigned char *copies;
+
+    slotmem_carried_free_copies();
+    copies = mmap(NULL, rounded + SPARE, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (copies == MAP_FAILED) {
+        return NULL;
+    }
+    munmap(copies + rounded, SPARE);
+    if (!rounded) {
+        return NULL;
+    }
+#ifdef MADV_DONTFORK
+    madvise(copies, rounded, MADV_DONTFORK);
+#endif
+    retained->copies = copies;
+    retained->copies_len = rounded;
+    return copies;
+}
+
+void slotmem_carried_free_copies(void)
+{
+    slotmem_retained_t *retained = slotmem_retained();
+    slotmem_carried_t *image, *next;
+
+    for (image = retained->images; image; image = next) {
+        next = image->next;
+        if (image->stored) {
+            slotmem_carried_free(image);
+        }
+    }
+    if (retained->copies) {
+        munmap(retained->copies, retained->copies_len);
+        retained->copies = NULL;
+    }
 }

@@ -18,10 +18,11 @@
  *
  * Lifecycle: an image is added when a generation ends at a restart. The next
  * generation may restore a segment from it, and frees it on reaching the MPM.
- * An image that is not stored, and that no segment takes, stays until it is
- * stored. All this is malloc()ed or in a root pool, found through httpd's
- * retained data, and has no cleanup, because a restart may unload the module
- * and load it again.
+ * An image that is not stored, and that no segment takes, stays until it is. All
+ * this is found through httpd's retained data, and has no cleanup, because a
+ * restart may unload the module and load it again. It is malloc()ed, except for
+ * the bytes of the copies: they are in one mapping, so that all of it goes back
+ * to the system, and so that no process of another module inherits it.
  *
  * A crash of the parent loses the images.
  *
@@ -73,6 +74,8 @@ typedef struct slotmem_retained_t {
     slotmem_carried_t *images;      /**< oldest first */
     slotmem_carried_t *last;        /**< of them */
     apr_hash_t *by_path;            /**< all images; NULL: there was none yet */
+    unsigned char *copies;          /**< the bytes of the copies; or NULL */
+    apr_size_t copies_len;
     slotmem_process_t process;      /**< that stores */
     char token[12];                 /**< for temporary files of token_owner */
     pid_t token_owner;              /**< the parent; 0: there is no token */
@@ -85,11 +88,21 @@ slotmem_retained_t *slotmem_retained(void);
 
 /**
  * Carry an image. It replaces an older one for the same path.
- * @param bytes malloc()ed; the caller gives them up, even on failure
+ * @param bytes malloc()ed, unless it is a copy; the caller gives them up, even
+ *        on failure
+ * @param stored 1: it is a copy of what the file holds
  * @return NULL: there is no memory
  */
 slotmem_carried_t *slotmem_carried_add(const char *path, const char *name,
-                                       unsigned char *bytes, apr_size_t len);
+                                       unsigned char *bytes, apr_size_t len,
+                                       int stored);
+
+/** Map memory for the bytes of all copies.
+ *  @return NULL: there is none, or it would leave too little */
+unsigned char *slotmem_carried_map_copies(apr_size_t len);
+
+/** Remove and free all copies. */
+void slotmem_carried_free_copies(void);
 
 /** @return the image to restore a segment from: that for the path; else that
  *  for the name, whose file was in another directory before the restart; else

@@ -70,8 +70,8 @@ typedef struct slotmem_persist_entry_t {
     slotmem_report_t *report;   /* of the last store; NULL: not published */
     int pending;                /* 1: a restart did not wait for its store */
     unsigned char *copy;        /* its state when the generation ended, as the
-                                   bytes of its file without digests;
-                                   malloc()ed, or NULL */
+                                   bytes of its file without digests; in
+                                   slotmem_retained_t's copies, or NULL */
     apr_size_t copy_len;
     /* set by slotmem_recover(); the last five change with each store, in
      * slotmem_outcome_read() */

@@ -17,7 +17,6 @@
  */
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -42,7 +41,7 @@
  * the rest of the restart, by less than two seconds. */
 #define RESTART_WAIT apr_time_from_msec(1500)
 /* Most bytes that a restart copies to save the next generation from reading
- * files: until that one runs, a copy takes as much memory as its segment. */
+ * files. They take memory until that one runs. */
 #define COPIES_MAX ((apr_size_t)64 * 1024 * 1024)
 /* A store that takes longer than this is logged. */
 #define OVERDUE apr_time_from_sec(300)
@@ -179,9 +178,10 @@ static void free_needless_images(void)
 {
     slotmem_carried_t *image, *next;
 
+    slotmem_carried_free_copies();
     for (image = slotmem_files.retained->images; image; image = next) {
         next = image->next;
-        if (image->taken || image->stored) {
+        if (image->taken) {
             slotmem_carried_free(image);
         }
     }
@@ -345,23 +345,64 @@ static void log_not_stored_yet(void)
                  first->path, same);
 }
 
+/* Is there room for a copy of the segment? */
+static int is_to_copy(const slotmem_persist_entry_t *entry, apr_size_t used)
+{
+    return !entry->unavailable
+           && slotmem_serialize_size(&entry->content) <= COPIES_MAX - used;
+}
+
 /* Copy the segments while they are being stored: the next generation restores
  * the copies, and reads no file. */
 static void copy_segments(void)
 {
-    apr_size_t left = COPIES_MAX;
+    unsigned char *copies;
+    apr_size_t used = 0;
     int i;
 
     for (i = 0; i < slotmem_files.entries->nelts; i++) {
-        slotmem_persist_entry_t *entry = slotmem_files_entry(i);
-        apr_size_t len = entry->segment->layout.slots_len;
+        const slotmem_persist_entry_t *entry = slotmem_files_entry(i);
 
-        if (!entry->unavailable && len < left
-            && slotmem_serialize_to_memory(&entry->content, 1, &entry->copy,
-                                           &entry->copy_len) == APR_SUCCESS) {
-            left -= len;
-        }
+        used += is_to_copy(entry, used)
+                ? slotmem_serialize_size(&entry->content) : 0;
     }
+    copies = slotmem_carried_map_copies(used);
+    used = 0;
+    for (i = 0; copies && i < slotmem_files.entries->nelts; i++) {
+        slotmem_persist_entry_t *entry = slotmem_files_entry(i);
+
+        if (!is_to_copy(entry, used)) {
+            continue;
+        }
+        if (slotmem_serialize_copy(&entry->content, copies + used,
+                                   &entry->copy_len) == APR_SUCCESS) {
+            entry->copy = copies + used;
+        }
+        used += slotmem_serialize_size(&entry->content);
+    }
+}
+
+static void free_copies(void)
+{
+    int i;
+
+    slotmem_carried_free_copies();
+    for (i = 0; i < slotmem_files.entries->nelts; i++) {
+        slotmem_files_entry(i)->copy = NULL;
+    }
+}
+
+/* If memory is short, free the copies: the files hold what they hold. */
+static apr_status_t serialize(slotmem_persist_entry_t *entry,
+                              unsigned char **bytes, apr_size_t *len)
+{
+    apr_status_t rv = slotmem_serialize_to_memory(&entry->content, bytes, len);
+
+    if (rv != APR_SUCCESS && slotmem_files.retained->copies) {
+        free_copies();
+        rv = slotmem_serialize_to_memory(&entry->content, bytes, len);
+    }
+    return rv;
 }
 
 /* The image of a segment: if it is stored, its copy. */
@@ -370,12 +411,8 @@ static slotmem_carried_t *add_image(slotmem_persist_entry_t *entry)
     unsigned char *bytes = entry->copy;
     apr_size_t len = entry->copy_len;
 
-    if (!entry->stored) {
-        free(bytes);
-        if (slotmem_serialize_to_memory(&entry->content, 0, &bytes, &len)
-            != APR_SUCCESS) {
-            return NULL;
-        }
+    if (!entry->stored && serialize(entry, &bytes, &len) != APR_SUCCESS) {
+        return NULL;
     }
     if (entry->refused_image) {
         ap_log_error(APLOG_MARK, APLOG_ERR, 0, ap_server_conf,
@@ -384,7 +421,8 @@ static slotmem_carried_t *add_image(slotmem_persist_entry_t *entry)
                      "is lost: %s could not be stored before the next restart",
                      entry->name, entry->path);
     }
-    return slotmem_carried_add(entry->path, entry->name, bytes, len);
+    return slotmem_carried_add(entry->path, entry->name, bytes, len,
+                               entry->stored);
 }
 
 static void carry(slotmem_persist_entry_t *entry)
@@ -403,7 +441,6 @@ static void carry(slotmem_persist_entry_t *entry)
         image->backup = entry->backup;
         image->note = entry->note;
         image->failed = entry->failed_step != SLOTMEM_STEP_NONE;
-        image->stored = entry->stored;
     }
     else if (!entry->stored) {
         ap_log_error(APLOG_MARK, APLOG_ERR, APR_ENOMEM, ap_server_conf,

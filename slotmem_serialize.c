@@ -159,8 +159,7 @@ void slotmem_serialize(slotmem_stream_t *stream,
     put_tail(stream, content, in_use);
 }
 
-/* The bytes of the file, or a few more. */
-static apr_size_t size_of(const slotmem_content_t *content)
+apr_size_t slotmem_serialize_size(const slotmem_content_t *content)
 {
     apr_size_t num = content->segment->geometry.item_num;
 
@@ -170,32 +169,44 @@ static apr_size_t size_of(const slotmem_content_t *content)
            + content->words_len + content->labels_len + sizeof(slotmem_end_t);
 }
 
-apr_status_t slotmem_serialize_to_memory(const slotmem_content_t *content,
-                                         int omits_digests,
-                                         unsigned char **bytes,
-                                         apr_size_t *len)
+static apr_status_t write_to(unsigned char *bytes, apr_size_t *len,
+                             const slotmem_content_t *content,
+                             int omits_digests)
 {
     apr_uint32_t num = content->segment->geometry.item_num;
     slotmem_word_t *in_use = calloc(slotmem_map_words(num) + 1,
                                     sizeof(*in_use));
-    apr_size_t capacity = size_of(content);
-    unsigned char *buffer = malloc(capacity);
     slotmem_stream_t stream;
 
-    if (!in_use || !buffer) {
-        free(in_use);
-        free(buffer);
+    if (!in_use) {
         return APR_ENOMEM;
     }
-    slotmem_stream_init(&stream, NULL, buffer, capacity, 0);
+    slotmem_stream_init(&stream, NULL, bytes, slotmem_serialize_size(content),
+                        0);
     stream.omits_digests = omits_digests;
     slotmem_serialize(&stream, content, in_use);
     free(in_use);
-    if (stream.status != APR_SUCCESS) {
+    *len = stream.fill;
+    return stream.status;
+}
+
+apr_status_t slotmem_serialize_to_memory(const slotmem_content_t *content,
+                                         unsigned char **bytes,
+                                         apr_size_t *len)
+{
+    unsigned char *buffer = malloc(slotmem_serialize_size(content));
+    apr_status_t rv = buffer ? write_to(buffer, len, content, 0) : APR_ENOMEM;
+
+    if (rv != APR_SUCCESS) {
         free(buffer);
-        return stream.status;
+        return rv;
     }
     *bytes = buffer;
-    *len = stream.fill;
     return APR_SUCCESS;
+}
+
+apr_status_t slotmem_serialize_copy(const slotmem_content_t *content,
+                                    unsigned char *bytes, apr_size_t *len)
+{
+    return write_to(bytes, len, content, 1);
 }

@@ -63,17 +63,25 @@ void slotmem_serialize(slotmem_stream_t *stream,
                        const slotmem_content_t *content,
                        slotmem_word_t *in_use);
 
+/** @return the number of bytes that the file of a segment has at most */
+apr_size_t slotmem_serialize_size(const slotmem_content_t *content);
+
 /**
  * Write the bytes to memory.
  * @param content of a segment
- * @param omits_digests 1: zeros in their place, which takes less time
  * @param bytes set to malloc()ed memory on success
  * @return APR_SUCCESS or APR_ENOMEM
  */
 apr_status_t slotmem_serialize_to_memory(const slotmem_content_t *content,
-                                         int omits_digests,
                                          unsigned char **bytes,
                                          apr_size_t *len);
+
+/**
+ * The same, with zeros in place of the digests, which takes less time.
+ * @param bytes memory for slotmem_serialize_size() bytes
+ */
+apr_status_t slotmem_serialize_copy(const slotmem_content_t *content,
+                                    unsigned char *bytes, apr_size_t *len);
 
 #if defined(__GNUC__)
 #pragma GCC visibility pop

@@ -392,6 +392,26 @@ for my $spare (1, 20) {
 }
 $s->stop;
 
+# ---- copies of what is stored ----
+
+# A copy of 25 MB takes memory during a restart only, also in processes that
+# other modules start meanwhile.
+$s->modules('cgid');
+$s->config("ScriptSock cgid\nSlotmemTest post_config create name=wide"
+        . " size=65536 num=400 type=persist\n"
+        . "SlotmemTest post_config fgrab name=wide id=399\n");
+$s->start;
+$api->run('poke name=wide id=399 data=copied');
+$s->graceful for 1 .. 2;
+is($api->run('dptr name=wide id=399')->{data}, 'copied',
+    '[B2] a large segment is restored');
+my @private = map {
+    SlotmemServer::slurp("/proc/$_/smaps_rollup") =~ /^Anonymous:\s+(\d+)/m
+} $s->processes;
+is(join(' ', grep { $_ > 16_000 } @private), '',
+    '... and after the restart no process has its copy');
+$s->stop;
+
 unlike($s->log, qr/exit signal/, 'no child has crashed');
 is(join(' ', glob "$root/*/*.tmp* $root/*/*.bad*"), '', 'nothing else is left');
 
