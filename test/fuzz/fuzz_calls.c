@@ -52,6 +52,7 @@
 #include "unixd.h"
 #include "ap_provider.h"
 #include "ap_slotmem.h"
+#include "slotmem_carried.h"
 #include "slotmem_lock.h"
 #include "slotmem_process.h"
 #include "slotmem_orphans.h"
@@ -1327,6 +1328,8 @@ static void damage(void)
 static void live(void)
 {
     apr_pool_t *pconf;
+    uint32_t had_persist_dir = 0;
+    int is_damaged = 0;
     int generation;
 
     apr_pool_create(&pconf, NULL);
@@ -1334,6 +1337,13 @@ static void live(void)
         uint32_t flags = take();
         int is_killed = (flags & 12) && (flags & 0xe0) == 0xe0;
 
+        /* The model knows only files: with another directory, or after damage,
+         * the server has been stopped and not restarted. */
+        if (is_damaged || (flags & 1) != had_persist_dir) {
+            slotmem_carried_free_copies();
+        }
+        is_damaged = (flags & 0x80) != 0;
+        had_persist_dir = flags & 1;
         check_unconfigured();
         if ((flags & 0x60) == 0x20) {
             uint32_t digest = digest_files();
@@ -1426,7 +1436,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     live();
 
-    /* As the end of the process does: */
+    /* As the end of the process does, here after a restart: */
+    slotmem_carried_free_copies();
     slotmem_lock_start_generation(process.pool);
     slotmem_lock_release_unwanted(process.pool);
     apr_pool_destroy(process.pool);
