@@ -34,6 +34,7 @@ slotmem_process.lo dnl
 slotmem_carried.lo dnl
 slotmem_persist.lo dnl
 slotmem_recover.lo dnl
+slotmem_handover.lo dnl
 slotmem_files.lo dnl
 slotmem_outcome.lo dnl
 slotmem_proxy.lo dnl

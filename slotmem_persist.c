@@ -31,6 +31,7 @@
 #include "http_main.h"
 
 #include "slotmem_persist.h"
+#include "slotmem_handover.h"
 #include "slotmem_lock.h"
 #include "slotmem_log.h"
 #include "slotmem_orphans.h"
@@ -40,9 +41,6 @@
 /* How long a restart waits for its store. Requests are delayed meanwhile: with
  * the rest of the restart, by less than two seconds. */
 #define RESTART_WAIT apr_time_from_msec(1500)
-/* Most bytes that a restart copies to save the next generation from reading
- * files. They take memory until that one runs. */
-#define COPIES_MAX ((apr_size_t)64 * 1024 * 1024)
 /* A store that takes longer than this is logged. */
 #define OVERDUE apr_time_from_sec(300)
 /* Minimum time between two stores during a graceful stop. */
@@ -172,21 +170,6 @@ static slotmem_report_t *create_reports(void)
            ? apr_shm_baseaddr_get(shm) : NULL;
 }
 
-/* Free the images whose segments are stored, or will be: their state is now in
- * a segment of this generation. */
-static void free_needless_images(void)
-{
-    slotmem_carried_t *image, *next;
-
-    slotmem_carried_free_copies();
-    for (image = slotmem_files.retained->images; image; image = next) {
-        next = image->next;
-        if (image->taken) {
-            slotmem_carried_free(image);
-        }
-    }
-}
-
 /* Make a token that is unique to this server, for the names of its temporary
  * files. */
 static void make_token(slotmem_retained_t *retained)
@@ -238,7 +221,7 @@ void slotmem_persist_enable(void)
         set_content(entry);
         entry->report = reports ? &reports[i] : NULL;
     }
-    free_needless_images();
+    slotmem_handover_done();
     slotmem_files.may_wait = !slotmem_persist_is_restart();
     slotmem_files_lock();
     slotmem_files.may_wait = 0;
@@ -345,131 +328,6 @@ static void log_not_stored_yet(void)
                  first->path, same);
 }
 
-/* Is there room for a copy of the segment? */
-static int is_to_copy(const slotmem_persist_entry_t *entry, apr_size_t used)
-{
-    return !entry->unavailable
-           && slotmem_serialize_size(&entry->content) <= COPIES_MAX - used;
-}
-
-/* Copy the segments while they are being stored: the next generation restores
- * the copies, and reads no file. */
-static void copy_segments(void)
-{
-    unsigned char *copies;
-    apr_size_t used = 0;
-    int i;
-
-    for (i = 0; i < slotmem_files.entries->nelts; i++) {
-        const slotmem_persist_entry_t *entry = slotmem_files_entry(i);
-
-        used += is_to_copy(entry, used)
-                ? slotmem_serialize_size(&entry->content) : 0;
-    }
-    copies = slotmem_carried_map_copies(used);
-    used = 0;
-    for (i = 0; copies && i < slotmem_files.entries->nelts; i++) {
-        slotmem_persist_entry_t *entry = slotmem_files_entry(i);
-
-        if (!is_to_copy(entry, used)) {
-            continue;
-        }
-        if (slotmem_serialize_copy(&entry->content, copies + used,
-                                   &entry->copy_len) == APR_SUCCESS) {
-            entry->copy = copies + used;
-        }
-        used += slotmem_serialize_size(&entry->content);
-    }
-}
-
-static void free_copies(void)
-{
-    int i;
-
-    slotmem_carried_free_copies();
-    for (i = 0; i < slotmem_files.entries->nelts; i++) {
-        slotmem_files_entry(i)->copy = NULL;
-    }
-}
-
-/* If memory is short, free the copies: the files hold what they hold. */
-static apr_status_t serialize(slotmem_persist_entry_t *entry,
-                              unsigned char **bytes, apr_size_t *len)
-{
-    apr_status_t rv = slotmem_serialize_to_memory(&entry->content, bytes, len);
-
-    if (rv != APR_SUCCESS && slotmem_files.retained->copies) {
-        free_copies();
-        rv = slotmem_serialize_to_memory(&entry->content, bytes, len);
-    }
-    return rv;
-}
-
-/* The image of a segment: if it is stored, its copy. */
-static slotmem_carried_t *add_image(slotmem_persist_entry_t *entry)
-{
-    unsigned char *bytes = entry->copy;
-    apr_size_t len = entry->copy_len;
-
-    if (!entry->stored && serialize(entry, &bytes, &len) != APR_SUCCESS) {
-        return NULL;
-    }
-    if (entry->refused_image) {
-        ap_log_error(APLOG_MARK, APLOG_ERR, 0, ap_server_conf,
-                     SLOTMEM_TAG(38)
-                     "segment %s: the state that was not restored from memory "
-                     "is lost: %s could not be stored before the next restart",
-                     entry->name, entry->path);
-    }
-    return slotmem_carried_add(entry->path, entry->name, bytes, len,
-                               entry->stored);
-}
-
-static void carry(slotmem_persist_entry_t *entry)
-{
-    /* There is one image per path: one that was refused, and is still not
-     * stored, is lost now. */
-    int set_aside = entry->refused_image ? entry->refused_image->set_aside
-                                         : entry->set_aside;
-    slotmem_carried_t *image = add_image(entry);
-
-    if (image) {
-        image->set_aside = set_aside;
-        image->checked = entry->directory->checked;
-        image->file_state = entry->file_state;
-        image->new_state = entry->new_state;
-        image->backup = entry->backup;
-        image->note = entry->note;
-        image->failed = entry->failed_step != SLOTMEM_STEP_NONE;
-    }
-    else if (!entry->stored) {
-        ap_log_error(APLOG_MARK, APLOG_ERR, APR_ENOMEM, ap_server_conf,
-                     SLOTMEM_TAG(33)
-                     "segment %s: there is no memory to carry its state over "
-                     "the restart: changes since the last store of %s are lost",
-                     entry->name, entry->path);
-    }
-}
-
-/* Carry over in memory what was not stored, and the copies of what was. */
-static void carry_all(void)
-{
-    int all_stored = 1;
-    int i;
-
-    for (i = 0; i < slotmem_files.entries->nelts; i++) {
-        slotmem_persist_entry_t *entry = slotmem_files_entry(i);
-
-        if (!entry->unavailable && (!entry->stored || entry->copy)) {
-            all_stored &= entry->stored;
-            carry(entry);
-        }
-    }
-    slotmem_files.retained->all_stored_at = all_stored ? apr_time_now() : 0;
-    slotmem_files.retained->owner = getpid();
-    slotmem_files.retained->generation = ap_state_query(AP_SQ_CONFIG_GEN);
-}
-
 /* Mark the files that the restart does not wait for. A note that says "stored"
  * or "failed" clears the mark when it is read. */
 static void set_pending(void)
@@ -507,7 +365,7 @@ static void end_for_restart(void)
         collect();
         persist.last_stopping = 0;
         if (start_process()) {
-            copy_segments();
+            slotmem_handover_copy();
             if (!slotmem_process_wait(process, deadline)) {
                 set_pending();
                 slotmem_outcome_read(process, SLOTMEM_FAILURE_RETRIED);
@@ -516,7 +374,7 @@ static void end_for_restart(void)
         collect();
     }
     log_not_stored_yet();
-    carry_all();
+    slotmem_handover_carry();
 }
 
 /* Log the files that another server kept locked until the end. */
@@ -598,7 +456,7 @@ static void end_after_failed_restart(void)
     }
     slotmem_process_wait(&slotmem_files.retained->process, 0);
     collect();
-    free_needless_images();
+    slotmem_handover_done();
     if (slotmem_files.retained->images) {
         end_for_good();
     }
