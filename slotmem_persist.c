@@ -16,16 +16,13 @@
  * slotmem_persist.h.
  */
 
-#include <errno.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "apr_general.h"
 #include "apr_strings.h"
 
 #include "httpd.h"
-#include "http_config.h"
 #include "http_core.h"
 #include "http_log.h"
 #include "http_main.h"
