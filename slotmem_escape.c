@@ -56,6 +56,8 @@ typedef struct form_t {
     const char *control;        /* format of a control character */
     const char *invalid;        /* format of a byte that is not UTF-8; NULL: do
                                    not escape it */
+    const char *ambiguous;      /* format of a backslash before an x, which
+                                   would read as an escape; NULL: as quoted */
 } form_t;
 
 static const char *escape(const char *text, const form_t *form,
@@ -70,6 +72,9 @@ static const char *escape(const char *text, const form_t *form,
 
         if (is_control(*from)) {
             to += apr_snprintf(to, MAX_ESCAPED + 1, form->control, *from);
+        }
+        else if (form->ambiguous && from[0] == '\\' && from[1] == 'x') {
+            to += apr_snprintf(to, MAX_ESCAPED + 1, form->ambiguous, *from);
         }
         else if (!len && form->invalid) {
             to += apr_snprintf(to, MAX_ESCAPED + 1, form->invalid, *from);
@@ -90,21 +95,22 @@ static const char *escape(const char *text, const form_t *form,
 
 const char *slotmem_escape_json(const char *text, apr_pool_t *pool)
 {
-    static const form_t json = { "\"\\", "\\u%04x", "\\ufffd" };
+    static const form_t json = { "\"\\", "\\u%04x", "\\ufffd", NULL };
 
     return escape(text, &json, pool);
 }
 
 const char *slotmem_escape_label(const char *text, apr_pool_t *pool)
 {
-    static const form_t label = { "\"\\", "\\\\x%02x", "\\\\x%02x" };
+    static const form_t label = { "\"\\", "\\\\x%02x", "\\\\x%02x",
+                                  "\\\\x%02x" };
 
     return escape(text, &label, pool);
 }
 
 const char *slotmem_escape_line(const char *text, apr_pool_t *pool)
 {
-    static const form_t line = { "", "\\x%02x", NULL };
+    static const form_t line = { "", "\\x%02x", NULL, NULL };
 
     return escape(text, &line, pool);
 }

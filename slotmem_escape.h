@@ -33,9 +33,9 @@
 const char *slotmem_escape_json(const char *text, apr_pool_t *pool);
 
 /** @return the text for use between the quotes of a label's value, in the text
- *  format of Prometheus and OpenMetrics. Control characters, and bytes that are
- *  not UTF-8, become a backslash and xNN, so that different names stay
- *  different. */
+ *  format of Prometheus and OpenMetrics. Control characters, bytes that are not
+ *  UTF-8, and a backslash before an x become a backslash and xNN. Different
+ *  texts stay different. */
 const char *slotmem_escape_label(const char *text, apr_pool_t *pool);
 
 /** @return the text on one line: control characters become \xNN. */

@@ -124,6 +124,16 @@ static const char *add_label(const char *labels, const char *name,
                  : labels;
 }
 
+/* Escape the first byte of a name that is that of anonymous segments, so that
+ * the two differ. */
+static const char *segment_label(const slotmem_figures_t *figures,
+                                 apr_pool_t *pool)
+{
+    return figures->name && strcmp(figures->name, SLOTMEM_STATUS_ANONYMOUS) == 0
+           ? "segment=\"\\\\x28anonymous)\""
+           : add_label("", "segment", slotmem_status_name(figures), pool);
+}
+
 /* Label each worker. If two have the same name, keep only the first, as
  * mod_proxy finds that one. */
 static void label_workers(series_t *series, apr_pool_t *pool)
@@ -148,8 +158,7 @@ static void label_workers(series_t *series, apr_pool_t *pool)
 static void label_series(series_t *series, apr_pool_t *pool)
 {
     const slotmem_figures_t *figures = &series->figures;
-    const char *labels = add_label("", "segment", slotmem_status_name(figures),
-                                   pool);
+    const char *labels = segment_label(figures, pool);
 
     labels = add_label(labels, "virtual_host", figures->label.server, pool);
     series->labels = add_label(labels, "balancer", figures->label.balancer,

@@ -173,7 +173,7 @@ static slotmem_figures_t figures_of(const entry_t *entry, apr_time_t now,
 
 const char *slotmem_status_name(const slotmem_figures_t *figures)
 {
-    return figures->name ? figures->name : "(anonymous)";
+    return figures->name ? figures->name : SLOTMEM_STATUS_ANONYMOUS;
 }
 
 /* ---- all of them ---- */

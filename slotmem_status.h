@@ -106,6 +106,9 @@ typedef struct slotmem_totals_t {
  *  those that children create at run time are not included. */
 void slotmem_status_collect(slotmem_totals_t *totals, apr_pool_t *pool);
 
+/** The name to show for an anonymous segment; others can be called so too. */
+#define SLOTMEM_STATUS_ANONYMOUS "(anonymous)"
+
 /** @return the name of a segment to show */
 const char *slotmem_status_name(const slotmem_figures_t *figures);
 

@@ -255,6 +255,24 @@ is(segment('kept')->{slotsRestored}, 4, '... as a number');
 is(segment('damaged')->{restored}, '4 slots', '... of the file made since');
 $s->stop;
 
+# ---- names that would look alike in the metrics ----
+
+my @alike = ("x\x01", 'x\\x01', 'x\\\\x01', "x\\\x01", "x\xe4", 'x\\xe4',
+    '(anonymous)', '\\x28anonymous)');
+my $num = 1;
+$s->config($places . join '', map { "SlotmemTest post_config create $_\n" }
+        'name=none size=8 num=100',
+    map { 'name=' . SlotmemApi::escape($_) . ' size=8 num=' . $num++ } @alike);
+$s->start;
+my @series = $s->get('/slots.json?metrics')->content =~ /^(.*\}) \S+$/mg;
+my %times;
+is(join(' ', grep { $times{$_}++ } @series), '',
+    'metrics: each series once, whatever the names are');
+is(join(' ', sort { $a <=> $b } map { metrics()->{$_} }
+            grep {/^slotmem_slots\{/} @series), '1 2 3 4 5 6 7 8 100',
+    '... and no two segments are taken for one');
+$s->stop;
+
 # ---- many segments ----
 
 $s->config($places . join '', map {
