@@ -37,8 +37,9 @@
 #pragma GCC visibility push(hidden)
 #endif
 
-/** In bytes: a larger file is not read. */
-#define SLOTMEM_BESIDE_MAX ((off_t)1 << 20)
+/** In bytes: a larger file is not read. A list of 65000 names of 255 bytes
+ *  fits. */
+#define SLOTMEM_BESIDE_MAX ((off_t)16 << 20)
 
 /**
  * Read a file.

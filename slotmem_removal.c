@@ -130,7 +130,9 @@ slotmem_removal_t *slotmem_removal_read(slotmem_directory_t *directory,
 apr_status_t slotmem_removal_write(const slotmem_removal_t *removal,
                                    const char *token, apr_pool_t *pool)
 {
-    const char *text = HEAD "\n";
+    apr_array_header_t *lines = apr_array_make(pool,
+                                               removal->workers->nelts + 1,
+                                               sizeof(const char *));
     const char *name;
     int at = slotmem_directory_fd(removal->directory, removal->path, &name);
     int i;
@@ -139,6 +141,7 @@ apr_status_t slotmem_removal_write(const slotmem_removal_t *removal,
         return unlinkat(at, name, 0) == 0 || errno == ENOENT ? APR_SUCCESS
                                                              : errno;
     }
+    APR_ARRAY_PUSH(lines, const char *) = HEAD "\n";
     for (i = 0; i < removal->workers->nelts; i++) {
         const slotmem_removal_worker_t *worker =
             &APR_ARRAY_IDX(removal->workers, i, slotmem_removal_worker_t);
@@ -148,9 +151,12 @@ apr_status_t slotmem_removal_write(const slotmem_removal_t *removal,
         for (k = 0; k < SLOTMEM_WORKER_ID; k++) {
             apr_snprintf(id + 2 * k, 3, "%02x", worker->id[k]);
         }
-        text = apr_pstrcat(pool, text, id, " ", worker->url, "\n", NULL);
+        APR_ARRAY_PUSH(lines, const char *) = apr_pstrcat(pool, id, " ",
+                                                          worker->url, "\n",
+                                                          NULL);
     }
-    return slotmem_beside_write(removal->directory, removal->path, text, token,
+    return slotmem_beside_write(removal->directory, removal->path,
+                                apr_array_pstrcat(pool, lines, 0), token,
                                 pool);
 }
 
