@@ -12,29 +12,97 @@
  */
 
 /*
- * slotmem_names.c: which persisted files belong to a server; see
- * slotmem_names.h.
+ * slotmem_names.c: the names of the module's files; see slotmem_names.h.
  */
 
+#include <fcntl.h>
 #include <string.h>
+#include <time.h>
 
 #include "apr_lib.h"
 #include "apr_md5.h"
 #include "apr_strings.h"
 
+#include "slotmem_format.h"
 #include "slotmem_names.h"
 
 #define HEAD "slotmem-names 1\n"
 #define PREFIX "slotmem-shm-"
 #define SUFFIX ".names"
+#define TEMPORARY ".tmp-"
 
-int slotmem_names_is_list(const char *name)
+/* In seconds: a process that is not killed writes a small file sooner. */
+#define BESIDE_AGE 60
+
+static int starts_with(const char *text, const char *start)
 {
-    size_t len = strlen(name);
+    return strncmp(text, start, strlen(start)) == 0;
+}
 
-    return len > sizeof(PREFIX) + sizeof(SUFFIX) - 2
-           && strncmp(name, PREFIX, sizeof(PREFIX) - 1) == 0
-           && strcmp(name + len - (sizeof(SUFFIX) - 1), SUFFIX) == 0;
+/* The last place in a text, or NULL. */
+static const char *find_last(const char *text, const char *part)
+{
+    const char *last = NULL;
+
+    while ((text = strstr(text, part)) != NULL) {
+        last = text++;
+    }
+    return last;
+}
+
+/* rest: what follows the name of a persisted file */
+static slotmem_name_e kind_of_rest(const char *rest)
+{
+    return !*rest ? SLOTMEM_NAME_PERSISTED
+           : strcmp(rest, SLOTMEM_BACKUP_SUFFIX) == 0
+             || strcmp(rest, SLOTMEM_RETIRED_SUFFIX) == 0
+             || (starts_with(rest, ".bad-") && apr_isdigit(rest[5])
+                 && !rest[6]) ? SLOTMEM_NAME_KEPT
+           : strcmp(rest, SLOTMEM_REMOVAL_SUFFIX) == 0 ? SLOTMEM_NAME_REMOVAL
+           : starts_with(rest, TEMPORARY) ? SLOTMEM_NAME_TEMPORARY
+           : starts_with(rest, SLOTMEM_REMOVAL_SUFFIX TEMPORARY)
+             ? SLOTMEM_NAME_BESIDE
+           : SLOTMEM_NAME_OTHER;
+}
+
+/* The last suffix counts: the name of a segment can have the others in it. */
+slotmem_name_e slotmem_names_kind(const char *name, apr_size_t *owner_len)
+{
+    const char *end = find_last(name, SLOTMEM_FILE_SUFFIX);
+
+    if (end && end > name) {
+        end += strlen(SLOTMEM_FILE_SUFFIX);
+        *owner_len = (apr_size_t)(end - name);
+        return kind_of_rest(end);
+    }
+    end = starts_with(name, PREFIX) ? find_last(name, SUFFIX) : NULL;
+    if (!end || end < name + sizeof(PREFIX)) {
+        return SLOTMEM_NAME_OTHER;
+    }
+    end += strlen(SUFFIX);
+    *owner_len = (apr_size_t)(end - name);
+    return !*end ? SLOTMEM_NAME_LIST
+           : starts_with(end, TEMPORARY) ? SLOTMEM_NAME_BESIDE
+           : SLOTMEM_NAME_OTHER;
+}
+
+int slotmem_names_is_orphan(apr_hash_t *names,
+                            const slotmem_directory_t *directory,
+                            const char *name)
+{
+    apr_size_t len = 0;
+    slotmem_name_e kind = slotmem_names_kind(name, &len);
+    struct stat info;
+
+    if (kind == SLOTMEM_NAME_OTHER || kind == SLOTMEM_NAME_LIST
+        || (kind != SLOTMEM_NAME_KEPT && kind != SLOTMEM_NAME_BESIDE
+            && apr_hash_get(names, name, (apr_ssize_t)len))
+        || fstatat(directory->fd, name, &info, AT_SYMLINK_NOFOLLOW) != 0) {
+        return 0;
+    }
+    return !S_ISDIR(info.st_mode)
+           && (kind != SLOTMEM_NAME_BESIDE
+               || time(NULL) - info.st_mtime > BESIDE_AGE);
 }
 
 const char *slotmem_names_list(const char *text, apr_pool_t *pool)

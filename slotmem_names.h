@@ -12,7 +12,8 @@
  */
 
 /*
- * slotmem_names.h: which persisted files in a directory belong to a server.
+ * slotmem_names.h: the names of the module's files in a directory, and which
+ * persisted files belong to a server.
  * Each server lists the names of its files in slotmem-shm-SERVER.names in the
  * same directory. SERVER is a digest of a text that identifies the server.
  *
@@ -40,8 +41,32 @@
 #pragma GCC visibility push(hidden)
 #endif
 
-/** Is this the name of a list? */
-int slotmem_names_is_list(const char *name);
+/** The kind of a file, by its name. P is the name of a persisted file. */
+typedef enum slotmem_name_e {
+    SLOTMEM_NAME_OTHER,             /**< not a file of the module */
+    SLOTMEM_NAME_PERSISTED,         /**< P */
+    SLOTMEM_NAME_KEPT,              /**< P.bad-N, P.bak or P.old */
+    SLOTMEM_NAME_TEMPORARY,         /**< P.tmp-T, of a store */
+    SLOTMEM_NAME_REMOVAL,           /**< P.remove */
+    SLOTMEM_NAME_LIST,              /**< of the names of a server's files */
+    SLOTMEM_NAME_BESIDE             /**< P.remove.tmp-T or LIST.tmp-T: of
+                                         slotmem_beside_write() */
+} slotmem_name_e;
+
+/** @param owner_len set to the length of P or LIST at the start of the name,
+ *         unless it is not a file of the module */
+slotmem_name_e slotmem_names_kind(const char *name, apr_size_t *owner_len);
+
+/**
+ * Does a file exist that belongs to no server? This includes all files that are
+ * kept. Does not check locks. A temporary file of slotmem_beside_write() counts
+ * if it is older than a minute: its writer was killed.
+ * @param names of slotmem_names_read()
+ * @param directory open
+ */
+int slotmem_names_is_orphan(apr_hash_t *names,
+                            const slotmem_directory_t *directory,
+                            const char *name);
 
 /** @return the name of the list of the server that @a text identifies */
 const char *slotmem_names_list(const char *text, apr_pool_t *pool);

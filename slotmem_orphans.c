@@ -20,7 +20,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "apr_lib.h"
 #include "apr_strings.h"
 
 #include "httpd.h"
@@ -40,8 +39,9 @@
 typedef struct search_t {
     slotmem_directory_t *directory;
     apr_hash_t *names;              /* of files that belong to a server */
-    apr_array_header_t *orphans;    /* of const char *: names of files */
-    int num;                        /* with .bad-N, .bak and .old files */
+    apr_array_header_t *orphans;    /* of const char *: names of files; in the
+                                       end only of persisted ones */
+    int num;                        /* all files, of whatever kind */
     apr_pool_t *pool;
 } search_t;
 
@@ -108,35 +108,23 @@ void slotmem_orphans_write_names(apr_pool_t *pool)
 
 /* ---- finding orphans ---- */
 
-/* Is this the suffix of a file that was set aside or kept? */
-static int is_kept(const char *rest)
-{
-    return strcmp(rest, SLOTMEM_BACKUP_SUFFIX) == 0
-           || strcmp(rest, SLOTMEM_RETIRED_SUFFIX) == 0
-           || (strncmp(rest, ".bad-", 5) == 0 && apr_isdigit(rest[5])
-               && !rest[6]);
-}
-
 static void classify(search_t *search, const char *name, const char *own_list)
 {
-    const char *end = strstr(name, SLOTMEM_FILE_SUFFIX);
-    const char *rest = end ? end + strlen(SLOTMEM_FILE_SUFFIX) : NULL;
+    apr_size_t len;
+    slotmem_name_e kind = slotmem_names_kind(name, &len);
     const char *reason;
 
-    if (slotmem_names_is_list(name) && strcmp(name, own_list) != 0) {
+    if (kind == SLOTMEM_NAME_LIST && strcmp(name, own_list) != 0) {
         slotmem_names_read(search->names, search->directory, name, &reason,
                            search->pool);
     }
-    if (rest && !*rest && end != name) {
+    if (kind != SLOTMEM_NAME_LIST && kind != SLOTMEM_NAME_OTHER) {
         APR_ARRAY_PUSH(search->orphans, const char *)
             = apr_pstrdup(search->pool, name);
     }
-    else if (rest && is_kept(rest)) {
-        search->num++;
-    }
 }
 
-/* Find the persisted files in a directory that belong to no server. The lists
+/* Find the files in a directory that belong to no server. The lists
  * may come after the files that they name, so the files are checked
  * afterwards. */
 static void read_directory(search_t *search, const char *own_list)
@@ -161,13 +149,17 @@ static void read_directory(search_t *search, const char *own_list)
     closedir(stream);
     for (i = 0; i < search->orphans->nelts; i++) {
         const char *name = APR_ARRAY_IDX(search->orphans, i, const char *);
+        apr_size_t len;
 
-        if (!apr_hash_get(search->names, name, APR_HASH_KEY_STRING)) {
+        if (!slotmem_names_is_orphan(search->names, search->directory, name)) {
+            continue;
+        }
+        search->num++;
+        if (slotmem_names_kind(name, &len) == SLOTMEM_NAME_PERSISTED) {
             APR_ARRAY_IDX(search->orphans, kept++, const char *) = name;
         }
     }
     search->orphans->nelts = kept;
-    search->num += kept;
 }
 
 static int fits(const slotmem_persist_entry_t *entry, const search_t *search,

@@ -76,7 +76,7 @@ static void count_aside(check_t *check, const char *dir)
     for (i = 0; i < entries->nelts; i++) {
         const tool_entry_t *entry = &APR_ARRAY_IDX(entries, i, tool_entry_t);
 
-        if (entry->kind == TOOL_KEPT && strstr(entry->name, ".bad-")) {
+        if (entry->kind == SLOTMEM_NAME_KEPT && strstr(entry->name, ".bad-")) {
             check->aside++;
             if (!check->first) {
                 check->first = apr_pstrcat(check->pool, entry->path,

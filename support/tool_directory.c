@@ -22,11 +22,8 @@
 #include <string.h>
 
 #include "apr_file_info.h"
-#include "apr_lib.h"
 #include "apr_strings.h"
 
-#include "slotmem_names.h"
-#include "slotmem_format.h"
 #include "tool_output.h"
 
 /* Writes are not checked one by one; tool_output_close() checks them all.
@@ -40,41 +37,18 @@ int tool_ends_with(const char *name, const char *suffix)
     return len > end && strcmp(name + len - end, suffix) == 0;
 }
 
-/* The kind of a file. rest: what follows the name of a persisted file */
-static tool_kind_e kind_of(const char *rest)
-{
-    return !*rest ? TOOL_PERSISTED
-           : strcmp(rest, SLOTMEM_BACKUP_SUFFIX) == 0
-             || strcmp(rest, SLOTMEM_RETIRED_SUFFIX) == 0
-             || (strncmp(rest, ".bad-", 5) == 0 && apr_isdigit(rest[5])
-                 && !rest[6]) ? TOOL_KEPT
-           : strcmp(rest, SLOTMEM_REMOVAL_SUFFIX) == 0 ? TOOL_REMOVAL
-           : strncmp(rest, ".tmp-", 5) == 0 ? TOOL_TEMPORARY
-           : TOOL_OTHER;
-}
-
 /* @return 1 if the module writes files with such a name */
 static int classify(tool_entry_t *entry, const char *name, apr_pool_t *pool)
 {
-    const char *at = name;
-    const char *next;
-    tool_kind_e kind;
+    apr_size_t len;
 
-    entry->name = entry->owner = apr_pstrdup(pool, name);
-    if (slotmem_names_is_list(name)) {
-        entry->kind = TOOL_NAMES;
-        return 1;
+    entry->kind = slotmem_names_kind(name, &len);
+    if (entry->kind == SLOTMEM_NAME_OTHER) {
+        return 0;
     }
-    while ((next = strstr(at, SLOTMEM_FILE_SUFFIX)) != NULL) {
-        at = next + strlen(SLOTMEM_FILE_SUFFIX);
-        kind = kind_of(at);
-        if (kind != TOOL_OTHER && next > name) {
-            entry->kind = kind;
-            entry->owner = apr_pstrmemdup(pool, name, (apr_size_t)(at - name));
-            return 1;
-        }
-    }
-    return 0;
+    entry->name = apr_pstrdup(pool, name);
+    entry->owner = apr_pstrmemdup(pool, name, len);
+    return 1;
 }
 
 static int compare(const void *a, const void *b)
@@ -129,7 +103,7 @@ const char *const *tool_directory_paths(const char *dir, apr_pool_t *pool)
     for (i = 0; i < entries->nelts; i++) {
         const tool_entry_t *entry = &APR_ARRAY_IDX(entries, i, tool_entry_t);
 
-        if (entry->kind == TOOL_PERSISTED) {
+        if (entry->kind == SLOTMEM_NAME_PERSISTED) {
             APR_ARRAY_PUSH(paths, const char *) = entry->path;
         }
     }

@@ -25,23 +25,15 @@
 #include "apr_tables.h"
 #include "apr_time.h"
 
-/** The kind of a file. */
-typedef enum tool_kind_e {
-    TOOL_PERSISTED,
-    TOOL_KEPT,                      /**< .bad-N, .bak or .old */
-    TOOL_TEMPORARY,                 /**< of a store */
-    TOOL_REMOVAL,                   /**< SLOTMEM_REMOVAL_SUFFIX */
-    TOOL_NAMES,                     /**< the names of a server's files */
-    TOOL_OTHER                      /**< not a file of the module */
-} tool_kind_e;
+#include "slotmem_names.h"
 
 /** Process-local: a file of the module. */
 typedef struct tool_entry_t {
     const char *path;
     const char *name;
-    const char *owner;              /**< the name of the persisted file that it
-                                         belongs to; may be itself */
-    tool_kind_e kind;
+    const char *owner;              /**< the name of the persisted file or list
+                                         that it belongs to; may be itself */
+    slotmem_name_e kind;
     apr_time_t mtime;
 } tool_entry_t;
 

@@ -63,7 +63,7 @@ static int read_lists(orphans_t *orphans)
         const char *reason;
         apr_status_t rv;
 
-        if (entry->kind != TOOL_NAMES) {
+        if (entry->kind != SLOTMEM_NAME_LIST) {
             continue;
         }
         rv = slotmem_names_read(orphans->names, orphans->directory, entry->path,
@@ -90,15 +90,11 @@ static int is_orphan(const orphans_t *orphans, const tool_entry_t *entry)
     const char *owner = apr_pstrcat(orphans->pool, orphans->dir, "/",
                                     entry->owner, NULL);
 
-    switch (entry->kind) {
-    case TOOL_NAMES:
-        return 0;
-    case TOOL_KEPT:
-        return 1;
-    default:
-        return !apr_hash_get(orphans->names, entry->owner, APR_HASH_KEY_STRING)
-               && !slotmem_lock_is_held(orphans->directory, owner);
-    }
+    return slotmem_names_is_orphan(orphans->names, orphans->directory,
+                                   entry->name)
+           && (entry->kind == SLOTMEM_NAME_KEPT
+               || entry->kind == SLOTMEM_NAME_BESIDE
+               || !slotmem_lock_is_held(orphans->directory, owner));
 }
 
 /* Read the directory. @return 0: it cannot be read, and stderr says why */
@@ -147,11 +143,14 @@ static const char *content_of(const tool_entry_t *entry, apr_pool_t *pool)
     tool_members_t members;
     tool_file_t file;
 
-    if (entry->kind == TOOL_REMOVAL) {
+    if (entry->kind == SLOTMEM_NAME_REMOVAL) {
         return "requests the removal of workers";
     }
-    if (entry->kind == TOOL_TEMPORARY) {
+    if (entry->kind == SLOTMEM_NAME_TEMPORARY) {
         return "left by a store that was killed";
+    }
+    if (entry->kind == SLOTMEM_NAME_BESIDE) {
+        return "left by a process that was killed";
     }
     if (tool_file_read(&file, entry->path, &tool_as_file_says, pool)
             != TOOL_GOOD
@@ -163,7 +162,7 @@ static const char *content_of(const tool_entry_t *entry, apr_pool_t *pool)
 
 static void report_one(const tool_entry_t *entry, apr_pool_t *pool)
 {
-    const char *kept_of = entry->kind == TOOL_PERSISTED ? NULL : entry->owner;
+    const char *kept_of = entry->kind == SLOTMEM_NAME_PERSISTED ? NULL : entry->owner;
     const char *content = content_of(entry, pool);
 
     if (!tool_output_is_json()) {
@@ -229,7 +228,7 @@ static int remove_one(const orphans_t *orphans, const tool_entry_t *entry)
     const char *reason = NULL;
     apr_status_t rv = APR_SUCCESS;
 
-    if (entry->kind == TOOL_PERSISTED) {
+    if (entry->kind == SLOTMEM_NAME_PERSISTED) {
         reason = tool_change_lock(entry->path, &rv, orphans->pool);
     }
     if (!reason

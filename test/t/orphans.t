@@ -164,6 +164,27 @@ like(($server->log_lines('SLOTMEM-58', 'notice'))[0] // '',
     qr/has $kept files/, '... also to a start of the first');
 $server->stop;
 
+# ---- what killed processes have left ----
+
+my $hour_ago = time - 3600;
+for my $left (map({ $other . $_ } qw(.tmp-1 .remove.tmp-1)),
+    map({"$state/gone.persist$_"} '', qw(.tmp-1 .remove .remove.tmp-1)),
+    "$state/slotmem-shm-1.names.tmp-1")
+{
+    open my $out, '>', $left or die "$left: $!";
+    close $out or die "$left: $!";
+    utime $hour_ago, $hour_ago, $left;
+}
+mkdir "$state/directory.persist" or die $!;
+$server->log_mark;
+$server->start;
+my ($counted) = (($server->log_lines('SLOTMEM-58', 'notice'))[0] // '')
+    =~ /has (\d+) files/;
+is($counted, $kept + 6, 'leftovers are counted');
+is(scalar(split ' ', orphans()), $counted, '... as the command counts them');
+$server->stop;
+rmdir "$state/directory.persist" or die $!;
+
 # ---- removing them ----
 
 start_with('three.example', 'app');
