@@ -36,11 +36,34 @@ static const char *const levels[] = { "OK", "WARNING", "CRITICAL", "UNKNOWN" };
 typedef struct check_t {
     int files;
     int refused;
+    int unread;                     /* files that cannot be read */
     int aside;                      /* files .bad-N, which a start refused */
-    const char *first;              /* the first problem, or NULL */
+    const char *first[CHECK_UNKNOWN + 1]; /* the first problem of each level, or
+                                       NULL */
     tool_count_t count;
     apr_pool_t *pool;
 } check_t;
+
+/* Nagios takes what follows a | for performance data. */
+static void print_text(const char *text, apr_pool_t *pool)
+{
+    const char *bar;
+
+    while ((bar = strchr(text, '|')) != NULL) {
+        text = apr_pstrcat(pool, apr_pstrmemdup(pool, text,
+                                                (apr_size_t)(bar - text)),
+                           "\\x7c", bar + 1, NULL);
+    }
+    tool_print_text(stdout, text);
+}
+
+static void add_problem(check_t *check, int level, const char *path,
+                        const char *problem)
+{
+    if (!check->first[level]) {
+        check->first[level] = apr_pstrcat(check->pool, path, problem, NULL);
+    }
+}
 
 static void check_file(check_t *check, const char *path)
 {
@@ -54,12 +77,15 @@ static void check_file(check_t *check, const char *path)
         && tool_members_read(&members, &file)) {
         tool_members_count(&check->count, &members);
     }
-    else {
+    else if (file.verdict == TOOL_REFUSED) {
         check->refused++;
-        if (!check->first) {
-            check->first = apr_pstrcat(check->pool, path, ": ", file.reason,
-                                       NULL);
-        }
+        add_problem(check, CHECK_CRITICAL, path,
+                    apr_pstrcat(scratch, ": ", file.reason, NULL));
+    }
+    else {
+        check->unread++;
+        add_problem(check, CHECK_UNKNOWN, path,
+                    apr_pstrcat(scratch, ": ", tool_file_why(&file), NULL));
     }
     apr_pool_destroy(scratch);
 }
@@ -78,10 +104,7 @@ static void count_aside(check_t *check, const char *dir)
 
         if (entry->kind == SLOTMEM_NAME_KEPT && strstr(entry->name, ".bad-")) {
             check->aside++;
-            if (!check->first) {
-                check->first = apr_pstrcat(check->pool, entry->path,
-                                           " was set aside", NULL);
-            }
+            add_problem(check, CHECK_WARNING, entry->path, " was set aside");
         }
     }
 }
@@ -89,20 +112,20 @@ static void count_aside(check_t *check, const char *dir)
 static int report(const check_t *check)
 {
     int level = check->refused ? CHECK_CRITICAL
-                : !check->files ? CHECK_UNKNOWN
+                : check->unread || !check->files ? CHECK_UNKNOWN
                 : check->aside ? CHECK_WARNING : CHECK_OK;
     const tool_count_t *count = &check->count;
 
     printf("SLOTMEM %s - ", levels[level]);
-    if (check->first) {
-        tool_print_text(stdout, check->first);
+    if (check->first[level]) {
+        print_text(check->first[level], check->pool);
         fputs("; ", stdout);
     }
     printf("%d files, %u workers, %u of them drained | files=%d refused=%d "
-           "aside=%d workers=%u drained=%u unusable=%u run_time=%u\n",
+           "aside=%d workers=%u drained=%u unusable=%u run_time=%u unread=%d\n",
            check->files, count->workers, count->drained, check->files,
            check->refused, check->aside, count->workers, count->drained,
-           count->unusable, count->run_time);
+           count->unusable, count->run_time, check->unread);
     return level;
 }
 
@@ -115,7 +138,7 @@ static int check(const tool_options_t *options, apr_pool_t *pool)
         path = tool_directory_paths(options->dir, pool);
         if (!path) {
             printf("SLOTMEM UNKNOWN - ");
-            tool_print_text(stdout, options->dir);
+            print_text(options->dir, pool);
             puts(" cannot be read");
             return CHECK_UNKNOWN;
         }

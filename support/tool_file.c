@@ -39,6 +39,13 @@ int tool_file_set_verdict(tool_file_t *file, int verdict, apr_status_t status,
     return verdict;
 }
 
+const char *tool_file_why(const tool_file_t *file)
+{
+    return file->status == APR_SUCCESS ? file->reason
+           : apr_psprintf(file->pool, "%s: %pm", file->reason,
+                          (const void *)&file->status);
+}
+
 /* If the module would refuse the content, the file is refused. If there is no
  * file or it cannot be read, its content is not known: that is trouble. */
 static int set_verdict_from_result(tool_file_t *file)

@@ -88,6 +88,10 @@ int tool_file_read(tool_file_t *file, const char *path,
 int tool_file_set_verdict(tool_file_t *file, int verdict, apr_status_t status,
                           const char *reason);
 
+/** @return the reason of a verdict that is not TOOL_GOOD, with that of the
+ *  system */
+const char *tool_file_why(const tool_file_t *file);
+
 /** Are these the same version of the same file? */
 int tool_file_is_same(const slotmem_file_state_t *a,
                       const slotmem_file_state_t *b);

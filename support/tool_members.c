@@ -189,16 +189,19 @@ static void print_cell(const char *text, int width)
     fputs("  ", stdout);
 }
 
-static void print_heads(void)
+static void print_heads(int with_file)
 {
-    puts("virtual host          balancer          slot  worker"
-         "                            status            factor  route     "
-         "origin");
+    fputs("virtual host          balancer          slot  worker"
+          "                            status            factor  route     ",
+          stdout);
+    puts(with_file ? "origin         file" : "origin");
 }
 
 static void print_worker(const tool_members_t *members, apr_uint32_t id,
-                         const slotmem_worker_t *worker)
+                         const slotmem_worker_t *worker, int with_file)
 {
+    const char *origin = slotmem_origin_name(tool_members_origin(members, id));
+
     print_cell(tool_members_host(members), 20);
     print_cell(or_dash(members->labels.balancers), 16);
     printf("%4u  ", id);
@@ -206,7 +209,14 @@ static void print_worker(const tool_members_t *members, apr_uint32_t id,
     print_cell(worker->status, 16);
     printf("%6.2f  ", worker->factor);
     print_cell(or_dash(worker->route), 8);
-    puts(slotmem_origin_name(tool_members_origin(members, id)));
+    if (with_file) {
+        print_cell(origin, 13);
+        tool_print_text(stdout, members->file->path);
+        putchar('\n');
+    }
+    else {
+        puts(origin);
+    }
 }
 
 /* ---- JSON ---- */
@@ -236,7 +246,8 @@ static void write_worker(const tool_members_t *members, apr_uint32_t id,
     tool_end_object();
 }
 
-static void report_workers(const tool_members_t *members, int with_heads)
+static void report_workers(const tool_members_t *members, int with_heads,
+                           int with_file)
 {
     apr_uint32_t num = members->image.segment.geometry.item_num;
     apr_pool_t *scratch;
@@ -245,7 +256,7 @@ static void report_workers(const tool_members_t *members, int with_heads)
     apr_pool_create(&scratch, members->file->pool);
     tool_begin_list("workers");
     if (with_heads && !tool_output_is_json()) {
-        print_heads();
+        print_heads(with_file);
     }
     for (id = 0; id < num; id++) {
         slotmem_worker_t worker;
@@ -259,7 +270,7 @@ static void report_workers(const tool_members_t *members, int with_heads)
             write_worker(members, id, &worker);
         }
         else {
-            print_worker(members, id, &worker);
+            print_worker(members, id, &worker, with_file);
         }
     }
     tool_end_list();
@@ -289,10 +300,11 @@ static void report_balancers(const tool_members_t *members)
     tool_end_list();
 }
 
-void tool_members_report(const tool_members_t *members, int with_heads)
+void tool_members_report(const tool_members_t *members, int with_heads,
+                         int with_file)
 {
     if (members->slots == SLOTMEM_SLOTS_WORKERS) {
-        report_workers(members, with_heads);
+        report_workers(members, with_heads, with_file);
     }
     else if (members->slots == SLOTMEM_SLOTS_BALANCERS) {
         report_balancers(members);

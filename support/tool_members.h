@@ -76,7 +76,9 @@ void tool_members_count(tool_count_t *count, const tool_members_t *members);
 const char *tool_members_summary(const tool_members_t *members);
 
 /** Write the workers as a field of JSON, or as lines of a table.
- *  @param with_heads 1: start with a line of column titles */
-void tool_members_report(const tool_members_t *members, int with_heads);
+ *  @param with_heads 1: start with a line of column titles
+ *  @param with_file 1: the table has a column with the file */
+void tool_members_report(const tool_members_t *members, int with_heads,
+                         int with_file);
 
 #endif /* TOOL_MEMBERS_H */

@@ -162,7 +162,8 @@ static const char *content_of(const tool_entry_t *entry, apr_pool_t *pool)
 
 static void report_one(const tool_entry_t *entry, apr_pool_t *pool)
 {
-    const char *kept_of = entry->kind == SLOTMEM_NAME_PERSISTED ? NULL : entry->owner;
+    const char *kept_of = entry->kind == SLOTMEM_NAME_PERSISTED
+                          ? NULL : entry->owner;
     const char *content = content_of(entry, pool);
 
     if (!tool_output_is_json()) {
@@ -197,12 +198,13 @@ static void report(const orphans_t *orphans)
 
 /* ---- removing them ---- */
 
+/* On stderr: stdout can be JSON. */
 static int ask(int num)
 {
     char answer[8] = "";
 
-    printf("Remove %d file%s? [y/N] ", num, num == 1 ? "" : "s");
     fflush(stdout);
+    fprintf(stderr, "Remove %d file%s? [y/N] ", num, num == 1 ? "" : "s");
     return fgets(answer, sizeof(answer), stdin)
            && (answer[0] == 'y' || answer[0] == 'Y');
 }

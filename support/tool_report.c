@@ -38,9 +38,7 @@ void tool_report_verdict(const tool_file_t *file)
     tool_text_field("file", file->path);
     tool_text_field("status", verdict_name(file->verdict));
     if (file->reason) {
-        tool_text_field("why", file->status == APR_SUCCESS ? file->reason
-                        : apr_psprintf(file->pool, "%s: %pm", file->reason,
-                                       (const void *)&file->status));
+        tool_text_field("why", tool_file_why(file));
     }
 }
 

@@ -33,7 +33,7 @@ static int show(const tool_options_t *options, apr_pool_t *pool)
         tool_report_file(&file);
     }
     if (is_read) {
-        tool_members_report(&members, 1);
+        tool_members_report(&members, 1, 0);
     }
     tool_end_object();
     tool_output_if_json("\n");

@@ -29,9 +29,9 @@
  * NOLINTBEGIN(cert-err33-c) */
 
 /* is_named: 0: the file comes from --dir, where a file without workers is not
- * an error */
-static int list_workers(const char *path, int is_named, int *with_heads,
-                        apr_pool_t *pool)
+ * an error; is_only: 1: it is the only file */
+static int list_workers(const char *path, int is_named, int is_only,
+                        int *with_heads, apr_pool_t *pool)
 {
     tool_members_t members;
     tool_file_t file;
@@ -60,7 +60,7 @@ static int list_workers(const char *path, int is_named, int *with_heads,
         tool_report_verdict(&file);
     }
     if (file.verdict == TOOL_GOOD) {
-        tool_members_report(&members, *with_heads);
+        tool_members_report(&members, *with_heads, !is_only);
         *with_heads = 0;
     }
     tool_end_object();
@@ -75,6 +75,7 @@ static int workers(const tool_options_t *options, apr_pool_t *pool)
     const char *const *path = options->dir
                               ? tool_directory_paths(options->dir, pool)
                               : options->paths;
+    int is_only = !options->dir && !options->paths[1];
     int with_heads = 1;
     int worst = TOOL_GOOD;
 
@@ -87,7 +88,8 @@ static int workers(const tool_options_t *options, apr_pool_t *pool)
         int verdict;
 
         apr_pool_create(&scratch, pool);
-        verdict = list_workers(*path, !options->dir, &with_heads, scratch);
+        verdict = list_workers(*path, !options->dir, is_only, &with_heads,
+                               scratch);
         worst = verdict > worst ? verdict : worst;
         apr_pool_destroy(scratch);
     }
