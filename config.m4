@@ -19,6 +19,7 @@ slotmem_shm_objects="dnl
 mod_slotmem_shm.lo dnl
 slotmem_provider.lo dnl
 slotmem_runtime.lo dnl
+slotmem_creator.lo dnl
 slotmem_instance.lo dnl
 slotmem_map.lo dnl
 slotmem_segment.lo dnl

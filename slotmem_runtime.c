@@ -15,9 +15,6 @@
  * slotmem_runtime.c: create and attach in a child; see slotmem_runtime.h.
  */
 
-#include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -33,6 +30,7 @@
 #include "http_config.h"
 #include "unixd.h"
 
+#include "slotmem_creator.h"
 #include "slotmem_log.h"
 #include "slotmem_runtime.h"
 
@@ -158,76 +156,10 @@ static slotmem_shm_name_t shm_name_of(const char *name, apr_pool_t *pool)
     return shm_name;
 }
 
-/* ---- is a process alive? ---- */
-
-/* Read the state and the start time, in ticks since boot, from /proc/PID/stat.
- * Returns 0 if there is no such file, or if it names another pid: then /proc is
- * that of another pid namespace. */
-static int read_stat(const char *who, pid_t pid, char *state,
-                     apr_uint64_t *started)
-{
-    char path[64];
-    char text[1024];
-    const char *next;
-    ssize_t len;
-    int field;
-    int fd;
-
-    apr_snprintf(path, sizeof(path), "/proc/%s/stat", who);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        return 0;
-    }
-    len = read(fd, text, sizeof(text) - 1);
-    close(fd);
-    text[len > 0 ? len : 0] = '\0';
-    next = strrchr(text, ')');      /* the end of field 2, which may have any
-                                       bytes */
-    if (!next || next[1] != ' ' || !next[2] || apr_atoi64(text) != pid) {
-        return 0;
-    }
-    *state = next[2];
-    for (field = 2; field < 22 && next; field++) {
-        next = strchr(next + 1, ' ');
-    }
-    *started = next ? (apr_uint64_t)apr_atoi64(next + 1) : 0;
-    return next != NULL;
-}
-
-static slotmem_creator_t this_process(void)
-{
-    slotmem_creator_t self = { 0, (uint32_t)getpid() };
-    char state;
-
-    if (!read_stat("self", getpid(), &state, &self.started)) {
-        self.started = 0;
-    }
-    return self;
-}
-
-/* Pids are reused. Without /proc another process with the creator's pid is
- * taken for the creator. */
-static int is_alive(const slotmem_creator_t *creator)
-{
-    pid_t pid = (pid_t)creator->pid;
-    apr_uint64_t started;
-    char who[16];
-    char state;
-
-    if (pid <= 0 || (kill(pid, 0) != 0 && errno == ESRCH)) {
-        return 0;
-    }
-    apr_snprintf(who, sizeof(who), "%ld", (long)pid);
-    if (!creator->started || !read_stat(who, pid, &state, &started)) {
-        return 1;
-    }
-    return started == creator->started && state != 'Z' && state != 'X';
-}
-
 static int has_gone(const ap_slotmem_instance_t *inst)
 {
     return atomic_load(&inst->segment.header->gone)
-           || !is_alive(&inst->creator);
+           || !slotmem_creator_is_alive(&inst->creator);
 }
 
 /* ---- create and attach, with the mutex ---- */
@@ -264,7 +196,8 @@ static apr_status_t attach_sibling(ap_slotmem_instance_t **inst,
     shm_name = shm_name_of(name, pool);
     rv = slotmem_instance_create(inst, name, NULL, &shm_name, 1, pool);
     if ((rv == APR_SUCCESS && has_gone(*inst))
-        || (rv == APR_INCOMPLETE && !is_alive(&shm_name.creator))) {
+        || (rv == APR_INCOMPLETE
+            && !slotmem_creator_is_alive(&shm_name.creator))) {
         rv = APR_ENOENT;
     }
     if (rv != APR_SUCCESS) {
@@ -313,7 +246,7 @@ static void remove_if_dead(const char *path)
     slotmem_creator_t creator;
 
     if (slotmem_segment_creator(&creator, path) == APR_SUCCESS
-        && !is_alive(&creator)) {
+        && !slotmem_creator_is_alive(&creator)) {
         slotmem_segment_remove(path);
     }
 }
@@ -563,7 +496,7 @@ void slotmem_runtime_child_init(apr_pool_t *pchild, server_rec *s)
     }
     apr_pool_tag(runtime.pool, "slotmem_shm_runtime");
     runtime.by_key = apr_hash_make(runtime.pool);
-    runtime.self = this_process();
+    runtime.self = slotmem_creator_self();
     runtime.directory = find_directory();
     apr_pool_pre_cleanup_register(pchild, NULL, remove_names);
     apr_pool_cleanup_register(pchild, NULL, remove_names,
