@@ -20,6 +20,7 @@ mod_slotmem_shm.lo dnl
 slotmem_provider.lo dnl
 slotmem_runtime.lo dnl
 slotmem_creator.lo dnl
+slotmem_shm_dir.lo dnl
 slotmem_instance.lo dnl
 slotmem_map.lo dnl
 slotmem_segment.lo dnl

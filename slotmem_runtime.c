@@ -18,30 +18,20 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "apr_file_info.h"
-#include "apr_file_io.h"
-#include "apr_general.h"
 #include "apr_global_mutex.h"
 #include "apr_hash.h"
-#include "apr_md5.h"
-#include "apr_strings.h"
 
 #include "httpd.h"
-#include "http_config.h"
-#include "unixd.h"
 
 #include "slotmem_creator.h"
 #include "slotmem_log.h"
 #include "slotmem_runtime.h"
+#include "slotmem_shm_dir.h"
 
 /* How long to wait for the mutex, and the longest pause between two attempts. A
  * child that is stopped keeps the mutex, so do not wait forever. */
 #define LOCK_WAIT       apr_time_from_sec(2)
 #define LOCK_PAUSE      5000
-
-/* The directory for the files of segments: the first one that a child can write
- * to. With ChrootDir, the paths are below it. */
-static const char *const directories[] = { "/dev/shm", "/tmp" };
 
 /* Shared memory, anonymous, one per generation. */
 typedef struct runtime_shared_t {
@@ -62,22 +52,11 @@ typedef struct runtime_shared_t {
  * created or attached, which the mutex guards. */
 static struct {
     apr_global_mutex_t *mutex;      /* NULL: no segments at run time */
-    unsigned char secret[APR_MD5_DIGESTSIZE]; /* for the generation's run-time
-                                       names; never in shared memory */
-    const char *prefix;             /* of the names of this server's files */
     runtime_shared_t *shared;       /* NULL: no segments at run time */
     apr_pool_t *pool;               /* NULL in the parent */
     apr_hash_t *by_key;             /* see slotmem_instance_key() */
     slotmem_creator_t self;
-    const char *directory;          /* for the files; NULL: there is none */
-    _Atomic int directory_logged;   /* 1: this child has logged that there is no
-                                       directory */
 } runtime;
-
-/* The key of a random number that the server keeps over restarts. The files of
- * all its generations have it in their names, because children of an old
- * generation may run for a long time. */
-#define SERVER_ID_KEY "mod_slotmem_shm/run-time names"
 
 /* ---- the mutex ---- */
 
@@ -112,50 +91,6 @@ static void unlock_runtime(void)
     apr_global_mutex_unlock(runtime.mutex);
 }
 
-/* ---- file names ---- */
-
-/* A digest of the name and the generation's secret; nested, so that a digest
- * cannot be extended to that of a longer name. what: 'n' for the file name, 'p'
- * for the proof, which the header of the segment holds */
-static void digest_of(unsigned char *digest, char what, const char *key,
-                      apr_size_t len)
-{
-    unsigned char inner[APR_MD5_DIGESTSIZE];
-    apr_md5_ctx_t md5;
-
-    apr_md5_init(&md5);
-    apr_md5_update(&md5, runtime.secret, sizeof(runtime.secret));
-    apr_md5_update(&md5, &what, 1);
-    apr_md5_update(&md5, key, len);
-    apr_md5_final(inner, &md5);
-    apr_md5_init(&md5);
-    apr_md5_update(&md5, runtime.secret, sizeof(runtime.secret));
-    apr_md5_update(&md5, inner, sizeof(inner));
-    apr_md5_final(digest, &md5);
-}
-
-/* The file name and proof for a name; they differ between servers and between
- * generations. Other users can list the directory, and processes of the same
- * user can read the file: neither helps them to forge that of another name. The
- * directory must be known. */
-static slotmem_shm_name_t shm_name_of(const char *name, apr_pool_t *pool)
-{
-    slotmem_shm_name_t shm_name;
-    apr_uint64_t digest[APR_MD5_DIGESTSIZE / sizeof(apr_uint64_t)];
-    apr_ssize_t len;
-    const char *key
-        = slotmem_instance_key(slotmem_instance_normalize(name, pool), &len);
-
-    digest_of((unsigned char *)digest, 'n', key, (apr_size_t)len);
-    digest_of(shm_name.proof, 'p', key, (apr_size_t)len);
-    shm_name.path = apr_psprintf(pool, "%s/%s%016" APR_UINT64_T_HEX_FMT
-                                       "%016" APR_UINT64_T_HEX_FMT,
-                                 runtime.directory, runtime.prefix,
-                                 digest[0], digest[1]);
-    shm_name.creator = runtime.self;
-    return shm_name;
-}
-
 static int has_gone(const ap_slotmem_instance_t *inst)
 {
     return atomic_load(&inst->segment.header->gone)
@@ -186,14 +121,14 @@ static apr_status_t attach_sibling(ap_slotmem_instance_t **inst,
     apr_pool_t *pool;
     apr_status_t rv;
 
-    if (!runtime.directory) {
+    if (!slotmem_shm_dir_is_known()) {
         return APR_ENOENT;
     }
     rv = create_pool(&pool);
     if (rv != APR_SUCCESS) {
         return rv;
     }
-    shm_name = shm_name_of(name, pool);
+    shm_name = slotmem_shm_dir_name(name, pool);
     rv = slotmem_instance_create(inst, name, NULL, &shm_name, 1, pool);
     if ((rv == APR_SUCCESS && has_gone(*inst))
         || (rv == APR_INCOMPLETE
@@ -221,30 +156,11 @@ static apr_status_t lookup_at_runtime(ap_slotmem_instance_t **inst,
     return attach_sibling(inst, name);
 }
 
-static void each_file(const char *directory, apr_pool_t *pool,
-                      void (*visit)(const char *path))
-{
-    apr_size_t len = strlen(runtime.prefix);
-    apr_finfo_t info;
-    apr_dir_t *dir;
-
-    if (apr_dir_open(&dir, directory, pool) != APR_SUCCESS) {
-        return;
-    }
-    while (apr_dir_read(&info, APR_FINFO_NAME, dir) == APR_SUCCESS
-           || (info.valid & APR_FINFO_NAME)) {
-        if (strncmp(info.name, runtime.prefix, len) == 0) {
-            visit(apr_pstrcat(pool, directory, "/", info.name, NULL));
-        }
-        info.valid = 0;
-    }
-    apr_dir_close(dir);
-}
-
-static void remove_if_dead(const char *path)
+static void remove_if_dead(const char *path, apr_pool_t *pool)
 {
     slotmem_creator_t creator;
 
+    (void)pool;
     if (slotmem_segment_creator(&creator, path) == APR_SUCCESS
         && !slotmem_creator_is_alive(&creator)) {
         slotmem_segment_remove(path);
@@ -257,7 +173,7 @@ static void tidy_up(apr_pool_t *pool)
     apr_uint32_t ended = atomic_load(&runtime.shared->ended);
 
     if (atomic_exchange(&runtime.shared->tidied, ended) != ended) {
-        each_file(runtime.directory, pool, remove_if_dead);
+        slotmem_shm_dir_each(pool, remove_if_dead);
     }
 }
 
@@ -275,7 +191,8 @@ static apr_status_t create_named(ap_slotmem_instance_t **inst,
         return rv;
     }
     tidy_up(pool);
-    shm_name = shm_name_of(name, pool);
+    shm_name = slotmem_shm_dir_name(name, pool);
+    shm_name.creator = runtime.self;
     slotmem_segment_remove(shm_name.path);
     atomic_store(&runtime.shared->created, 1);
     rv = slotmem_instance_create(inst, name, geometry, &shm_name, 0, pool);
@@ -285,25 +202,6 @@ static apr_status_t create_named(ap_slotmem_instance_t **inst,
     }
     slotmem_instance_register(runtime.by_key, *inst);
     return APR_SUCCESS;
-}
-
-/* Is there a directory for the files? If not, log once what is missing. */
-static apr_status_t check_directory(void)
-{
-    const char *root = ap_unixd_config.chroot_dir;
-
-    if (runtime.directory) {
-        return APR_SUCCESS;
-    }
-    if (!atomic_exchange(&runtime.directory_logged, 1)) {
-        ap_log_error(APLOG_MARK, APLOG_ERR, 0, ap_server_conf,
-                     SLOTMEM_TAG(50)
-                     "cannot create segments at run time: below %s, expected a "
-                     "directory %s or %s that the children can write to, found "
-                     "none: create one with mkdir -p -m 1777",
-                     root ? root : "/", directories[0], directories[1]);
-    }
-    return APR_ENOENT;
 }
 
 static apr_status_t find_or_create(ap_slotmem_instance_t **inst, int *exists,
@@ -318,7 +216,7 @@ static apr_status_t find_or_create(ap_slotmem_instance_t **inst, int *exists,
     rv = lookup_at_runtime(inst, name);
     *exists = rv == APR_SUCCESS;
     if (APR_STATUS_IS_ENOENT(rv)) {
-        rv = check_directory();
+        rv = slotmem_shm_dir_make();
         if (rv == APR_SUCCESS) {
             rv = create_named(inst, name, geometry);
         }
@@ -382,6 +280,7 @@ static apr_status_t remove_names(void *data)
 void slotmem_runtime_reset(void)
 {
     memset(&runtime, 0, sizeof(runtime));
+    slotmem_shm_dir_reset();
 }
 
 /* Use a kind of mutex that is released when its holder is killed. Not all of
@@ -397,36 +296,11 @@ static apr_status_t create_mutex(apr_pool_t *pool)
                                           pool);
 }
 
-/* Make the prefix of this server's files, the same in all its generations. */
-static apr_status_t find_prefix(apr_pool_t *pool)
-{
-    apr_uint64_t *id = ap_retained_data_get(SERVER_ID_KEY);
-    apr_uint64_t random;
-    apr_status_t rv;
-
-    if (!id) {
-        rv = apr_generate_random_bytes((unsigned char *)&random,
-                                       sizeof(random));
-        if (rv != APR_SUCCESS) {
-            return rv;
-        }
-        id = ap_retained_data_create(SERVER_ID_KEY, sizeof(*id));
-        *id = random;
-    }
-    runtime.prefix = apr_psprintf(pool, SLOTMEM_NAME_PREFIX
-                                        "%016" APR_UINT64_T_HEX_FMT "-", *id);
-    return APR_SUCCESS;
-}
-
 void slotmem_runtime_prepare(server_rec *s, apr_pool_t *pool)
 {
     apr_shm_t *shm;
-    apr_status_t rv = apr_generate_random_bytes(runtime.secret,
-                                                sizeof(runtime.secret));
+    apr_status_t rv = slotmem_shm_dir_prepare(pool);
 
-    if (rv == APR_SUCCESS) {
-        rv = find_prefix(pool);
-    }
     if (rv == APR_SUCCESS) {
         rv = apr_shm_create(&shm, sizeof(runtime_shared_t), NULL, pool);
     }
@@ -453,34 +327,9 @@ void slotmem_runtime_child_ended(void)
     }
 }
 
-static void remove_file(const char *path)
-{
-    unlink(path);
-}
-
 void slotmem_runtime_end(apr_pool_t *pool)
 {
-    const char *root = ap_unixd_config.chroot_dir;
-    apr_size_t i;
-
-    for (i = 0; runtime.prefix && i < sizeof(directories) / sizeof(char *);
-         i++) {
-        each_file(apr_pstrcat(pool, root ? root : "", directories[i], NULL),
-                  pool, remove_file);
-    }
-}
-
-/* All children of a generation find the same one: they run as one user. */
-static const char *find_directory(void)
-{
-    apr_size_t i;
-
-    for (i = 0; i < sizeof(directories) / sizeof(char *); i++) {
-        if (access(directories[i], W_OK | X_OK) == 0) {
-            return directories[i];
-        }
-    }
-    return NULL;
+    slotmem_shm_dir_remove_all(pool);
 }
 
 void slotmem_runtime_child_init(apr_pool_t *pchild, server_rec *s)
@@ -497,7 +346,7 @@ void slotmem_runtime_child_init(apr_pool_t *pchild, server_rec *s)
     apr_pool_tag(runtime.pool, "slotmem_shm_runtime");
     runtime.by_key = apr_hash_make(runtime.pool);
     runtime.self = slotmem_creator_self();
-    runtime.directory = find_directory();
+    slotmem_shm_dir_child_init(runtime.pool);
     apr_pool_pre_cleanup_register(pchild, NULL, remove_names);
     apr_pool_cleanup_register(pchild, NULL, remove_names,
                               apr_pool_cleanup_null);

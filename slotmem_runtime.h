@@ -31,8 +31,7 @@
  *
  * Concurrency: create and attach of names take one mutex between processes and
  * threads, which is never held while a consumer's code runs. The parent never
- * creates or attaches such a segment; it removes files by their names and opens
- * none.
+ * creates or attaches such a segment. For the files see slotmem_shm_dir.h.
  *
  * Ids such as (B8) are lines of docs/contract.md.
  */

@@ -84,7 +84,7 @@ sub shm_names {
     for my $pid (@_) {
         open my $in, '<', "/proc/$pid/maps" or next;
         while (<$in>) {
-            $seen{$1} = 1 if m{ (/dev/shm/(?:ShM\.\w+|slotmem-shm-[-\w]+))};
+            $seen{$1} = 1 if m{ (/dev/shm/(?:ShM\.\w+|slotmem-shm-[-\w./]+))};
             my ($id, $key) = m{ (\d+) +/SYSV(\w+)} or next;
             $seen{$_} = 1 for "SysV $id", sysv_files($key);
         }

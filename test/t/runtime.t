@@ -12,6 +12,7 @@
 use strict;
 use warnings;
 
+use File::Basename qw(dirname);
 use SlotmemApi;
 use SlotmemServer;
 use Test::More;
@@ -103,7 +104,7 @@ $api->same(scalar $api->run_in($third, 'attach name=scarce',
 sub files_of {
     my $before = shift;
     my %old = map { $_ => 1 } @$before;
-    return grep { !$old{$_} } glob '/dev/shm/slotmem-shm-*';
+    return grep { !$old{$_} } glob '/dev/shm/slotmem-shm-*/*';
 }
 
 sub header {
@@ -128,6 +129,9 @@ $api->run_in($creator, 'create name=two size=16 num=2',
     'put name=two id=0 data=two');
 my ($two) = files_of(\@there);
 is((stat $one)[2] & 07777, 0600, '[B8] only its user can read a file');
+my $shm_dir = dirname($one);
+is((stat $shm_dir)[2] & 07777, 0700, '[B8] ... and see its name');
+is(dirname($two), $shm_dir, '[B8] all files are in one directory');
 my $proof = header($two, PROOF);
 isnt(header($one, PROOF), $proof, '[B8] two names have two proofs');
 header($two, PROOF, header($one, PROOF));
@@ -414,8 +418,8 @@ is(join(' ', glob $s->rundir . '/*persist*'), '',
     '[B8] a child\'s segment is not persisted');
 $s->stop;
 is(join(' ', glob $s->rundir . '/*persist*'), '', '[B8] ... nor at stop');
-is(join(' ', SlotmemApi::shm_left(@shm)), '',
-    '[B8] nothing is left, in /dev/shm or elsewhere');
+is(join(' ', SlotmemApi::shm_left(@shm, map { dirname($_) } grep {m{/}} @shm)),
+    '', '[B8] nothing is left, in /dev/shm or elsewhere');
 unlike($s->log, qr/exit signal (?!Killed|.*file size)/i,
     'no child has crashed');
 
