@@ -18,8 +18,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "apr_file_io.h"
 #include "apr_global_mutex.h"
 #include "apr_hash.h"
+#include "apr_strings.h"
 
 #include "httpd.h"
 
@@ -28,10 +30,16 @@
 #include "slotmem_runtime.h"
 #include "slotmem_shm_dir.h"
 
-/* How long to wait for the mutex, and the longest pause between two attempts. A
- * child that is stopped keeps the mutex, so do not wait forever. */
+/* How long to wait for the mutex, and for a sibling that fills a segment; and
+ * the pauses between two attempts. A child that is stopped keeps the mutex, so
+ * do not wait forever. */
 #define LOCK_WAIT       apr_time_from_sec(2)
-#define LOCK_PAUSE      5000
+#define FILL_WAIT       apr_time_from_sec(2)
+#define FIRST_PAUSE     50
+#define LAST_PAUSE      5000
+
+/* Names share an entry in a table of this length if their digests do. */
+#define FILLERS 64
 
 /* Shared memory, anonymous, one per generation. */
 typedef struct runtime_shared_t {
@@ -44,7 +52,13 @@ typedef struct runtime_shared_t {
                                        files. Only the parent writes it, and
                                        never reads it */
     _Atomic apr_uint32_t tidied;    /* the value of ended when a child last
-                                       removed files; written with the mutex */
+                                       removed files */
+    _Atomic apr_uint32_t drafts;    /* the number of names of drafts so far */
+    _Atomic apr_uint32_t fillers[FILLERS]; /* for each digest of a name: the pid
+                                       that fills a segment with such a name; 0:
+                                       none. Set with the mutex. A process that
+                                       is killed leaves its pid. Decides only
+                                       whether to wait */
 } runtime_shared_t;
 
 /* Process-local. post_config sets up what children need to create segments at
@@ -60,11 +74,17 @@ static struct {
 
 /* ---- the mutex ---- */
 
+static void sleep_longer(apr_interval_time_t *pause)
+{
+    apr_sleep(*pause);
+    *pause = *pause < LAST_PAUSE / 2 ? 2 * *pause : LAST_PAUSE;
+}
+
 /* Poll with the monotonic clock: APR's timed wait uses the time of day, which
  * can be set. */
 static apr_status_t lock_runtime(void)
 {
-    apr_interval_time_t pause = 50;
+    apr_interval_time_t pause = FIRST_PAUSE;
     apr_time_t deadline = 0;
     apr_status_t rv;
 
@@ -80,8 +100,7 @@ static apr_status_t lock_runtime(void)
         if (now >= deadline) {
             return APR_TIMEUP;
         }
-        apr_sleep(pause);
-        pause = pause < LOCK_PAUSE ? 2 * pause : LOCK_PAUSE;
+        sleep_longer(&pause);
     }
     return rv;
 }
@@ -91,13 +110,13 @@ static void unlock_runtime(void)
     apr_global_mutex_unlock(runtime.mutex);
 }
 
+/* ---- look a name up ---- */
+
 static int has_gone(const ap_slotmem_instance_t *inst)
 {
     return atomic_load(&inst->segment.header->gone)
            || !slotmem_creator_is_alive(&inst->creator);
 }
-
-/* ---- create and attach, with the mutex ---- */
 
 /* Without a parent pool: a subpool would allocate from one that other threads
  * use. */
@@ -112,12 +131,51 @@ static apr_status_t create_pool(apr_pool_t **pool)
     return rv;
 }
 
-/* Attach what a sibling created, if that sibling is alive. APR_ENOENT: there is
- * nothing, or only the file of a dead sibling. */
+/* With the mutex: an instance of this child, unless its creator is gone. */
+static ap_slotmem_instance_t *lookup_own(const char *name)
+{
+    ap_slotmem_instance_t *inst = slotmem_instance_lookup(runtime.by_key, name);
+
+    return inst && !has_gone(inst) ? inst : NULL;
+}
+
+/* Map what a sibling created. APR_ENOENT: there is nothing, or only the file of
+ * a dead sibling. */
+static apr_status_t map_sibling(ap_slotmem_instance_t **inst, const char *name,
+                                apr_pool_t *pool)
+{
+    slotmem_shm_name_t shm_name = slotmem_shm_dir_name(name, pool);
+    apr_status_t rv = slotmem_instance_create(inst, name, NULL, &shm_name, 1,
+                                              pool);
+
+    return rv == APR_INCOMPLETE && !slotmem_creator_is_alive(&shm_name.creator)
+           ? APR_ENOENT : rv;
+}
+
+/* Add what was mapped without the mutex. Its creator may be gone by now:
+ * APR_ENOENT. Another thread may have been faster: *inst is set to what it has
+ * mapped. */
+static apr_status_t adopt(ap_slotmem_instance_t **inst,
+                          ap_slotmem_instance_t *mapped, const char *name)
+{
+    apr_status_t rv = lock_runtime();
+
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    *inst = lookup_own(name);
+    if (!*inst && !has_gone(mapped)) {
+        slotmem_instance_register(runtime.by_key, mapped);
+        *inst = mapped;
+    }
+    unlock_runtime();
+    return *inst ? APR_SUCCESS : APR_ENOENT;
+}
+
 static apr_status_t attach_sibling(ap_slotmem_instance_t **inst,
                                    const char *name)
 {
-    slotmem_shm_name_t shm_name;
+    ap_slotmem_instance_t *mapped = NULL;
     apr_pool_t *pool;
     apr_status_t rv;
 
@@ -128,42 +186,85 @@ static apr_status_t attach_sibling(ap_slotmem_instance_t **inst,
     if (rv != APR_SUCCESS) {
         return rv;
     }
-    shm_name = slotmem_shm_dir_name(name, pool);
-    rv = slotmem_instance_create(inst, name, NULL, &shm_name, 1, pool);
-    if ((rv == APR_SUCCESS && has_gone(*inst))
-        || (rv == APR_INCOMPLETE
-            && !slotmem_creator_is_alive(&shm_name.creator))) {
-        rv = APR_ENOENT;
+    rv = map_sibling(&mapped, name, pool);
+    if (rv == APR_SUCCESS) {
+        rv = adopt(inst, mapped, name);
     }
-    if (rv != APR_SUCCESS) {
+    if (rv != APR_SUCCESS || *inst != mapped) {
         apr_pool_destroy(pool);
-        return rv;
     }
-    slotmem_instance_register(runtime.by_key, *inst);
-    return APR_SUCCESS;
+    return rv;
 }
 
 /* Find an instance of this child or of a sibling by its name. If its creator is
- * gone, the name is free again: look it up again. The old memory stays mapped
- * for the processes that use it. */
-static apr_status_t lookup_at_runtime(ap_slotmem_instance_t **inst,
-                                      const char *name)
+ * gone, the name is free again. The old memory stays mapped for the processes
+ * that use it. To map a large segment takes time, so that is done without the
+ * mutex: a file that has its name is complete. */
+static apr_status_t find(ap_slotmem_instance_t **inst, const char *name)
 {
-    *inst = slotmem_instance_lookup(runtime.by_key, name);
-    if (*inst && !has_gone(*inst)) {
+    apr_status_t rv = lock_runtime();
+
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    *inst = lookup_own(name);
+    unlock_runtime();
+    return *inst ? APR_SUCCESS : attach_sibling(inst, name);
+}
+
+/* ---- create ---- */
+
+/* A draft is a file that no name leads to: one that is being filled, or one
+ * that is about to be removed. */
+static const char *draft_path(const char *path, apr_pool_t *pool)
+{
+    return apr_psprintf(pool, "%s.%u", path,
+                        atomic_fetch_add(&runtime.shared->drafts, 1));
+}
+
+/* With the mutex: is a name free? If a creator that is gone left its file, it
+ * becomes a draft, which the caller removes without the mutex: to free a large
+ * segment takes time.
+ * @param draft set if there is one
+ * @return APR_SUCCESS; APR_EEXIST: a living process has that name; otherwise
+ *         the system's code */
+static apr_status_t free_name(const char **draft, const char *path,
+                              apr_pool_t *pool)
+{
+    slotmem_creator_t creator;
+    apr_status_t rv = slotmem_segment_creator(&creator, path);
+
+    if (APR_STATUS_IS_ENOENT(rv)) {
         return APR_SUCCESS;
     }
-    return attach_sibling(inst, name);
+    if (rv == APR_SUCCESS && slotmem_creator_is_alive(&creator)) {
+        return APR_EEXIST;
+    }
+    if (rv != APR_SUCCESS && rv != APR_INCOMPLETE) {
+        return rv;
+    }
+    *draft = draft_path(path, pool);
+    return apr_file_rename(path, *draft, pool);
+}
+
+static void remove_draft(const char *draft)
+{
+    if (draft) {
+        slotmem_segment_remove(draft);
+    }
 }
 
 static void remove_if_dead(const char *path, apr_pool_t *pool)
 {
     slotmem_creator_t creator;
+    const char *draft = NULL;
 
-    (void)pool;
     if (slotmem_segment_creator(&creator, path) == APR_SUCCESS
-        && !slotmem_creator_is_alive(&creator)) {
-        slotmem_segment_remove(path);
+        && !slotmem_creator_is_alive(&creator)
+        && lock_runtime() == APR_SUCCESS) {
+        free_name(&draft, path, pool);
+        unlock_runtime();
+        remove_draft(draft);
     }
 }
 
@@ -177,52 +278,155 @@ static void tidy_up(apr_pool_t *pool)
     }
 }
 
-/* Create memory that siblings can attach. The earlier creator of the name is
- * gone. */
-static apr_status_t create_named(ap_slotmem_instance_t **inst,
+/* The proof is a digest of the name. */
+static _Atomic apr_uint32_t *filler_of(const slotmem_shm_name_t *shm_name)
+{
+    return &runtime.shared->fillers[shm_name->proof[0] % FILLERS];
+}
+
+static int is_being_filled(const slotmem_shm_name_t *shm_name)
+{
+    slotmem_creator_t filler = { 0, atomic_load(filler_of(shm_name)) };
+
+    return filler.pid && slotmem_creator_is_running(&filler);
+}
+
+/* Several children often create the same segment at once. If each filled one,
+ * the memory might not suffice. So let the first one fill it.
+ * @return APR_SUCCESS: fill it; APR_EBUSY: a sibling fills it, wait (only if
+ *         may_wait); otherwise see free_name() */
+static apr_status_t start_filling(const slotmem_shm_name_t *shm_name,
+                                  int may_wait, apr_pool_t *pool)
+{
+    const char *draft = NULL;
+    apr_status_t rv = lock_runtime();
+
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    rv = free_name(&draft, shm_name->path, pool);
+    if (rv == APR_SUCCESS && may_wait && is_being_filled(shm_name)) {
+        rv = APR_EBUSY;
+    }
+    if (rv == APR_SUCCESS) {
+        atomic_store(filler_of(shm_name), runtime.self.pid);
+    }
+    unlock_runtime();
+    remove_draft(draft);
+    return rv;
+}
+
+static void end_filling(const slotmem_shm_name_t *shm_name)
+{
+    apr_uint32_t self = runtime.self.pid;
+
+    atomic_compare_exchange_strong(filler_of(shm_name), &self, 0);
+}
+
+/* Give a complete segment its name. @return see free_name() */
+static apr_status_t publish(ap_slotmem_instance_t *inst, const char *path,
+                            apr_pool_t *pool)
+{
+    const char *draft = NULL;
+    apr_status_t rv = lock_runtime();
+
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    rv = free_name(&draft, path, pool);
+    if (rv == APR_SUCCESS) {
+        atomic_store(&runtime.shared->created, 1);
+        rv = apr_file_rename(inst->shm_path, path, pool);
+    }
+    if (rv == APR_SUCCESS) {
+        inst->shm_path = path;
+        slotmem_instance_register(runtime.by_key, inst);
+    }
+    unlock_runtime();
+    remove_draft(draft);
+    return rv;
+}
+
+/* Fill a draft without the mutex, so that a creator that is slow, stopped or
+ * killed meanwhile does not delay others; then publish it. */
+static apr_status_t fill(ap_slotmem_instance_t **inst, const char *name,
+                         const slotmem_geometry_t *geometry,
+                         slotmem_shm_name_t *shm_name, apr_pool_t *pool)
+{
+    const char *path = shm_name->path;
+    apr_status_t rv;
+
+    shm_name->path = draft_path(path, pool);
+    rv = slotmem_instance_create(inst, name, geometry, shm_name, 0, pool);
+    if (rv == APR_SUCCESS) {
+        rv = publish(*inst, path, pool);
+        if (rv != APR_SUCCESS) {
+            slotmem_segment_remove(shm_name->path);
+        }
+    }
+    return rv;
+}
+
+/* Create memory that siblings can attach.
+ * @param busy set to 1 instead of *inst: a sibling creates or has created it
+ * @param may_wait whether to do that while the sibling still fills it */
+static apr_status_t create_named(ap_slotmem_instance_t **inst, int *busy,
                                  const char *name,
-                                 const slotmem_geometry_t *geometry)
+                                 const slotmem_geometry_t *geometry,
+                                 int may_wait)
 {
     slotmem_shm_name_t shm_name;
     apr_pool_t *pool;
-    apr_status_t rv = create_pool(&pool);
+    int started;
+    apr_status_t rv = slotmem_shm_dir_make();
 
+    if (rv == APR_SUCCESS) {
+        rv = create_pool(&pool);
+    }
     if (rv != APR_SUCCESS) {
         return rv;
     }
     tidy_up(pool);
     shm_name = slotmem_shm_dir_name(name, pool);
     shm_name.creator = runtime.self;
-    slotmem_segment_remove(shm_name.path);
-    atomic_store(&runtime.shared->created, 1);
-    rv = slotmem_instance_create(inst, name, geometry, &shm_name, 0, pool);
+    rv = start_filling(&shm_name, may_wait, pool);
+    *busy = rv == APR_EBUSY || rv == APR_EEXIST;
+    started = rv == APR_SUCCESS;
+    if (started) {
+        rv = fill(inst, name, geometry, &shm_name, pool);
+        *busy = rv == APR_EEXIST;
+    }
     if (rv != APR_SUCCESS) {
         apr_pool_destroy(pool);
-        return rv;
     }
-    slotmem_instance_register(runtime.by_key, *inst);
-    return APR_SUCCESS;
+    if (started) {
+        end_filling(&shm_name);
+    }
+    return rv;
 }
 
 static apr_status_t find_or_create(ap_slotmem_instance_t **inst, int *exists,
                                    const char *name,
                                    const slotmem_geometry_t *geometry)
 {
-    apr_status_t rv = lock_runtime();
+    apr_time_t deadline = slotmem_monotonic_now() + FILL_WAIT;
+    apr_interval_time_t pause = FIRST_PAUSE;
 
-    if (rv != APR_SUCCESS) {
-        return rv;
-    }
-    rv = lookup_at_runtime(inst, name);
-    *exists = rv == APR_SUCCESS;
-    if (APR_STATUS_IS_ENOENT(rv)) {
-        rv = slotmem_shm_dir_make();
-        if (rv == APR_SUCCESS) {
-            rv = create_named(inst, name, geometry);
+    for (;;) {
+        int busy = 0;
+        apr_status_t rv = find(inst, name);
+
+        *exists = rv == APR_SUCCESS;
+        if (!APR_STATUS_IS_ENOENT(rv)) {
+            return rv;
         }
+        rv = create_named(inst, &busy, name, geometry,
+                          slotmem_monotonic_now() < deadline);
+        if (!busy) {
+            return rv;
+        }
+        sleep_longer(&pause);
     }
-    unlock_runtime();
-    return rv;
 }
 
 static apr_status_t create_anonymous(ap_slotmem_instance_t **inst,
@@ -409,15 +613,8 @@ apr_status_t slotmem_runtime_create(ap_slotmem_instance_t **inst,
 apr_status_t slotmem_runtime_attach(ap_slotmem_instance_t **inst,
                                     const char *name)
 {
-    apr_status_t rv;
-
     if (!runtime.shared || !atomic_load(&runtime.shared->created)) {
         return APR_ENOENT;
     }
-    rv = lock_runtime();
-    if (rv == APR_SUCCESS) {
-        rv = lookup_at_runtime(inst, name);
-        unlock_runtime();
-    }
-    return rv;
+    return find(inst, name);
 }

@@ -15,8 +15,8 @@
  * slotmem_segment.c: one segment of shared memory; see slotmem_segment.h.
  *
  * Order. The creator of a named segment writes its own pid, allocates the file,
- * writes the other fields of the header, and then the magic with release. A
- * process that attaches loads the magic with acquire and then copies the fields
+ * writes the other fields of the header, and then the magic with release. The
+ * caller may then rename the file to the path at which others look. A process that attaches loads the magic with acquire and then copies the fields
  * once, so that it uses exactly what it has verified.
  */
 
@@ -377,7 +377,7 @@ apr_status_t slotmem_segment_creator(slotmem_creator_t *creator,
         || header.version != SLOTMEM_HEADER_VERSION) {
         return APR_INCOMPLETE;
     }
-    creator->pid = header.creator;
+    creator->pid = atomic_load(&header.gone) ? 0 : header.creator;
     creator->started = header.started;
     return APR_SUCCESS;
 }

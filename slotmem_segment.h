@@ -35,8 +35,9 @@
  * A crash leaves nothing of anonymous memory. A creator that is killed leaves
  * its file behind; slotmem_segment_creator() tells which process that was.
  *
- * Concurrency: the caller must hold a lock between processes to create or
- * attach a name. For the slots and their map see slotmem_map.h.
+ * Concurrency: no lock is needed to create a segment at a path of one's own, or
+ * to attach one. The caller must prevent others from renaming or removing a path
+ * at the same time. For the slots and their map see slotmem_map.h.
  *
  * Ids such as (D3) are lines of docs/contract.md.
  */
@@ -191,6 +192,7 @@ apr_status_t slotmem_segment_attach(slotmem_segment_t *segment,
 /**
  * Find out which process created the segment in a file, or started to. Does not
  * verify the proof.
+ * @param creator its pid is 0 if it has marked the segment as gone
  * @return APR_SUCCESS; otherwise see slotmem_segment_attach()
  */
 apr_status_t slotmem_segment_creator(slotmem_creator_t *creator,

@@ -18,6 +18,8 @@
 #       # a test of these keys, status=APR_SUCCESS unless given; returns the
 #       # answer
 #   $api->run_in($pid, @commands);              # in this child
+#   my ($request) = $api->start_in($pid, @commands);    # does not wait
+#   my ($answers) = $api->finish($request);
 #   $api->together(\@commands, ...);            # several requests at a time:
 #       # a list of array references; undef where the connection broke
 #   $api->result('tag');    # the answer of the configured command with tag=tag
@@ -184,14 +186,28 @@ sub together {
 
 sub start {
     my ($self, @scripts) = @_;
+    return map {
+        my $script = $_;
+        in_background(sub { $self->try(@$script) });
+    } @scripts;
+}
+
+# The same for one request to this child; undef also if no child answers.
+sub start_in {
+    my ($self, $pid, @commands) = @_;
+    return in_background(sub { eval { $self->run_in($pid, @commands) } });
+}
+
+sub in_background {
+    my @calls = @_;
     my @running;
-    for my $script (@scripts) {
+    for my $call (@calls) {
         pipe my $in, my $out or die "pipe: $!";
         defined(my $pid = fork) or die "fork: $!";
         if (!$pid) {
             close $in;
             binmode $out;
-            print {$out} nfreeze([$self->try(@$script)]);
+            print {$out} nfreeze([$call->()]);
             close $out;
             POSIX::_exit(0);
         }

@@ -17,6 +17,9 @@
 #   $disk->set(faildir => $pid);            # once, for a directory
 #   $disk->set(report => 255);              # fills the next report with a byte
 #   $disk->set(unread => $pid);            # it cannot read persisted files
+#   $disk->set(fill => "$pid $signal");     # once, when it fills a segment
+#   $disk->set(rename => "$pid $signal");   # once, when it renames a file
+#   $disk->set(slow => $pid);               # it does not finish filling one
 #   $disk->set(ahead => $pid);              # the clock of the process is ahead
 #   $disk->well;                            # the disk works normally again
 #   $disk->storing;                         # pids of the processes that store
@@ -68,7 +71,7 @@ sub is_set {
 sub well {
     my $self = shift;
     unlink map { "$self->{dir}/$_" } qw(delay hold fail faildir report ahead
-                                       unread);
+                                       unread fill rename slow);
     return;
 }
 

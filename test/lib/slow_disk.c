@@ -24,6 +24,14 @@
  *     report  the next call of a process that stores fills its report with the
  *             byte in this file, removes this file, and ends the process
  *
+ * and segments that children create:
+ *
+ *     fill    "PID SIGNAL": that process sends itself the signal when it fills
+ *             such a segment the next time, and removes this file
+ *     rename  the same for the next time it renames a file
+ *     slow    the process whose pid is in this file does not finish filling a
+ *             segment as long as the file exists
+ *
  * and the clock:
  *
  *     ahead   the clock of the process whose pid is in this file is ten minutes
@@ -33,6 +41,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,6 +52,10 @@
 #include <unistd.h>
 
 #define AHEAD 600
+
+#ifndef MADV_POPULATE_WRITE     /* older headers */
+#define MADV_POPULATE_WRITE 23
+#endif
 
 static void *report;            /* the last shared mapping before a fork */
 static size_t report_len;
@@ -69,6 +82,33 @@ static int number_in(const char *name)
     return number;
 }
 
+static void signal_at(const char *name)
+{
+    char path[512];
+    FILE *file = getenv("SLOTMEM_DISK") ? fopen(path_of(name, path), "r") : NULL;
+    int number = 0;
+    int pid = 0;
+    int found;
+
+    if (!file) {
+        return;
+    }
+    found = fscanf(file, "%d %d", &pid, &number);
+    fclose(file);
+    if (found == 2 && pid == getpid() && unlink(path) == 0) {
+        raise(number);          /* before this thread continues */
+    }
+}
+
+int rename(const char *from, const char *to)
+{
+    int (*next)(const char *, const char *) =
+        (int (*)(const char *, const char *))dlsym(RTLD_NEXT, "rename");
+
+    signal_at("rename");
+    return next(from, to);
+}
+
 /* The module shares the report right before it forks the process. */
 int madvise(void *at, size_t len, int advice)
 {
@@ -78,6 +118,12 @@ int madvise(void *at, size_t len, int advice)
     if (advice == MADV_DOFORK) {
         report = at;
         report_len = len;
+    }
+    if (advice == MADV_POPULATE_WRITE) {
+        signal_at("fill");
+        while (getenv("SLOTMEM_DISK") && number_in("slow") == getpid()) {
+            usleep(10000);
+        }
     }
     return next(at, len, advice);
 }

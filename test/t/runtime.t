@@ -13,16 +13,19 @@ use strict;
 use warnings;
 
 use File::Basename qw(dirname);
+use POSIX qw(SIGKILL SIGSTOP);
 use SlotmemApi;
+use SlotmemDisk;
 use SlotmemServer;
 use Test::More;
-use Time::HiRes qw(time);
+use Time::HiRes qw(sleep time);
 
 my $s = SlotmemServer->new(servers => 4, config => <<'EOT');
 SlotmemTest post_config create name=configured size=8 num=2
 EOT
-my $api = SlotmemApi->new($s);
-$s->start;
+my $api  = SlotmemApi->new($s);
+my $disk = SlotmemDisk->new($s);
+$disk->start;
 
 my ($creator, $sibling, $third, $fourth) = $s->children;
 my $shape = 'size=40 num=3 type=pregrab,persist';
@@ -129,7 +132,7 @@ $api->run_in($creator, 'create name=two size=16 num=2',
     'put name=two id=0 data=two');
 my ($two) = files_of(\@there);
 is((stat $one)[2] & 07777, 0600, '[B8] only its user can read a file');
-my $shm_dir = dirname($one);
+my $shm_dir = dirname($one // '');
 is((stat $shm_dir)[2] & 07777, 0700, '[B8] ... and see its name');
 is(dirname($two), $shm_dir, '[B8] all files are in one directory');
 my $proof = header($two, PROOF);
@@ -154,17 +157,97 @@ $api->same($got[0], { inst => 'set', size => 24 },
     '[B8] a process with the pid of the creator is not the creator');
 $api->same($got[1], { zero => 1 }, '[B8] ... its segment is replaced');
 
-# Any one child is stopped while it holds the lock of run-time names.
-my @children = $s->children;
-sub stopped_child {
-    my ($found) = grep {
-        SlotmemServer::slurp("/proc/$_/stat") =~ /\) T/
-    } @children;
-    return $found;
+# A child is stopped in the middle of filling a segment. Its siblings do not
+# notice; if one of them creates the same name, the stopped child finds that
+# segment when it continues.
+sub is_stopped {
+    my $pid = shift;
+    return SlotmemServer::slurp("/proc/$pid/stat") =~ /\) T/;
 }
-my ($request) = $api->start(['create name=stuck size=16 num=2 stop=1']);
-$s->wait_until('a child to stop', sub { stopped_child() });
-my $stopped = stopped_child();
+
+sub drafts {
+    return grep {/\.\d+$/} glob "$shm_dir/*";
+}
+for my $case (
+    ['size=16 num=2', { num => 3, inst => 'set' }, '[B8][C4] ... it gets theirs'],
+    ['size=24 num=2', { status => 'APR_EINVAL', inst => 'null' },
+        '[B8][C4] ... under the rules for a segment that exists'])
+{
+    my ($its, $want, $text) = @$case;
+    my $name = "stuck$its" =~ tr/a-z0-9//cdr;
+    $disk->set(fill => "$third " . SIGSTOP);
+    my ($request) = $api->start_in($third, "create name=$name $its");
+    $s->wait_until('a child to stop', sub { is_stopped($third) });
+    my $begun = time;
+    @got = $api->run('attach name=two', "create name=un$name size=16 num=2",
+        "create name=$name size=16 num=3", "put name=$name id=0 data=theirs");
+    my $took = time - $begun;
+    is(join(' ', map { $_->{status} } @got), join(' ', ('APR_SUCCESS') x 4),
+        '[B8] a child that is stopped while it fills a segment holds no lock');
+    cmp_ok($took, '<', 1, '[B8] ... and delays nobody');
+    is(scalar(drafts()), 1, '[B8] ... its file is a draft');
+    kill 'CONT', $third;
+    my ($answers) = $api->finish($request);
+    $api->same($answers->[0], $want, $text);
+    is(scalar(drafts()), 0, '[B8] ... and its own file is gone');
+}
+$api->same(scalar $api->run_in($third, 'get name=stucksize16num2 id=0'),
+    { data => 'theirs' }, '[B8] ... with its content');
+
+# A child that is only slow delays those who create the same name, for 2 seconds
+# at most: the memory might not suffice for all. It delays nobody else.
+$disk->set(slow => $third);
+my ($slowly) = $api->start_in($third, 'create name=slowly size=16 num=2',
+    'get name=slowly id=0');
+$s->wait_until('a draft', sub { drafts() });
+my $from = time;
+$api->run_in($fourth, 'create name=quickly size=16 num=2', 'attach name=two');
+cmp_ok(time - $from, '<', 1, '[B8] a slow child does not delay others');
+$from = time;
+@got = $api->run_in($fourth, 'create name=slowly size=16 num=2',
+    'put name=slowly id=0 data=fast');
+$api->same($got[0], { inst => 'set' }, '[B8] ... nor the same name for long');
+cmp_ok(time - $from, '>', 1.9, '[B8] ... but for a while');
+cmp_ok(time - $from, '<', 3, '[B8] ... of 2 seconds');
+$disk->well;
+my ($slow_answers) = $api->finish($slowly);
+$api->same($slow_answers->[1], { data => 'fast' },
+    '[B8] ... and finds what was created meanwhile');
+is(scalar(drafts()), 0, '[B8] ... and its own file is gone');
+
+# Several children create the same segment at once: only one fills it.
+$disk->set(slow => $third);
+my ($first) = $api->start_in($third, 'create name=once size=16 num=8',
+    'put name=once id=0 data=first');
+$s->wait_until('a draft', sub { drafts() });
+my @others = map {
+    $api->start_in($_, 'create name=once size=16 num=8', 'grab name=once')
+} $creator, $sibling, $fourth;
+sleep 0.5;
+is(scalar(drafts()), 1, '[B8] of several that create a segment one fills it');
+$disk->well;
+my @at_once = $api->finish($first, @others);
+is(join(' ', map { $_->[0]{status} } @at_once),
+    join(' ', ('APR_SUCCESS') x 4), '[B8] ... and all get it');
+my %ids = map { ($_->[1]{id} // '') => 1 } @at_once[1 .. 3];
+is(scalar(keys %ids), 3, '[B8] ... the same one');
+is(scalar(drafts()), 0, '[B8] ... without a file that is left');
+
+# A child that is stopped while it attaches a segment does not delay others.
+$disk->set(fill => "$third " . SIGSTOP);
+my ($attaching) = $api->start_in($third, 'attach name=quickly');
+$s->wait_until('a child to stop', sub { is_stopped($third) });
+$from = time;
+$api->run('create name=further size=16 num=2', 'attach name=quickly');
+cmp_ok(time - $from, '<', 1, '[B8] nor does one that is stopped in attach');
+kill 'CONT', $third;
+my ($attached) = $api->finish($attaching);
+$api->same($attached->[0], { inst => 'set' }, '[B8] ... which works then');
+
+# A child is stopped while it holds the lock of run-time names.
+$disk->set(rename => "$third " . SIGSTOP);
+my ($request) = $api->start_in($third, 'create name=stuck size=16 num=2');
+$s->wait_until('a child to stop', sub { is_stopped($third) });
 for my $call ('create name=free size=16 num=2', 'create name=two size=16 num=2',
     'attach name=two') {
     $s->log_mark;
@@ -181,7 +264,7 @@ $api->check('create name=configured as=c size=8 num=2', { num => 2 },
     '[B8] an inherited name needs no lock');
 $api->check('create name=none as=anon size=8 num=2', { num => 2 },
     '[B8] neither does anonymous memory');
-kill 'CONT', $stopped;
+kill 'CONT', $third;
 $api->finish($request);
 @got = $api->run_in($sibling, 'create name=stuck size=16 num=2');
 $api->same($got[0], { inst => 'set' },
@@ -370,28 +453,36 @@ for my $pid ($maker, $user) {
 unlike($s->log_since, qr/exit signal/, '[B5][B8] ... and does not crash');
 
 # Mutex posixsem: a mutex that a killed process held stays locked forever. The
-# directive does not affect the module: a creator is killed inside create.
+# directive does not affect the module: a creator is killed inside create, when
+# it first writes to the file, when it fills it, and when it has the lock.
 $s->stop;
 $s->config("Mutex posixsem default\n");
-$s->start;
-$s->log_mark;
-is($api->try('create name=dies size=16 num=2 die=1'), undef,
-    'a child is killed while it creates a segment');
-$s->wait_until('its end', sub { $s->log_since =~ /exit signal/ });
-my @alive = $s->children;
+$disk->start;
 my $quick = SlotmemApi->new($s);
 $quick->{agent}->timeout(10);
-for my $name (qw(lives dies)) {
-    my ($made) = $quick->try("create name=$name size=16 num=2",
-        "dump name=$name");
-    is($made->{status} // 'no answer', 'APR_SUCCESS',
-        "[B8] its siblings create segments: $name");
+for my $when (qw(write fill rename)) {
+    my ($victim) = $s->children;
+    $disk->set($when => "$victim " . SIGKILL) if $when ne 'write';
+    my ($killed) = $api->start_in($victim, "create name=$when size=16 num=2"
+            . ($when eq 'write' ? ' die=1' : ''));
+    $s->wait_until("its end in $when", sub { !-e "/proc/$victim" });
+    $api->finish($killed);
+    my $begun = time;
+    for my $name ("lives$when", $when) {
+        my ($made) = $quick->try("create name=$name size=16 num=2",
+            "dump name=$name");
+        is($made->{status} // 'no answer', 'APR_SUCCESS',
+            "[B8] a child is killed in create ($when); a sibling creates $name");
+    }
+    cmp_ok(time - $begun, '<', 1, '[B8] ... without delay');
+    is(scalar(drafts()), 0, '[B8] ... and what it left is gone')
+        if $when ne 'write';
 }
 push @shm, SlotmemApi::shm_names($s->children);
 
 # A creator is killed just before a hard restart. The next generation is not
 # told of the death, but checks once anyway.
-@alive = $s->children;
+my @alive = $s->children;
 @there = files_of([]);
 $api->run_in($alive[0], 'create name=before size=16 num=2');
 my ($before) = files_of(\@there);

@@ -424,6 +424,10 @@ static void test_named(void **state)
     assert_int_equal(slotmem_segment_creator(&maker, name_of(place)->path),
                      APR_INCOMPLETE);
     segment.header->magic = SLOTMEM_HEADER_MAGIC;
+    atomic_store(&segment.header->gone, 1);
+    assert_int_equal(slotmem_segment_creator(&maker, name_of(place)->path),
+                     APR_SUCCESS);
+    assert_int_equal(maker.pid, 0);
 
     slotmem_segment_remove(name_of(place)->path);
     assert_int_equal(attach_named(&other, &creator, place, place->pool),

@@ -306,21 +306,15 @@ static ap_slotmem_type_t type_arg(call_t *c)
     return type;
 }
 
-static void stop(int number)
-{
-    signal(number, SIG_IGN);    /* the next write is a line of the log */
-    kill(getpid(), SIGSTOP);
-}
-
 /* No file may grow, so SIGXFSZ arrives in the middle of create. */
-static void signal_in_create(void (*on_signal)(int))
+static void signal_in_create(void)
 {
     struct rlimit none;
     sigset_t set;
 
     sigemptyset(&set);
     sigaddset(&set, SIGXFSZ);
-    signal(SIGXFSZ, on_signal);
+    signal(SIGXFSZ, SIG_DFL);
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
     getrlimit(RLIMIT_FSIZE, &none);
     none.rlim_cur = 0;
@@ -329,9 +323,8 @@ static void signal_in_create(void (*on_signal)(int))
 
 /* The pool that is passed to create is destroyed right after the call.  With
  * emfile=1 the process may open no further file during create.  With die=1 it
- * is killed when create sets the length of a new file (which includes named
- * shared memory); with stop=1 it stops there, and create fails when it is
- * continued. */
+ * is killed when create first writes to a new file (which includes named shared
+ * memory). */
 static void op_create(call_t *c)
 {
     ap_slotmem_instance_t *inst = UNTOUCHED_INST;
@@ -341,8 +334,8 @@ static void op_create(call_t *c)
     apr_status_t rv;
 
     apr_pool_create(&pool, c->pool);
-    if (arg(c, "die") || arg(c, "stop")) {
-        signal_in_create(arg(c, "die") ? SIG_DFL : stop);
+    if (arg(c, "die")) {
+        signal_in_create();
     }
     if (emfile && getrlimit(RLIMIT_NOFILE, &old) == 0) {
         none = old;
@@ -355,10 +348,6 @@ static void op_create(call_t *c)
                           pool);
     if (emfile) {
         setrlimit(RLIMIT_NOFILE, &old);
-    }
-    if (arg(c, "stop") && getrlimit(RLIMIT_FSIZE, &none) == 0) {
-        none.rlim_cur = none.rlim_max;
-        setrlimit(RLIMIT_FSIZE, &none);
     }
     apr_pool_destroy(pool);
     say_status(c, rv);
