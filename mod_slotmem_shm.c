@@ -190,7 +190,7 @@ static apr_status_t end_generation(void *data)
         return APR_SUCCESS;
     }
     slotmem_persist_end(restarting, state.serves);
-    if (state.serves && !restarting) {
+    if (!restarting) {
         slotmem_runtime_end(pool);
     }
     memset(&state, 0, sizeof(state));
@@ -200,7 +200,8 @@ static apr_status_t end_generation(void *data)
 }
 
 /* If a restart cannot even read the configuration, the parent exits without a
- * pre_config. Store now what is only in memory. */
+ * pre_config. Store now what is only in memory, and remove what children that
+ * were killed have left. */
 static apr_status_t end_unread(void *data)
 {
     apr_pool_t *pool;
@@ -213,6 +214,7 @@ static apr_status_t end_unread(void *data)
     slotmem_persist_reset(pool);
     slotmem_persist_end(0, 0);
     slotmem_persist_reset(NULL);
+    slotmem_runtime_end(pool);
     apr_pool_destroy(pool);
     return APR_SUCCESS;
 }

@@ -254,28 +254,40 @@ static void remove_draft(const char *draft)
     }
 }
 
-static void remove_if_dead(const char *path, apr_pool_t *pool)
+static apr_status_t remove_if_dead(const char *path, apr_pool_t *pool)
 {
     slotmem_creator_t creator;
     const char *draft = NULL;
+    apr_status_t rv;
 
-    if (slotmem_segment_creator(&creator, path) == APR_SUCCESS
-        && !slotmem_creator_is_alive(&creator)
-        && lock_runtime() == APR_SUCCESS) {
-        free_name(&draft, path, pool);
-        unlock_runtime();
-        remove_draft(draft);
+    if (slotmem_segment_creator(&creator, path) != APR_SUCCESS
+        || slotmem_creator_is_alive(&creator)) {
+        return APR_SUCCESS;
     }
+    rv = lock_runtime();
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    free_name(&draft, path, pool);
+    unlock_runtime();
+    remove_draft(draft);
+    return APR_SUCCESS;
 }
 
-/* If children have ended since the last check, remove the files they left. */
-static void tidy_up(apr_pool_t *pool)
+/* If children have ended since the last check, remove the files they left.
+ * Without the mutex the next create tries that again. */
+static apr_status_t tidy_up(apr_pool_t *pool)
 {
     apr_uint32_t ended = atomic_load(&runtime.shared->ended);
+    apr_status_t rv = APR_SUCCESS;
 
     if (atomic_exchange(&runtime.shared->tidied, ended) != ended) {
-        slotmem_shm_dir_each(pool, remove_if_dead);
+        rv = slotmem_shm_dir_each(pool, remove_if_dead);
+        if (rv != APR_SUCCESS) {
+            atomic_store(&runtime.shared->tidied, 0);
+        }
     }
+    return rv;
 }
 
 /* The proof is a digest of the name. */
@@ -386,11 +398,13 @@ static apr_status_t create_named(ap_slotmem_instance_t **inst, int *busy,
     if (rv != APR_SUCCESS) {
         return rv;
     }
-    tidy_up(pool);
     shm_name = slotmem_shm_dir_name(name, pool);
     shm_name.creator = runtime.self;
-    rv = start_filling(&shm_name, may_wait, pool);
-    *busy = rv == APR_EBUSY || rv == APR_EEXIST;
+    rv = tidy_up(pool);
+    if (rv == APR_SUCCESS) {
+        rv = start_filling(&shm_name, may_wait, pool);
+        *busy = rv == APR_EBUSY || rv == APR_EEXIST;
+    }
     started = rv == APR_SUCCESS;
     if (started) {
         rv = fill(inst, name, geometry, &shm_name, pool);
@@ -503,7 +517,7 @@ static apr_status_t create_mutex(apr_pool_t *pool)
 void slotmem_runtime_prepare(server_rec *s, apr_pool_t *pool)
 {
     apr_shm_t *shm;
-    apr_status_t rv = slotmem_shm_dir_prepare(pool);
+    apr_status_t rv = slotmem_shm_dir_prepare();
 
     if (rv == APR_SUCCESS) {
         rv = apr_shm_create(&shm, sizeof(runtime_shared_t), NULL, pool);

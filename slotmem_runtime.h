@@ -65,7 +65,8 @@ void slotmem_runtime_prepare(server_rec *s, apr_pool_t *pool);
 /** In the parent: a child has ended, and may have left files. */
 void slotmem_runtime_child_ended(void);
 
-/** In the parent, when the server stops and no child is left: remove all files.
+/** When the server stops: remove all files. The generation may have ended
+ *  before. Does nothing in a process that did not run post_config.
  *  @param pool for temporary use */
 void slotmem_runtime_end(apr_pool_t *pool);
 

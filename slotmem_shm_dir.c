@@ -29,6 +29,7 @@
 
 #include "httpd.h"
 #include "http_config.h"
+#include "http_main.h"
 #include "unixd.h"
 
 #include "slotmem_instance.h"
@@ -50,6 +51,9 @@ typedef struct server_id_t {
     secret_t secret;            /* they cannot compute the name of another
                                    directory from the first: that of another
                                    user or in another place */
+    pid_t parent;               /* that ran post_config */
+    const char *root;           /* ChrootDir, or "": httpd has forgotten it by
+                                   the time it finds that it cannot restart */
 } server_id_t;
 
 #define SERVER_ID_KEY "mod_slotmem_shm/run-time directory"
@@ -58,7 +62,6 @@ typedef struct server_id_t {
 static struct {
     secret_t secret;            /* for the generation's names */
     const server_id_t *server;
-    const char *prefix;         /* of the names of this server's directories */
     const char *path;           /* of the directory; NULL: no place for it, or
                                    not in a child */
     _Atomic int no_place_logged; /* 1: this child has logged SLOTMEM-50 */
@@ -69,37 +72,60 @@ void slotmem_shm_dir_reset(void)
     memset(&shm_dir, 0, sizeof(shm_dir));
 }
 
-static apr_status_t find_server_id(void)
+static apr_status_t find_server_id(server_id_t **found)
 {
     server_id_t *server = ap_retained_data_get(SERVER_ID_KEY);
-    server_id_t random;
+    server_id_t fresh = { .root = NULL };
     apr_status_t rv;
 
     if (!server) {
-        rv = apr_generate_random_bytes((unsigned char *)&random,
-                                       sizeof(random));
+        rv = apr_generate_random_bytes((unsigned char *)&fresh.id,
+                                       sizeof(fresh.id));
+        if (rv == APR_SUCCESS) {
+            rv = apr_generate_random_bytes(fresh.secret, sizeof(fresh.secret));
+        }
         if (rv != APR_SUCCESS) {
             return rv;
         }
         server = ap_retained_data_create(SERVER_ID_KEY, sizeof(*server));
-        *server = random;
+        *server = fresh;
     }
-    shm_dir.server = server;
+    *found = server;
     return APR_SUCCESS;
 }
 
-apr_status_t slotmem_shm_dir_prepare(apr_pool_t *pool)
+static void remember_root(server_id_t *server)
 {
+    const char *root = ap_unixd_config.chroot_dir;
+
+    if (!root) {
+        root = "";
+    }
+    if (!server->root || strcmp(server->root, root) != 0) {
+        server->root = apr_pstrdup(ap_pglobal, root);
+    }
+}
+
+/* The prefix of the names of this server's directories. */
+static const char *prefix_of(const server_id_t *server, apr_pool_t *pool)
+{
+    return apr_psprintf(pool, SLOTMEM_NAME_PREFIX
+                              "%016" APR_UINT64_T_HEX_FMT "-", server->id);
+}
+
+apr_status_t slotmem_shm_dir_prepare(void)
+{
+    server_id_t *server;
     apr_status_t rv = apr_generate_random_bytes(shm_dir.secret,
                                                 sizeof(shm_dir.secret));
 
     if (rv == APR_SUCCESS) {
-        rv = find_server_id();
+        rv = find_server_id(&server);
     }
     if (rv == APR_SUCCESS) {
-        shm_dir.prefix = apr_psprintf(pool, SLOTMEM_NAME_PREFIX
-                                            "%016" APR_UINT64_T_HEX_FMT "-",
-                                      shm_dir.server->id);
+        remember_root(server);
+        server->parent = getpid();
+        shm_dir.server = server;
     }
     return rv;
 }
@@ -164,10 +190,11 @@ void slotmem_shm_dir_child_init(apr_pool_t *pool)
 
     for (i = 0; i < PLACES && access(places[i], W_OK | X_OK) != 0; i++) {
     }
-    if (i == PLACES || !shm_dir.prefix) {
+    if (i == PLACES || !shm_dir.server) {
         return;
     }
-    start = apr_pstrcat(pool, places[i], "/", shm_dir.prefix, NULL);
+    start = apr_pstrcat(pool, places[i], "/", prefix_of(shm_dir.server, pool),
+                        NULL);
     user = apr_psprintf(pool, "%lu:%s", (unsigned long)geteuid(), places[i]);
     shm_dir.path = path_of(start, shm_dir.server->secret, 'd', user,
                            strlen(user), pool);
@@ -211,23 +238,26 @@ apr_status_t slotmem_shm_dir_make(void)
            ? APR_SUCCESS : APR_EEXIST;
 }
 
-void slotmem_shm_dir_each(apr_pool_t *pool,
-                          void (*visit)(const char *path, apr_pool_t *pool))
+apr_status_t slotmem_shm_dir_each(apr_pool_t *pool, slotmem_visit_t visit)
 {
+    apr_status_t rv = APR_SUCCESS;
     apr_finfo_t info;
     apr_dir_t *dir;
 
     if (apr_dir_open(&dir, shm_dir.path, pool) != APR_SUCCESS) {
-        return;
+        return APR_SUCCESS;
     }
-    while (apr_dir_read(&info, APR_FINFO_NAME, dir) == APR_SUCCESS
-           || (info.valid & APR_FINFO_NAME)) {
+    while (rv == APR_SUCCESS
+           && (apr_dir_read(&info, APR_FINFO_NAME, dir) == APR_SUCCESS
+               || (info.valid & APR_FINFO_NAME))) {
         if (info.name[0] != '.') {
-            visit(apr_pstrcat(pool, shm_dir.path, "/", info.name, NULL), pool);
+            rv = visit(apr_pstrcat(pool, shm_dir.path, "/", info.name, NULL),
+                       pool);
         }
         info.valid = 0;
     }
     apr_dir_close(dir);
+    return rv;
 }
 
 /* ---- the end, in the parent ---- */
@@ -258,9 +288,10 @@ static void remove_directory(const char *path)
     rmdir(path);
 }
 
-static void remove_directories(const char *place, apr_pool_t *pool)
+static void remove_directories(const char *place, const char *prefix,
+                               apr_pool_t *pool)
 {
-    apr_size_t len = strlen(shm_dir.prefix);
+    apr_size_t len = strlen(prefix);
     apr_finfo_t info;
     apr_dir_t *dir;
 
@@ -269,7 +300,7 @@ static void remove_directories(const char *place, apr_pool_t *pool)
     }
     while (apr_dir_read(&info, APR_FINFO_NAME, dir) == APR_SUCCESS
            || (info.valid & APR_FINFO_NAME)) {
-        if (strncmp(info.name, shm_dir.prefix, len) == 0) {
+        if (strncmp(info.name, prefix, len) == 0) {
             remove_directory(apr_pstrcat(pool, place, "/", info.name, NULL));
         }
         info.valid = 0;
@@ -279,11 +310,14 @@ static void remove_directories(const char *place, apr_pool_t *pool)
 
 void slotmem_shm_dir_remove_all(apr_pool_t *pool)
 {
-    const char *root = ap_unixd_config.chroot_dir;
+    const server_id_t *server = ap_retained_data_get(SERVER_ID_KEY);
     apr_size_t i;
 
-    for (i = 0; shm_dir.prefix && i < PLACES; i++) {
-        remove_directories(apr_pstrcat(pool, root ? root : "", places[i],
-                                       NULL), pool);
+    if (!server || server->parent != getpid()) {
+        return;
+    }
+    for (i = 0; i < PLACES; i++) {
+        remove_directories(apr_pstrcat(pool, server->root, places[i], NULL),
+                           prefix_of(server, pool), pool);
     }
 }

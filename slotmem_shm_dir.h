@@ -33,8 +33,8 @@
  * The first child that creates a segment makes the directory. When the server
  * stops, slotmem_shm_dir_remove_all() removes it.
  *
- * A crash of the parent leaves the directory, with the files of children that
- * are killed with it.
+ * If the parent is killed, the directory stays, with the files of children that
+ * are killed as well.
  *
  * Concurrency: nothing here takes a lock. After child_init only
  * slotmem_shm_dir_make() changes something: a flag, atomically.
@@ -52,12 +52,9 @@
 /** No name has a file. */
 void slotmem_shm_dir_reset(void);
 
-/**
- * Make the random numbers that the names of directory and files depend on.
- * @param pool must last as long as the generation
- * @return APR_SUCCESS, or the system's code: no random numbers
- */
-apr_status_t slotmem_shm_dir_prepare(apr_pool_t *pool);
+/** Make the random numbers that the names of directory and files depend on.
+ *  @return APR_SUCCESS, or the system's code: no random numbers */
+apr_status_t slotmem_shm_dir_prepare(void);
 
 /** In a child that has dropped its privileges: choose the place. All children
  *  of a generation choose the same, because they run as one user.
@@ -83,13 +80,17 @@ apr_status_t slotmem_shm_dir_make(void);
  */
 slotmem_shm_name_t slotmem_shm_dir_name(const char *name, apr_pool_t *pool);
 
-/** In a child: call a function for the path of each file in the directory.
- *  @param pool for temporary use; the paths are in it as well */
-void slotmem_shm_dir_each(apr_pool_t *pool,
-                          void (*visit)(const char *path, apr_pool_t *pool));
+typedef apr_status_t (*slotmem_visit_t)(const char *path, apr_pool_t *pool);
 
-/** In the parent, when no child is left: remove the directory with its files.
- *  Opens no file, and follows no link.
+/** In a child: call a function for the path of each file in the directory,
+ *  until it fails.
+ *  @param pool for temporary use; the paths are in it as well
+ *  @return what the function returned last, or APR_SUCCESS */
+apr_status_t slotmem_shm_dir_each(apr_pool_t *pool, slotmem_visit_t visit);
+
+/** When the server stops: remove the directory with its files. Opens no file,
+ *  and follows no link. Does nothing in a process that did not run
+ *  slotmem_shm_dir_prepare(); but that may have been for an earlier generation.
  *  @param pool for temporary use */
 void slotmem_shm_dir_remove_all(apr_pool_t *pool);
 

@@ -108,6 +108,7 @@ sub shm_remove {
     for my $name (@_) {
         if   ($name =~ /^SysV (\d+)/) { shmctl $1, IPC_RMID, 0 }
         else                          { unlink $name }
+        rmdir $1 if $name =~ m{^(/dev/shm/slotmem-shm-[-\w]+)/};
     }
     return;
 }

@@ -508,6 +508,27 @@ ok(-e $last, 'a killed creator leaves its object');
 is(join(' ', glob $s->rundir . '/*persist*'), '',
     '[B8] a child\'s segment is not persisted');
 $s->stop;
+is(join(' ', grep {-e} $last, dirname($last)), '',
+    '[B8] ... which goes when the server stops');
+
+# The same, and the server stops because it cannot restart.
+for my $failure ("Include missing.conf\n", "NoSuchDirective on\n",
+    "SlotmemTest post_config-last fail\n")
+{
+    $s->start;
+    my ($lost) = $s->children;
+    @there = files_of([]);
+    $api->run_in($lost, 'create name=last size=16 num=2');
+    ($last) = files_of(\@there);
+    kill 'KILL', $lost;
+    $s->wait_until('its end', sub { !kill 0, $lost });
+    my $whole = $s->config;
+    $s->config($failure);
+    ok(defined $s->restart_fails('HUP'), "a restart fails: $failure");
+    is(join(' ', grep {-e} $last, dirname($last)), '',
+        '[B8] ... or when it cannot restart');
+    $s->config($whole);
+}
 is(join(' ', glob $s->rundir . '/*persist*'), '', '[B8] ... nor at stop');
 is(join(' ', SlotmemApi::shm_left(@shm, map { dirname($_) } grep {m{/}} @shm)),
     '', '[B8] nothing is left, in /dev/shm or elsewhere');
