@@ -86,8 +86,10 @@ static char state_of(const slotmem_creator_t *creator)
     if (!read_stat(who, pid, &state, &started)) {
         return '?';
     }
-    return state == 'Z' || (creator->started && started != creator->started)
-           ? 'X' : state;
+    if (state == 'Z' || (creator->started && started != creator->started)) {
+        return 'X';
+    }
+    return state;
 }
 
 int slotmem_creator_is_alive(const slotmem_creator_t *creator)

@@ -33,10 +33,10 @@
  * threads. It is never held while a consumer's code runs, nor while memory is
  * filled, mapped or freed, which takes time if the segment is large: a new
  * segment is filled under another file name, and then renamed. If siblings
- * create the same name meanwhile, they wait for up to two seconds, but not for a
- * process that is stopped or killed; then they fill their own, and all use the
- * one that gets the name first. The parent never
- * creates or attaches such a segment. For the files see slotmem_shm_dir.h.
+ * create the same name meanwhile, they wait for up to two seconds, but not for
+ * a process that is stopped or killed; then they fill their own, and all use
+ * the one that gets the name first. The parent never creates or attaches such a
+ * segment. For the files see slotmem_shm_dir.h.
  *
  * Ids such as (B8) are lines of docs/contract.md.
  */

@@ -35,9 +35,9 @@
  * A crash leaves nothing of anonymous memory. A creator that is killed leaves
  * its file behind; slotmem_segment_creator() tells which process that was.
  *
- * Concurrency: no lock is needed to create a segment at a path of one's own, or
- * to attach one. The caller must prevent others from renaming or removing a path
- * at the same time. For the slots and their map see slotmem_map.h.
+ * Concurrency: no lock is needed to create a segment at a path that nobody else
+ * uses, or to attach one. Only renaming and removing need the caller's lock. For
+ * the slots and their map see slotmem_map.h.
  *
  * Ids such as (D3) are lines of docs/contract.md.
  */

@@ -85,7 +85,8 @@ static int number_in(const char *name)
 static void signal_at(const char *name)
 {
     char path[512];
-    FILE *file = getenv("SLOTMEM_DISK") ? fopen(path_of(name, path), "r") : NULL;
+    FILE *file = getenv("SLOTMEM_DISK") ? fopen(path_of(name, path), "r")
+                                        : NULL;
     int number = 0;
     int pid = 0;
     int found;

@@ -169,7 +169,8 @@ sub drafts {
     return grep {/\.\d+$/} glob "$shm_dir/*";
 }
 for my $case (
-    ['size=16 num=2', { num => 3, inst => 'set' }, '[B8][C4] ... it gets theirs'],
+    ['size=16 num=2', { num => 3, inst => 'set' },
+        '[B8][C4] ... it gets theirs'],
     ['size=24 num=2', { status => 'APR_EINVAL', inst => 'null' },
         '[B8][C4] ... under the rules for a segment that exists'])
 {
@@ -472,7 +473,8 @@ for my $when (qw(write fill rename)) {
         my ($made) = $quick->try("create name=$name size=16 num=2",
             "dump name=$name");
         is($made->{status} // 'no answer', 'APR_SUCCESS',
-            "[B8] a child is killed in create ($when); a sibling creates $name");
+            "[B8] a child is killed in create ($when): a sibling creates "
+                . $name);
     }
     cmp_ok(time - $begun, '<', 1, '[B8] ... without delay');
     is(scalar(drafts()), 0, '[B8] ... and what it left is gone')
