@@ -38,8 +38,15 @@
 #define FIRST_PAUSE     50
 #define LAST_PAUSE      5000
 
-/* Names share an entry in a table of this length if their digests do. */
-#define FILLERS 64
+/* So many segments with different names are filled at a time as a rule. */
+#define FILLERS 8
+
+/* Shared memory: a process that fills a segment. Set with the mutex; a process
+ * that is killed leaves its entry. Decides only whether to wait. */
+typedef struct filler_t {
+    _Atomic apr_uint32_t pid;       /* 0: none */
+    _Atomic apr_uint32_t tag;       /* see tag_of() */
+} filler_t;
 
 /* Shared memory, anonymous, one per generation. */
 typedef struct runtime_shared_t {
@@ -54,11 +61,8 @@ typedef struct runtime_shared_t {
     _Atomic apr_uint32_t tidied;    /* the value of ended when a child last
                                        removed files */
     _Atomic apr_uint32_t drafts;    /* the number of names of drafts so far */
-    _Atomic apr_uint32_t fillers[FILLERS]; /* for each digest of a name: the pid
-                                       that fills a segment with such a name; 0:
-                                       none. Set with the mutex. A process that
-                                       is killed leaves its pid. Decides only
-                                       whether to wait */
+    filler_t fillers[FILLERS];      /* by tag % FILLERS; the last one replaces
+                                       others that share its entry */
 } runtime_shared_t;
 
 /* Process-local. post_config sets up what children need to create segments at
@@ -290,17 +294,27 @@ static apr_status_t tidy_up(apr_pool_t *pool)
     return rv;
 }
 
-/* The proof is a digest of the name. */
-static _Atomic apr_uint32_t *filler_of(const slotmem_shm_name_t *shm_name)
+/* A digest of the name: the start of the proof. */
+static apr_uint32_t tag_of(const slotmem_shm_name_t *shm_name)
 {
-    return &runtime.shared->fillers[shm_name->proof[0] % FILLERS];
+    apr_uint32_t tag;
+
+    memcpy(&tag, shm_name->proof, sizeof(tag));
+    return tag;
+}
+
+static filler_t *filler_of(const slotmem_shm_name_t *shm_name)
+{
+    return &runtime.shared->fillers[tag_of(shm_name) % FILLERS];
 }
 
 static int is_being_filled(const slotmem_shm_name_t *shm_name)
 {
-    slotmem_creator_t filler = { 0, atomic_load(filler_of(shm_name)) };
+    filler_t *filler = filler_of(shm_name);
+    slotmem_creator_t process = { 0, atomic_load(&filler->pid) };
 
-    return filler.pid && slotmem_creator_is_running(&filler);
+    return atomic_load(&filler->tag) == tag_of(shm_name)
+           && slotmem_creator_is_running(&process);
 }
 
 /* Several children often create the same segment at once. If each filled one,
@@ -321,7 +335,8 @@ static apr_status_t start_filling(const slotmem_shm_name_t *shm_name,
         rv = APR_EBUSY;
     }
     if (rv == APR_SUCCESS) {
-        atomic_store(filler_of(shm_name), runtime.self.pid);
+        atomic_store(&filler_of(shm_name)->tag, tag_of(shm_name));
+        atomic_store(&filler_of(shm_name)->pid, runtime.self.pid);
     }
     unlock_runtime();
     remove_draft(draft);
@@ -330,9 +345,12 @@ static apr_status_t start_filling(const slotmem_shm_name_t *shm_name,
 
 static void end_filling(const slotmem_shm_name_t *shm_name)
 {
+    filler_t *filler = filler_of(shm_name);
     apr_uint32_t self = runtime.self.pid;
 
-    atomic_compare_exchange_strong(filler_of(shm_name), &self, 0);
+    if (atomic_load(&filler->tag) == tag_of(shm_name)) {
+        atomic_compare_exchange_strong(&filler->pid, &self, 0);
+    }
 }
 
 /* Give a complete segment its name. @return see free_name() */
