@@ -57,6 +57,7 @@
 #include "slotmem_process.h"
 #include "slotmem_orphans.h"
 #include "slotmem_proxy_merge.h"
+#include "slotmem_shm_dir.h"
 
 #include "slotmem_export.h"
 #include "slotmem_page.h"
@@ -1440,6 +1441,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     slotmem_carried_free_copies();
     slotmem_lock_start_generation(process.pool);
     slotmem_lock_release_unwanted(process.pool);
+    slotmem_shm_dir_remove_all(process.pool);   /* a killed server leaves it */
     apr_pool_destroy(process.pool);
     MUST(fuzz_lowest_fd() == lowest_fd);
     remove_files();
