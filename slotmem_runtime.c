@@ -445,6 +445,7 @@ static apr_status_t find_or_create(ap_slotmem_instance_t **inst, int *exists,
     apr_interval_time_t pause = FIRST_PAUSE;
 
     for (;;) {
+        apr_time_t now = slotmem_monotonic_now();
         int busy = 0;
         apr_status_t rv = find(inst, name);
 
@@ -452,10 +453,13 @@ static apr_status_t find_or_create(ap_slotmem_instance_t **inst, int *exists,
         if (!APR_STATUS_IS_ENOENT(rv)) {
             return rv;
         }
-        rv = create_named(inst, &busy, name, geometry,
-                          slotmem_monotonic_now() < deadline);
+        rv = create_named(inst, &busy, name, geometry, now < deadline);
         if (!busy) {
             return rv;
+        }
+        /* The file says that its creator is alive, but it does not attach. */
+        if (now >= deadline + FILL_WAIT) {
+            return APR_TIMEUP;
         }
         sleep_longer(&pause);
     }
