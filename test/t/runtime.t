@@ -313,7 +313,7 @@ sub end_child {
     kill 'CONT', @others;
     return;
 }
-$s->append_config("MaxConnectionsPerChild 80\n");
+$s->append_config("MaxConnectionsPerChild 300\n");
 $s->graceful;
 ($creator, $sibling, $third, $fourth) = $s->children;
 $api->run_in($creator, 'create name=tidy size=16 num=2',
@@ -351,7 +351,7 @@ $s->graceful;
 {
     my ($at, $gate) = map { $s->rundir . "/$_" } qw(exit-at exit-gate);
     my $config = $s->config;
-    $s->config($config =~ s/MaxConn.*\n//r . "MaxConnectionsPerChild 80\n"
+    $s->config($config =~ s/MaxConn.*\n//r . "MaxConnectionsPerChild 300\n"
         . "SlotmemTest child_exit wait at=$at file=$gate max=20\n"
         . "SlotmemTest child_exit get name=slow id=0\n");
     $s->graceful;
