@@ -204,7 +204,8 @@ $s->wait_until('a draft', sub { drafts() });
 my $from = time;
 @got = $api->run_in($fourth, 'create name=slowly size=16 num=2',
     'put name=slowly id=0 data=fast');
-$api->same($got[0], { inst => 'set' }, '[B8] a slow child does not delay the same name for long');
+$api->same($got[0], { inst => 'set' },
+    '[B8] a slow child does not delay the same name for long');
 cmp_ok(time - $from, '>', 1.9, '[B8] ... but for a while');
 cmp_ok(time - $from, '<', 3, '[B8] ... of 2 seconds');
 $from = time;
