@@ -143,15 +143,15 @@ unsigned char *slotmem_carried_map_copies(apr_size_t len)
     unsigned char *copies;
 
     slotmem_carried_free_copies();
+    if (!len) {
+        return NULL;
+    }
     copies = mmap(NULL, rounded + SPARE, PROT_READ | PROT_WRITE,
                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (copies == MAP_FAILED) {
         return NULL;
     }
     munmap(copies + rounded, SPARE);
-    if (!rounded) {
-        return NULL;
-    }
 #ifdef MADV_DONTFORK
     madvise(copies, rounded, MADV_DONTFORK);
 #endif

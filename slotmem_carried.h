@@ -18,15 +18,16 @@
  *
  * Lifecycle: an image is added when a generation ends at a restart. The next
  * generation may restore a segment from it, and frees it on reaching the MPM.
- * An image that is not stored, and that no segment takes, stays until it is. All
- * this is found through httpd's retained data, and has no cleanup, because a
- * restart may unload the module and load it again. It is malloc()ed, except for
- * the bytes of the copies: they are in one mapping, so that all of it goes back
- * to the system, and so that no process of another module inherits it.
+ * An image that is not stored, and that no segment takes, stays until it is.
+ * All this is found through httpd's retained data, and has no cleanup, because
+ * a restart may unload the module and load it again. It is malloc()ed, except
+ * for the bytes of the copies: they are in one mapping, so that all of it goes
+ * back to the system, and so that no process of another module inherits it.
  *
  * A crash of the parent loses the images.
  *
- * Concurrency: called only by the parent's main thread. Children have a copy.
+ * Concurrency: called only by the parent's main thread. Children inherit all
+ * but the bytes of the copies, and do not use it.
  */
 
 #ifndef SLOTMEM_CARRIED_H
@@ -98,7 +99,7 @@ slotmem_carried_t *slotmem_carried_add(const char *path, const char *name,
                                        int stored);
 
 /** Map memory for the bytes of all copies.
- *  @return NULL: there is none, or it would leave too little */
+ *  @return NULL: len is 0, there is no memory, or too little would be left */
 unsigned char *slotmem_carried_map_copies(apr_size_t len);
 
 /** Remove and free all copies. */

@@ -507,8 +507,8 @@ static int load_ours(slotmem_image_target_t *target, slotmem_reader_t *reader,
     return 1;
 }
 
-/* Load bytes in memory that have no section. They end with their descriptor, and
- * must not be searched for another shape: their digests are not checked. */
+/* Load bytes in memory that have no section. They end with their descriptor,
+ * and must not be searched for another shape: their digests are not checked. */
 static int load_from_memory(slotmem_image_target_t *target,
                             slotmem_reader_t *reader,
                             const slotmem_geometry_t *requested,

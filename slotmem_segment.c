@@ -17,8 +17,8 @@
  * Order. The creator of a named segment writes its own pid, allocates the file,
  * writes the other fields of the header, and then the magic with release. The
  * caller may then rename the file to the path at which others look. A process
- * that attaches loads the magic with acquire and then copies the fields once, so
- * that it uses exactly what it has verified.
+ * that attaches loads the magic with acquire and then copies the fields once,
+ * so that it uses exactly what it has verified.
  */
 
 #include <errno.h>

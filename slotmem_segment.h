@@ -36,8 +36,8 @@
  * its file behind; slotmem_segment_creator() tells which process that was.
  *
  * Concurrency: no lock is needed to create a segment at a path that nobody else
- * uses, or to attach one. Only renaming and removing need the caller's lock. For
- * the slots and their map see slotmem_map.h.
+ * uses, or to attach one. Only renaming and removing need the caller's lock.
+ * For the slots and their map see slotmem_map.h.
  *
  * Ids such as (D3) are lines of docs/contract.md.
  */

@@ -1111,8 +1111,8 @@ static void assert_no_section(unit_place_t *place, const content_t *content,
     assert_done(&result, content->geometry.item_num, 0);
     assert_holds(&segment, content, 0);
     apr_pool_create(&pool, place->pool);    /* for the image and its file */
-    slotmem_restore_image(&result, &image, &content->geometry, NULL, path_of(place),
-                          pool);
+    slotmem_restore_image(&result, &image, &content->geometry, NULL,
+                          path_of(place), pool);
     assert_done(&result, content->geometry.item_num, 0);
     assert_holds(&image.segment, content, 0);
     assert_int_equal(image.has_section, 0);
@@ -1137,8 +1137,8 @@ static void assert_section(unit_place_t *place, const content_t *content,
     assert_done(&result, num, claims);
     assert_holds(&segment, content, 1);
     apr_pool_create(&pool, place->pool);
-    slotmem_restore_image(&result, &image, &content->geometry, NULL, path_of(place),
-                          pool);
+    slotmem_restore_image(&result, &image, &content->geometry, NULL,
+                          path_of(place), pool);
     assert_done(&result, num, claims);
     assert_holds(&image.segment, content, 0);
     assert_int_equal(image.has_section, 1);
